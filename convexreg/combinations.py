@@ -1,0 +1,208 @@
+"""Gradient networks made of gradient networks: sums, shifts, and the modular architectures."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from convexreg.gradnets import GradientModule, GradientNetwork, MGradNetC, Sigma, per_image_sum
+from convexreg.operators import LinearOperator
+from convexreg.potentials import ElementwisePotential, LogCosh, Quadratic, per_channel
+from convexreg.rho import IdentityRho
+
+
+class LinearCombination(GradientNetwork):
+    """`sum_m c_m g_m(x)`: sums and differences of gradient networks (Cor. 2.1, Thm 5).
+
+    With `conic` learned coefficients are `softplus` of the parameters and a combination of monotone
+    networks is monotone (Cor. 3.1).
+
+    :param coefficients: fixed numbers, one per network; learned, starting at one, when omitted.
+    :raises ValueError: a conic combination with a negative coefficient, or a wrong number of them.
+    """
+
+    def __init__(
+        self,
+        networks: Sequence[GradientNetwork],
+        *,
+        conic: bool = True,
+        coefficients: Sequence[float] | None = None,
+    ) -> None:
+        super().__init__()
+        self.networks = nn.ModuleList(networks)
+        self.conic = conic
+        if coefficients is None:
+            start = math.log(math.expm1(1.0)) if conic else 1.0
+            self.raw_coefficients = nn.Parameter(torch.full((len(networks),), start))
+        elif len(coefficients) != len(networks) or (conic and min(coefficients) < 0):
+            raise ValueError(
+                f"{len(networks)} networks need as many coefficients, nonnegative ones in a conic "
+                f"combination; got {list(coefficients)}"
+            )
+        else:
+            self.register_buffer("fixed_coefficients", torch.tensor(coefficients).float())
+
+    @property
+    def coefficients(self) -> Tensor:
+        """`c_1 .. c_M`, `(M,)`."""
+        if not hasattr(self, "raw_coefficients"):
+            return self.fixed_coefficients
+        raw = self.raw_coefficients
+        return functional.softplus(raw) if self.conic else raw
+
+    @property
+    def monotone(self) -> bool:
+        return self.conic and all(network.monotone for network in self.networks)
+
+    def forward(self, x: Tensor, sigma: Sigma = None) -> Tensor:
+        pairs = zip(self.coefficients, self.networks, strict=True)
+        return sum((c * network(x, sigma) for c, network in pairs), torch.zeros_like(x))
+
+    def potential(self, x: Tensor, sigma: Sigma = None) -> Tensor:
+        return self.coefficients.double() @ torch.stack(
+            [network.potential(x, sigma) for network in self.networks]
+        )
+
+    def value_and_grad(self, x: Tensor, sigma: Sigma = None) -> tuple[Tensor, Tensor]:
+        value, grad = x.new_zeros(x.shape[0], dtype=torch.float64), torch.zeros_like(x)
+        for c, network in zip(self.coefficients, self.networks, strict=True):
+            its_value, its_grad = network.value_and_grad(x, sigma)
+            value, grad = value + c * its_value, grad + c * its_grad
+        return value, grad
+
+    def lipschitz(self, image_size: tuple[int, int] | None = None, sigma: Sigma = None) -> Tensor:
+        pairs = zip(self.coefficients.abs(), self.networks, strict=True)
+        return sum(
+            (c * network.lipschitz(image_size, sigma) for c, network in pairs), torch.tensor(0.0)
+        )
+
+    def strong_convexity(self) -> Tensor:
+        if not self.monotone:
+            return torch.tensor(0.0)
+        pairs = zip(self.coefficients, self.networks, strict=True)
+        return sum((c * network.strong_convexity() for c, network in pairs), torch.tensor(0.0))
+
+
+class StronglyMonotone(GradientNetwork):
+    """`g(x) + mu x` (Prop. 3.1): the gradient of a `mu`-strongly convex function when `g` is monotone.
+
+    :param network: a monotone network, or any network with a proven Lipschitz constant (see below).
+    :param mu: the modulus, `>= 0`. With `convexify` the network's own Lipschitz constant `L` is added
+        to it, which makes a network that is not monotone monotone (Prop. 3.2).
+    :raises ValueError: a network that is neither monotone nor convexified, or `mu < 0`.
+    """
+
+    def __init__(self, network: GradientNetwork, mu: float, *, convexify: bool = False) -> None:
+        super().__init__()
+        if mu < 0 or not (network.monotone or convexify):
+            raise ValueError(
+                f"mu must be nonnegative (got {mu}) and the network monotone; pass convexify=True "
+                "to add the Lipschitz constant of one that is not"
+            )
+        self.network, self.mu, self.convexify = network, mu, convexify
+
+    @property
+    def monotone(self) -> bool:
+        return True
+
+    def _shift(self, x: Tensor, sigma: Sigma) -> Tensor:
+        if not self.convexify:
+            return x.new_tensor(self.mu)
+        # A bound for every image size: the network must be the same function on all of them.
+        bound = self.network.lipschitz(None, sigma).to(x)
+        return (self.mu + bound).reshape(-1, *[1] * (x.ndim - 1))
+
+    def forward(self, x: Tensor, sigma: Sigma = None) -> Tensor:
+        return self.network(x, sigma) + self._shift(x, sigma) * x
+
+    def potential(self, x: Tensor, sigma: Sigma = None) -> Tensor:
+        return self.network.potential(x, sigma) + per_image_sum(self._shift(x, sigma) * x * x / 2)
+
+    def lipschitz(self, image_size: tuple[int, int] | None = None, sigma: Sigma = None) -> Tensor:
+        bound = self.network.lipschitz(image_size, sigma)
+        shift = self.network.lipschitz(None, sigma) if self.convexify else 0.0
+        return bound + shift + self.mu
+
+    def strong_convexity(self) -> Tensor:
+        return self.mu + self.network.strong_convexity()
+
+
+class GradNetM(LinearCombination):
+    """Modular gradient network (2024 paper, eqs 43-44): `a + sum_m c_m rho_m(phi_m(z_m)) W_m^T s_m(z_m)`.
+
+    :param modules: the modules `m`.
+    :param monotone: a conic combination (mGradNet-M needs it), otherwise coefficients of any sign.
+    :param coefficients: fixed `c_m`; learned when omitted.
+    """
+
+    def __init__(
+        self,
+        modules: Sequence[GradientModule],
+        *,
+        monotone: bool = False,
+        coefficients: Sequence[float] | None = None,
+    ) -> None:
+        super().__init__(modules, conic=monotone, coefficients=coefficients)
+        self.offset = nn.Parameter(torch.zeros(modules[0].operator.in_channels))
+
+    def forward(self, x: Tensor, sigma: Sigma = None) -> Tensor:
+        return super().forward(x, sigma) + per_channel(self.offset, x)
+
+    def potential(self, x: Tensor, sigma: Sigma = None) -> Tensor:
+        return super().potential(x, sigma) + per_image_sum(per_channel(self.offset, x) * x)
+
+    def value_and_grad(self, x: Tensor, sigma: Sigma = None) -> tuple[Tensor, Tensor]:
+        value, grad = super().value_and_grad(x, sigma)
+        offset = per_channel(self.offset, x)
+        return value + per_image_sum(offset * x), grad + offset
+
+
+class MGradNetM(GradNetM):
+    """Monotone modular gradient network (2024 paper, Cor. 12.1).
+
+    :raises ValueError: a module whose `phi` is not convex or whose `rho` is not monotone.
+    """
+
+    def __init__(
+        self, modules: Sequence[GradientModule], *, coefficients: Sequence[float] | None = None
+    ) -> None:
+        if not all(module.monotone for module in modules):
+            raise ValueError("every module of a monotone network must be monotone (Cor. 12.1)")
+        super().__init__(modules, monotone=True, coefficients=coefficients)
+
+
+class CMGN(LinearCombination):
+    """Cascaded monotone gradient network (2023 paper, eqs 4-6): `W^T s(z_L) + V^T V x + b`.
+
+    :param operator: the shared `W`.
+    :param gram: the operator `V` of the positive semidefinite linear term.
+    :param activations: one per layer of the cascade.
+    """
+
+    def __init__(
+        self,
+        operator: LinearOperator,
+        gram: LinearOperator,
+        activations: Sequence[ElementwisePotential],
+    ) -> None:
+        cascade = MGradNetC(operator, activations, unit_scales=True)
+        super().__init__(
+            [cascade, GradientModule(gram, Quadratic(), bias=False)], coefficients=(1.0, 1.0)
+        )
+
+
+class MMGN(MGradNetM):
+    """Modular monotone gradient network (2023 paper, eqs 8-9).
+
+    `g(x) = a + V^T V x + sum_k phi(z_k) W_k^T tanh(z_k)` with `phi = sum log cosh`, that is
+    `rho = identity`.
+    """
+
+    def __init__(self, operators: Sequence[LinearOperator], gram: LinearOperator) -> None:
+        modules = [GradientModule(operator, LogCosh(), rho=IdentityRho()) for operator in operators]
+        modules.append(GradientModule(gram, Quadratic(), bias=False))
+        super().__init__(modules, coefficients=[1.0] * len(modules))

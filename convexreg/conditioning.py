@@ -1,0 +1,69 @@
+"""Conditioning of a potential on the noise level."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+
+class NoiseScaling(nn.Module):
+    """Per-channel threshold `nu(sigma)` and per-group slope `m(sigma)`, both positive.
+
+    A potential `psi` with unit curvature is used as `m nu psi(u / nu)`: curvature at most `m / nu`
+    and, for saturating potentials, slope at most `m`. The logarithms of `nu` and `m` are linear
+    splines in `log sigma` with learned values at `knots` levels between `sigma_min` and
+    `sigma_max`; outside they are constant (`ConvexRegularizer` refuses such levels).
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        groups: int,
+        *,
+        sigma_min: float,
+        sigma_max: float,
+        knots: int = 6,
+        relative_slope: float = 0.1,
+    ) -> None:
+        super().__init__()
+        if not 0 < sigma_min < sigma_max or knots < 2:
+            raise ValueError(
+                f"noise conditioning needs 0 < sigma_min < sigma_max and 2 knots or more, got "
+                f"{sigma_min}, {sigma_max} and {knots} knots"
+            )
+        if channels % groups:
+            raise ValueError(f"{channels} channels do not divide into {groups} groups")
+        self.sigma_min, self.sigma_max = sigma_min, sigma_max
+        levels = torch.linspace(math.log(sigma_min), math.log(sigma_max), knots)
+        self.log_threshold = nn.Parameter(levels.unsqueeze(1).repeat(1, channels))
+        self.log_slope = nn.Parameter(
+            levels.unsqueeze(1).repeat(1, groups) + math.log(relative_slope)
+        )
+
+    def forward(self, sigma: Tensor | float | None) -> tuple[Tensor, Tensor]:
+        """Scale `1 / nu`, `(B or 1, channels)`, and weight `m nu`, `(B or 1, groups)`.
+
+        :raises ValueError: no noise level given.
+        """
+        if sigma is None:
+            raise ValueError("this network is conditioned on the noise level: give sigma")
+        table = torch.cat([self.log_threshold, self.log_slope], 1)
+        level = torch.as_tensor(sigma, dtype=table.dtype, device=table.device).reshape(-1).log()
+        low, high = math.log(self.sigma_min), math.log(self.sigma_max)
+        position = ((level - low) / (high - low)).clamp(0, 1) * (table.shape[0] - 1)
+        knot = position.floor().clamp_max(table.shape[0] - 2).long()
+        fraction = (position - knot).unsqueeze(1)
+        values = torch.lerp(table[knot], table[knot + 1], fraction)
+        log_threshold, log_slope = values.split(
+            [self.log_threshold.shape[1], self.log_slope.shape[1]], 1
+        )
+        group_threshold = log_threshold.unflatten(1, (log_slope.shape[1], -1)).mean(2)
+        return torch.exp(-log_threshold), torch.exp(log_slope + group_threshold)
+
+    def factors(self, u: Tensor, sigma: Tensor | float | None) -> tuple[Tensor, Tensor]:
+        """Scale and weight shaped to broadcast against `u`, `(B, channels, ...)`."""
+        scale, weight = (factor.to(u.dtype) for factor in self(sigma))
+        ones = [1] * (u.ndim - 2)
+        return scale.reshape(*scale.shape, *ones), weight.reshape(*weight.shape, *ones)

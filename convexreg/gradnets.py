@@ -1,0 +1,264 @@
+"""Gradient networks: maps that are gradients of scalar functions by construction.
+
+`g` is a *gradient network* when its Jacobian is symmetric everywhere and a *monotone* one (mGradNet)
+when it is positive semidefinite as well, so that its potential is convex (Chaudhari, Pranav & Moura,
+"Gradient networks", 2024, Defs 2-4). All networks run over any `LinearOperator`: on vectors
+`(B, n)` with dense matrices, on images `(B, C, H, W)` with convolutions.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from convexreg.conditioning import NoiseScaling
+from convexreg.operators import LinearOperator
+from convexreg.potentials import ElementwisePotential, Potential, per_channel
+from convexreg.quadrature import line_integral
+from convexreg.rho import Rho
+
+Sigma = Tensor | float | None
+
+
+def per_image_sum(value: Tensor) -> Tensor:
+    """Sum over everything but the batch, accumulated in float64: `(B, ...)` to `(B,)`."""
+    return value.reshape(value.shape[0], -1).sum(1, dtype=torch.float64)
+
+
+class GradientNetwork(nn.Module, ABC):
+    """`x -> g(x) = grad potential(x)`, with the shape of `x`.
+
+    `sigma` is the noise level a conditioned network is evaluated at, a float or one per image `(B,)`;
+    networks without conditioning do not depend on it.
+    """
+
+    @property
+    @abstractmethod
+    def monotone(self) -> bool:
+        """Whether the potential is convex by construction."""
+
+    @abstractmethod
+    def forward(self, x: Tensor, sigma: Sigma = None) -> Tensor:
+        """`g(x)`."""
+
+    @abstractmethod
+    def potential(self, x: Tensor, sigma: Sigma = None) -> Tensor:
+        """The function whose gradient is `g`, `(B,)` in float64, up to a constant in `x`."""
+
+    def value_and_grad(self, x: Tensor, sigma: Sigma = None) -> tuple[Tensor, Tensor]:
+        """`potential(x)` and `g(x)`, sharing what they have in common."""
+        return self.potential(x, sigma), self(x, sigma)
+
+    @abstractmethod
+    def lipschitz(self, image_size: tuple[int, int] | None = None, sigma: Sigma = None) -> Tensor:
+        """Proven Lipschitz constant of `g` (2-norm); `inf` where there is none. 0-dim or `(B,)`."""
+
+    def strong_convexity(self) -> Tensor:
+        """Proven modulus `mu >= 0` of the potential, 0-dim."""
+        return torch.tensor(0.0)
+
+
+class GradNetC(GradientNetwork):
+    """Cascaded gradient network (2024 paper, eqs 38-40), one shared operator `W`:
+
+        z_0 = beta_0 o (W x) + b_0
+        z_l = beta_l o (W x) + b_l + alpha_l o s_l(z_{l-1}),     l = 1 .. L-1
+        g(x) = W^T [ alpha_L o s_L(z_{L-1}) ] + b_L
+
+    The activations act elementwise, so every channel of the output depends on that channel of `W x`
+    only and the Jacobian is `W^T Diag(.) W`. With `monotone` the vectors `alpha, beta` are `softplus`
+    of the parameters and the potential is convex (Cor. 11.1); it is then a sum of convex ridges.
+    The potential has no closed form: it is a Gauss-Legendre line integral per channel.
+
+    :param activations: `s_1 .. s_L`, elementwise potentials (their gradients are used).
+    :param unit_scales: fix `alpha = beta = 1` (the cascade of C-MGN).
+    :param conditioning: noise conditioning of the channels of `W x`.
+    :raises ValueError: no activation, or a decreasing one in a monotone network.
+    """
+
+    def __init__(
+        self,
+        operator: LinearOperator,
+        activations: Sequence[ElementwisePotential],
+        *,
+        monotone: bool = False,
+        unit_scales: bool = False,
+        conditioning: NoiseScaling | None = None,
+    ) -> None:
+        super().__init__()
+        if not activations:
+            raise ValueError("a cascade needs at least one activation")
+        if monotone and not all(activation.convex for activation in activations):
+            raise ValueError("a monotone cascade needs nondecreasing activations (Cor. 11.1)")
+        depth, channels = len(activations), operator.out_channels
+        self.operator = operator
+        self.activations = nn.ModuleList(activations)
+        self.conditioning = conditioning
+        self._monotone, self._unit_scales = monotone, unit_scales
+        if not unit_scales:
+            self.raw_alpha = nn.Parameter(torch.rand(depth, channels))
+            self.raw_beta = nn.Parameter(torch.rand(depth, channels))
+        self.bias = nn.Parameter(torch.zeros(depth, channels))
+        self.output_bias = nn.Parameter(torch.zeros(operator.in_channels))
+
+    @property
+    def monotone(self) -> bool:
+        return self._monotone
+
+    def scales(self) -> tuple[Tensor, Tensor]:
+        """`alpha_1 .. alpha_L` and `beta_0 .. beta_{L-1}`, `(L, C)` each."""
+        if self._unit_scales:
+            return torch.ones_like(self.bias), torch.ones_like(self.bias)
+        if self._monotone:
+            return functional.softplus(self.raw_alpha), functional.softplus(self.raw_beta)
+        return self.raw_alpha, self.raw_beta
+
+    def cascade(self, u: Tensor) -> Tensor:
+        """The scalar activation of every channel: `u = W x` to `alpha_L o s_L(z_{L-1})`."""
+        hidden: Tensor | None = None
+        for alpha, beta, bias, activation in zip(
+            *self.scales(), self.bias, self.activations, strict=True
+        ):
+            z = per_channel(beta, u) * u + per_channel(bias, u)
+            if hidden is not None:
+                z = z + hidden
+            hidden = per_channel(alpha, u) * activation.activation(z)
+        assert hidden is not None
+        return hidden
+
+    def forward(self, x: Tensor, sigma: Sigma = None) -> Tensor:
+        u = self.operator(x)
+        if self.conditioning is None:
+            s = self.cascade(u)
+        else:
+            scale, weight = self.conditioning.factors(u, sigma)
+            s = weight * scale * self.cascade(scale * u)
+        gradient = self.operator.adjoint(s)
+        return gradient + per_channel(self.output_bias, gradient)
+
+    def potential(self, x: Tensor, sigma: Sigma = None) -> Tensor:
+        u = self.operator(x)
+        if self.conditioning is None:
+            density = line_integral(self.cascade, u)
+        else:
+            scale, weight = self.conditioning.factors(u, sigma)
+            density = weight * line_integral(self.cascade, scale * u)
+        return per_image_sum(density) + per_image_sum(per_channel(self.output_bias, x) * x)
+
+    def channel_slopes(self) -> Tensor:
+        """`sum_l beta_{l-1} prod_{i >= l} alpha_i sup s_i'` in absolute value, `(C,)`."""
+        slope = torch.zeros_like(self.bias[0])
+        for alpha, beta, activation in zip(*self.scales(), self.activations, strict=True):
+            slope = alpha.abs() * activation.slope().to(slope) * (slope + beta.abs())
+        return slope
+
+    def lipschitz(self, image_size: tuple[int, int] | None = None, sigma: Sigma = None) -> Tensor:
+        """`|| Diag(slopes)^{1/2} W ||^2`, from the Jacobian `W^T Diag(.) W` (2024 paper, eq. 41)."""
+        slopes = self.channel_slopes()
+        if self.conditioning is not None:
+            scale, weight = self.conditioning(sigma)
+            slopes = slopes * weight * scale**2
+        return _squeeze_batch(self.operator.squared_norm(slopes, image_size))
+
+
+class MGradNetC(GradNetC):
+    """Monotone cascaded gradient network (2024 paper, Cor. 11.1): a sum of convex ridges."""
+
+    def __init__(
+        self,
+        operator: LinearOperator,
+        activations: Sequence[ElementwisePotential],
+        *,
+        unit_scales: bool = False,
+        conditioning: NoiseScaling | None = None,
+    ) -> None:
+        super().__init__(
+            operator,
+            activations,
+            monotone=True,
+            unit_scales=unit_scales,
+            conditioning=conditioning,
+        )
+
+
+class GradientModule(GradientNetwork):
+    """One module `rho(phi(z)) W^T grad phi(z)` with `z = W x + b` of a modular network (Thm 12).
+
+    Potential `P(phi(W x + b))` summed over positions, `P' = rho`. On images `phi` and `rho` act
+    locally, at every pixel. Monotone when `phi` is convex and `rho` is nonnegative and nondecreasing
+    (Cor. 12.1). With `rho = 1` (the default) the Lipschitz constant is `|| Diag(D)^{1/2} W ||^2` with
+    `D` the potential's curvature bound; a `rho` that grows without bound has none.
+
+    :param conditioning: noise conditioning: `phi(z / nu(sigma))` with weight `m(sigma) nu(sigma)`.
+    """
+
+    def __init__(
+        self,
+        operator: LinearOperator,
+        potential: Potential,
+        *,
+        rho: Rho | None = None,
+        bias: bool = True,
+        conditioning: NoiseScaling | None = None,
+    ) -> None:
+        super().__init__()
+        self.operator, self.phi, self.rho = operator, potential, rho
+        self.conditioning = conditioning
+        self.bias = nn.Parameter(torch.zeros(operator.out_channels)) if bias else None
+
+    @property
+    def monotone(self) -> bool:
+        return self.phi.convex and (self.rho is None or self.rho.monotone)
+
+    def argument(self, x: Tensor, sigma: Sigma) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """What `phi` is evaluated at, with the scale and the weight of the noise conditioning."""
+        z = self.operator(x)
+        if self.bias is not None:
+            z = z + per_channel(self.bias, z)
+        if self.conditioning is None:
+            return z, None, None
+        scale, weight = self.conditioning.factors(z, sigma)
+        return scale * z, scale, weight
+
+    def _pull_back(self, s: Tensor, scale: Tensor | None) -> Tensor:
+        return self.operator.adjoint(s if scale is None else scale * s)
+
+    def forward(self, x: Tensor, sigma: Sigma = None) -> Tensor:
+        z, scale, weight = self.argument(x, sigma)
+        if self.rho is None:
+            return self._pull_back(self.phi.grad(z, weight), scale)
+        value, s = self.phi.value_and_grad(z, weight)
+        return self._pull_back(self.rho(value).unsqueeze(1) * s, scale)
+
+    def potential(self, x: Tensor, sigma: Sigma = None) -> Tensor:
+        z, _, weight = self.argument(x, sigma)
+        value = self.phi.value(z, weight)
+        return per_image_sum(value if self.rho is None else self.rho.integral(value))
+
+    def value_and_grad(self, x: Tensor, sigma: Sigma = None) -> tuple[Tensor, Tensor]:
+        z, scale, weight = self.argument(x, sigma)
+        value, s = self.phi.value_and_grad(z, weight)
+        if self.rho is not None:
+            s = self.rho(value).unsqueeze(1) * s
+            value = self.rho.integral(value)
+        return per_image_sum(value), self._pull_back(s, scale)
+
+    def lipschitz(self, image_size: tuple[int, int] | None = None, sigma: Sigma = None) -> Tensor:
+        if self.rho is not None:
+            return torch.tensor(float("inf"))
+        scale = weight = None
+        if self.conditioning is not None:
+            scale, weight = self.conditioning(sigma)
+        curvature = self.phi.curvature_bound(self.operator.out_channels, weight)
+        if scale is not None:
+            curvature = curvature * scale**2
+        return _squeeze_batch(self.operator.squared_norm(curvature, image_size))
+
+
+def _squeeze_batch(bound: Tensor) -> Tensor:
+    """A batch of one bound is a bound for everything."""
+    return bound.squeeze(0) if bound.shape == (1,) else bound

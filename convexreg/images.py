@@ -1,0 +1,208 @@
+"""Reading and writing photographs without losing what they hold."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import cv2
+import numpy
+import tifffile
+import torch
+from PIL import Image, ImageOps, UnidentifiedImageError
+from torch import Tensor
+
+from convexreg.files import write_atomically
+
+IMAGE_SUFFIXES = frozenset({".png", ".tif", ".tiff", ".jpg", ".jpeg", ".npy", ".bmp"})
+WRITABLE_SUFFIXES = frozenset({".png", ".tif", ".tiff", ".jpg", ".jpeg", ".npy"})
+
+
+class ImageError(ValueError):
+    """An image that cannot be read or written; the message says why."""
+
+
+@dataclass(frozen=True)
+class Photograph:
+    """An image `(C, H, W)` in [0, 1] as float32, with what is needed to write it back.
+
+    :ivar pixels: gray (C = 1) or colour (C = 3).
+    :ivar alpha: `(1, H, W)`, kept as it is, or `None`.
+    :ivar bits: 8 or 16 for integer files, 32 for floating-point ones.
+    """
+
+    pixels: Tensor
+    alpha: Tensor | None
+    bits: int
+
+    def gray(self) -> Tensor:
+        """Luma `(1, H, W)` (ITU-R BT.601 weights for colour)."""
+        if self.pixels.shape[0] == 1:
+            return self.pixels
+        weights = torch.tensor([0.299, 0.587, 0.114])
+        return torch.einsum("c,chw->hw", weights, self.pixels).unsqueeze(0)
+
+    def with_pixels(self, pixels: Tensor) -> Photograph:
+        """The same alpha channel and depth with other pixels."""
+        return replace(self, pixels=pixels)
+
+
+def read_image(path: str | Path) -> Photograph:
+    """Read PNG, TIFF, JPEG, BMP or NPY; 8 or 16 bit or float, gray or colour, with or without alpha.
+
+    The orientation a camera recorded (EXIF) is applied. Integer files are scaled to [0, 1]; float
+    files are taken as they are.
+
+    :raises ImageError: a missing, truncated or unreadable file, or one whose layout is not an image.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ImageError(f"there is no file {path}")
+    if path.suffix.lower() not in IMAGE_SUFFIXES:
+        raise ImageError(
+            f"{path} is not a supported image type; use one of {', '.join(sorted(IMAGE_SUFFIXES))}"
+        )
+    try:
+        match path.suffix.lower():
+            case ".npy":
+                array = numpy.load(path, allow_pickle=False)
+            case ".tif" | ".tiff":
+                array = _read_tiff(path)
+            case _:
+                array = _read_pillow(path)
+    except (OSError, ValueError, EOFError, SyntaxError, UnidentifiedImageError, cv2.error) as error:
+        raise ImageError(
+            f"{path} cannot be read; it is damaged or not an image ({error})"
+        ) from error
+    return _from_array(array, path)
+
+
+def _read_tiff(path: Path) -> numpy.ndarray:
+    with tifffile.TiffFile(path) as file:
+        page = file.pages[0]
+        array = page.asarray()
+        orientation = page.tags["Orientation"].value if "Orientation" in page.tags else 1
+        if array.ndim == 3 and int(getattr(page, "planarconfig", 1)) == 2:
+            array = numpy.moveaxis(array, 0, -1)
+    # the TIFF tag has the meaning of the EXIF one: mirror, then rotate
+    if orientation in (2, 4, 5, 7):
+        array = array[:, ::-1]
+    turns = {3: 2, 4: 2, 5: 1, 6: 3, 7: 3, 8: 1}.get(int(orientation), 0)
+    return numpy.rot90(array, turns)
+
+
+def _read_pillow(path: Path) -> numpy.ndarray:
+    with Image.open(path) as image:
+        image.load()  # raises on truncated files
+        sixteen_bit_colour = path.suffix.lower() == ".png" and path.read_bytes()[24:26] in (
+            b"\x10\x02",
+            b"\x10\x04",
+            b"\x10\x06",
+        )
+        if sixteen_bit_colour:
+            # Pillow reduces these to 8 bits
+            array = cv2.imdecode(numpy.fromfile(path, numpy.uint8), cv2.IMREAD_UNCHANGED)
+            order = cv2.COLOR_BGRA2RGBA if array.shape[2] == 4 else cv2.COLOR_BGR2RGB
+            return cv2.cvtColor(array, order)
+        image = ImageOps.exif_transpose(image)
+        if image.mode == "1":
+            image = image.convert("L")
+        elif image.mode == "PA" or (image.mode == "P" and "transparency" in image.info):
+            image = image.convert("RGBA")
+        elif image.mode in ("P", "CMYK", "YCbCr", "HSV", "LAB"):
+            image = image.convert("RGB")
+        array = numpy.asarray(image)
+        return array.astype(numpy.uint16) if image.mode == "I" else array
+
+
+def _from_array(array: numpy.ndarray, path: Path) -> Photograph:
+    if array.ndim == 2:
+        array = array[..., None]
+    if array.ndim != 3 or array.shape[-1] not in (1, 2, 3, 4) or 0 in array.shape:
+        raise ImageError(
+            f"{path} has shape {array.shape}; an image is (H, W) or (H, W, C) with 1 to 4 channels"
+        )
+    if array.dtype == numpy.uint8:
+        bits, scale = 8, 255.0
+    elif array.dtype == numpy.uint16:
+        bits, scale = 16, 65535.0
+    elif array.dtype.kind == "f":
+        bits, scale = 32, 1.0
+    else:
+        raise ImageError(
+            f"{path} holds {array.dtype} numbers; use 8 or 16 bit unsigned integers, or floats in [0, 1]"
+        )
+    planes = torch.from_numpy(
+        numpy.ascontiguousarray(numpy.moveaxis(array, -1, 0)).astype(numpy.float32) / scale
+    )
+    if not torch.isfinite(planes).all():
+        raise ImageError(f"{path} holds NaN or infinite pixels; replace them first")
+    has_alpha = planes.shape[0] in (2, 4)
+    pixels = planes[:-1] if has_alpha else planes
+    return Photograph(pixels, planes[-1:] if has_alpha else None, bits)
+
+
+def write_image(path: str | Path, photograph: Photograph) -> None:
+    """Write in the depth the photograph was read with (JPEG: 8 bits, no alpha), all or nothing.
+
+    Integer formats are clipped to [0, 1] and rounded; NPY and float TIFF keep every value.
+
+    :raises ImageError: an unsupported suffix or a missing folder.
+    """
+    path = Path(path)
+    suffix = path.suffix.lower()
+    check_writable(path)
+    planes = photograph.pixels.detach().cpu().float()
+    if photograph.alpha is not None and suffix not in (".jpg", ".jpeg"):
+        planes = torch.cat([planes, photograph.alpha])
+    array = planes.movedim(0, -1).numpy()
+    bits = photograph.bits
+    if suffix in (".jpg", ".jpeg"):
+        bits = 8
+    elif bits == 32 and suffix == ".png":
+        bits = 16
+    if suffix != ".npy" and bits < 32:
+        limit = 2**bits - 1
+        kind = numpy.uint8 if bits == 8 else numpy.uint16
+        array = numpy.round(array.clip(0, 1) * limit).astype(kind)
+    array = array[..., 0] if array.shape[-1] == 1 else array
+    write_atomically(path, _encode(array, suffix))
+
+
+def check_writable(path: str | Path) -> None:
+    """Fail before the work is done if the result could not be written.
+
+    :raises ImageError: an unsupported suffix or a missing folder.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in WRITABLE_SUFFIXES:
+        raise ImageError(
+            f"cannot write {path}: use a suffix of {', '.join(sorted(WRITABLE_SUFFIXES))}"
+        )
+    if not path.parent.is_dir():
+        raise ImageError(f"the output folder {path.parent} does not exist; create it first")
+
+
+def _encode(array: numpy.ndarray, suffix: str) -> bytes:
+    buffer = io.BytesIO()
+    if suffix == ".npy":
+        numpy.save(buffer, array, allow_pickle=False)
+    elif suffix in (".tif", ".tiff"):
+        channels = 1 if array.ndim == 2 else array.shape[-1]
+        extra = {"extrasamples": ["unassalpha"]} if channels in (2, 4) else {}
+        tifffile.imwrite(
+            buffer, array, photometric="rgb" if channels >= 3 else "minisblack", **extra
+        )
+    elif array.dtype == numpy.uint16:
+        if array.ndim == 3:
+            if array.shape[-1] == 2:  # OpenCV has no gray with alpha
+                array = array[..., [0, 0, 0, 1]]
+            order = cv2.COLOR_RGBA2BGRA if array.shape[-1] == 4 else cv2.COLOR_RGB2BGR
+            array = cv2.cvtColor(array, order)
+        return cv2.imencode(suffix, array)[1].tobytes()
+    else:
+        options = {"quality": 95, "subsampling": 0} if suffix in (".jpg", ".jpeg") else {}
+        kind = "JPEG" if options else "PNG"
+        Image.fromarray(array).save(buffer, format=kind, **options)
+    return buffer.getvalue()

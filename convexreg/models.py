@@ -1,0 +1,194 @@
+"""Architectures by name, and model files.
+
+A model file is a safetensors file whose metadata holds the architecture's settings and the model
+card as JSON. Nothing is ever unpickled.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import nn
+
+from convexreg.combinations import MGradNetM
+from convexreg.conditioning import NoiseScaling
+from convexreg.files import write_atomically
+from convexreg.gradnets import GradientModule, GradientNetwork, MGradNetC
+from convexreg.operators import Convolution, Padding
+from convexreg.potentials import LinearSpline, LogCosh, PooledNorm, TanhMixture
+from convexreg.regularizer import ConvexRegularizer
+
+Architecture = Literal["mgradnet-m", "mgradnet-c", "crr"]
+ARCHITECTURES: tuple[Architecture, ...] = ("mgradnet-m", "mgradnet-c", "crr")
+_FORMAT = "convexreg-1"
+
+
+class ModelFileError(ValueError):
+    """A model file that cannot be used; the message says why."""
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Everything needed to build a regularizer.
+
+    - `mgradnet-m`: one module, pooled norms with learned channel mixing.
+    - `mgradnet-c`: a cascade of two learned activations, a sum of convex ridges.
+    - `crr`: convex ridges with one learned monotone linear spline (Goujon et al. 2023).
+
+    :ivar channels: of the chain of convolutions, starting with the image's.
+    :ivar kernel_sizes: odd, one per convolution.
+    :ivar sigma_min, sigma_max: trained noise levels on the [0, 1] scale.
+    :ivar noise_knots: levels at which the noise conditioning is learned.
+    """
+
+    architecture: Architecture = "mgradnet-m"
+    channels: tuple[int, ...] = (1, 4, 8, 64)
+    kernel_sizes: tuple[int, ...] = (5, 5, 5)
+    padding: Padding = "zero"
+    sigma_min: float = 1 / 255
+    sigma_max: float = 50 / 255
+    noise_knots: int = 6
+
+    def build(self, name: str | None = None) -> ConvexRegularizer:
+        """A freshly initialised regularizer.
+
+        :raises ValueError: an unknown architecture, or settings that do not fit together.
+        """
+        operator = Convolution(self.channels, self.kernel_sizes, padding=self.padding)
+        width = self.channels[-1]
+        conditioning = NoiseScaling(
+            width, width, sigma_min=self.sigma_min, sigma_max=self.sigma_max, knots=self.noise_knots
+        )
+        network: GradientNetwork
+        match self.architecture:
+            case "mgradnet-m":
+                potential = PooledNorm(width, learned=True)
+                module = GradientModule(operator, potential, bias=False, conditioning=conditioning)
+                network = MGradNetM([module], coefficients=[1.0])
+            case "mgradnet-c":
+                activations = [LogCosh(), TanhMixture(width)]
+                network = MGradNetC(operator, activations, conditioning=conditioning)
+            case "crr":
+                # in units of the threshold nu(sigma), whose spline CRR's noise scaling is
+                spline = LinearSpline(1, knots=101, limit=6.0)
+                network = GradientModule(operator, spline, bias=False, conditioning=conditioning)
+            case _:
+                raise ValueError(
+                    f"unknown architecture {self.architecture!r}; known: {', '.join(ARCHITECTURES)}"
+                )
+        return ConvexRegularizer(
+            network,
+            in_channels=self.channels[0],
+            sigma_range=(self.sigma_min, self.sigma_max),
+            name=name or self.architecture,
+        )
+
+
+@dataclass(frozen=True)
+class Model:
+    """A regularizer with the settings it was built from and its model card."""
+
+    regularizer: ConvexRegularizer
+    config: ModelConfig
+    card: Mapping[str, Any]
+
+
+def parameter_count(module: nn.Module) -> int:
+    """Number of learned numbers."""
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def save_model(
+    path: str | Path, regularizer: ConvexRegularizer, config: ModelConfig, card: Mapping[str, Any]
+) -> None:
+    """Write a model file; an existing one is replaced only once the new one is complete."""
+    metadata = {
+        "format": _FORMAT,
+        "name": regularizer.name,
+        "config": json.dumps(asdict(config)),
+        "card": json.dumps(dict(card)),
+    }
+    tensors = {key: value.detach().contiguous() for key, value in regularizer.state_dict().items()}
+    write_atomically(Path(path), save(tensors, metadata))
+
+
+def load_model(path: str | Path) -> Model:
+    """Read a model file.
+
+    :raises ModelFileError: not a readable safetensors file, not one of ours, or inconsistent.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ModelFileError(f"there is no model file {path}")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {key: file.get_tensor(key) for key in file.keys()}
+    except (SafetensorError, OSError) as error:
+        raise ModelFileError(f"{path} is not a readable safetensors file ({error})") from error
+    if metadata.get("format") != _FORMAT:
+        raise ModelFileError(
+            f"{path} is not a convexreg model file (its metadata lacks format {_FORMAT!r}); train one "
+            "with `convexreg train`, or name a shipped model"
+        )
+    try:
+        settings = json.loads(metadata["config"])
+        config = ModelConfig(
+            **{key: tuple(v) if isinstance(v, list) else v for key, v in settings.items()}
+        )
+        regularizer = config.build(metadata["name"])
+        regularizer.load_state_dict(tensors)
+        card = json.loads(metadata["card"])
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise ModelFileError(
+            f"the model file {path} is damaged or inconsistent: {error}"
+        ) from error
+    broken = [key for key, value in tensors.items() if not torch.isfinite(value).all()]
+    if broken:
+        raise ModelFileError(f"the model file {path} holds NaN or infinite numbers in {broken[0]}")
+    return Model(regularizer.eval().requires_grad_(False), config, card)
+
+
+def pretrained_names() -> list[str]:
+    """Names of the shipped models."""
+    folder = resources.files("convexreg") / "pretrained"
+    return sorted(
+        entry.name.removesuffix(".safetensors")
+        for entry in folder.iterdir()
+        if entry.name.endswith(".safetensors")
+    )
+
+
+def open_model(name: str | Path) -> Model:
+    """A shipped model by name, or a model file by path (anything with a separator or a suffix).
+
+    :raises ModelFileError: no such model, or an unusable file.
+    """
+    if isinstance(name, Path) or "/" in name or name.endswith(".safetensors"):
+        return load_model(name)
+    if name not in pretrained_names():
+        raise ModelFileError(
+            f"there is no shipped model {name!r}; shipped: {', '.join(pretrained_names())}. A model "
+            "file is given by its path"
+        )
+    with resources.as_file(
+        resources.files("convexreg") / "pretrained" / f"{name}.safetensors"
+    ) as path:
+        return load_model(path)
+
+
+def load_pretrained(name: str | Path = "mgradnet-m") -> ConvexRegularizer:
+    """The regularizer of a shipped model, frozen and in evaluation mode.
+
+    :param name: see `pretrained_names()`, or the path of a model file.
+    :raises ModelFileError: no such model, or an unusable file.
+    """
+    return open_model(name).regularizer

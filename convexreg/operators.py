@@ -1,0 +1,212 @@
+"""Linear operators `W` with exact adjoints and proven bounds on `||W||^2`.
+
+Every network of the package is built from `W x` and `W^T z`; every step size from `squared_norm`.
+The channel dimension is always dimension 1, so the same networks run on vectors `(B, n)` and on
+images `(B, C, H, W)`.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from convexreg.convolution import analysis, compose_kernels, synthesis
+
+Padding = Literal["circular", "zero"]
+
+
+class LinearOperator(nn.Module, ABC):
+    """A linear map `W` from `in_channels` to `out_channels` channels."""
+
+    in_channels: int
+    out_channels: int
+
+    @abstractmethod
+    def forward(self, x: Tensor) -> Tensor:
+        """`W x`, `(B, in_channels, ...)` to `(B, out_channels, ...)`."""
+
+    @abstractmethod
+    def adjoint(self, z: Tensor) -> Tensor:
+        """`W^T z`, `(B, out_channels, ...)` to `(B, in_channels, ...)`."""
+
+    @abstractmethod
+    def squared_norm(
+        self, weights: Tensor | None = None, image_size: tuple[int, int] | None = None
+    ) -> Tensor:
+        """Proven upper bound on the largest eigenvalue of `W^T Diag(weights) W`.
+
+        :param weights: nonnegative, `(out_channels,)` or one row per image `(B, out_channels)`;
+            ones when omitted. With `weights` the channelwise curvature of a potential, the result
+            bounds the Lipschitz constant of `x -> W^T s(W x)`.
+        :param image_size: `(H, W)`, for bounds that hold on that grid only; without it the bound
+            holds for every image size.
+        :return: 0-dim tensor, or `(B,)` with one row of weights per image. Differentiable.
+        """
+
+
+def _round_up(bound: Tensor, dtype: torch.dtype) -> Tensor:
+    """Cast a float64 bound to `dtype` without letting rounding bring it below the exact value."""
+    return (bound * (1 + 4 * torch.finfo(dtype).eps + 1e-12)).to(dtype)
+
+
+class Dense(LinearOperator):
+    """`W` as a matrix `(out_channels, in_channels)` on vectors `(B, in_channels)`.
+
+    `squared_norm` is the exact largest eigenvalue of the Gram matrix (symmetric eigenvalue
+    solver, backward stable), rounded up.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.in_channels, self.out_channels = in_channels, out_channels
+        bound = 1 / math.sqrt(in_channels)
+        self.weight = nn.Parameter(torch.empty(out_channels, in_channels).uniform_(-bound, bound))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x @ self.weight.mT
+
+    def adjoint(self, z: Tensor) -> Tensor:
+        return z @ self.weight
+
+    def squared_norm(
+        self, weights: Tensor | None = None, image_size: tuple[int, int] | None = None
+    ) -> Tensor:
+        del image_size
+        matrix = self.weight.double()
+        if weights is not None:
+            matrix = matrix * weights.double().sqrt().unsqueeze(-1)
+        gram = matrix.mT @ matrix if matrix.shape[-1] <= matrix.shape[-2] else matrix @ matrix.mT
+        return _round_up(torch.linalg.eigvalsh(gram)[..., -1], self.weight.dtype)
+
+
+class Convolution(LinearOperator):
+    """A chain of 2-D convolutions with odd kernels that keeps the image size.
+
+    :param channels: `(C_0, C_1, ..., C_K)`, one entry more than there are kernels.
+    :param kernel_sizes: odd, one per convolution.
+    :param padding: `"zero"` or `"circular"`.
+    :param zero_mean: make every kernel of the first convolution sum to zero, so that constants
+        are in the null space of `W` (away from the border with zero padding).
+    :param staged: apply the convolutions one after the other, padding before each. By default the
+        chain is materialised as one kernel and padded once; with circular padding both are the
+        same operator.
+
+    Bounds (`squared_norm`). Let `M(w) = sum_c s_c w_c^(w)^* w_c^(w)`, `C_0 x C_0`, be the weighted
+    symbol of the materialised kernel.
+
+    - Circular padding, size given: the operator is block-diagonalised by the DFT of that grid, so
+      the largest eigenvalue of `M` over the grid is *exact* (Sedghi, Gupta & Long 2019, Thm 6).
+    - Otherwise: extending by zeros and restricting are contractions, so `sup_w lambda_max(M(w))`
+      is a bound. For unit `v`, `v^* M v` is a nonnegative trigonometric polynomial of degree `n`
+      per axis (kernel support `n + 1`), so its maximum on an `N`-point grid is at least
+      `cos(pi n / N)` times its supremum per axis (Pfister & Bresler 2018, Thm 1); dividing the
+      grid maximum by `cos^2` gives a bound.
+    - Zero padding before every stage: the stages do not commute with the restrictions, the symbol
+      of the composition proves nothing, and the product of the stages' bounds is used.
+    """
+
+    def __init__(
+        self,
+        channels: Sequence[int],
+        kernel_sizes: Sequence[int],
+        *,
+        padding: Padding = "zero",
+        zero_mean: bool = True,
+        staged: bool = False,
+    ) -> None:
+        super().__init__()
+        if len(channels) != len(kernel_sizes) + 1 or len(kernel_sizes) < 1:
+            raise ValueError(
+                f"a chain of {len(kernel_sizes)} convolutions needs {len(kernel_sizes) + 1} channel "
+                f"counts, got {list(channels)}"
+            )
+        if any(size < 1 or size % 2 == 0 for size in kernel_sizes):
+            raise ValueError(f"kernel sizes must be odd, got {list(kernel_sizes)}")
+        if padding not in ("zero", "circular"):
+            raise ValueError(f'padding must be "zero" or "circular", got {padding!r}')
+        self.in_channels, self.out_channels = channels[0], channels[-1]
+        self.padding, self.zero_mean, self.staged = padding, zero_mean, staged
+        self.kernels = nn.ParameterList(
+            torch.randn(after, before, size, size) / (size * math.sqrt(before))
+            for before, after, size in zip(channels, channels[1:], kernel_sizes, strict=False)
+        )
+
+    @property
+    def stages(self) -> list[Tensor]:
+        """The kernels as applied, `(C_k, C_{k-1}, size, size)` each."""
+        kernels = list(self.kernels)
+        if self.zero_mean:
+            kernels[0] = kernels[0] - kernels[0].mean((2, 3), keepdim=True)
+        return kernels
+
+    @property
+    def kernel(self) -> Tensor:
+        """The chain as one kernel `(out_channels, in_channels, size, size)`."""
+        return compose_kernels(self.stages)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for kernel in self.stages if self.staged else [self.kernel]:
+            x = analysis(x, kernel, self.padding)
+        return x
+
+    def adjoint(self, z: Tensor) -> Tensor:
+        for kernel in reversed(self.stages) if self.staged else [self.kernel]:
+            z = synthesis(z, kernel, self.padding)
+        return z
+
+    def squared_norm(
+        self, weights: Tensor | None = None, image_size: tuple[int, int] | None = None
+    ) -> Tensor:
+        *first, last = self.stages if self.staged and self.padding == "zero" else [self.kernel]
+        grid = image_size if self.padding == "circular" else None
+        bound = _symbol_maximum(last, weights, grid)
+        for kernel in first:
+            bound = bound * _symbol_maximum(kernel, None, None)
+        return _round_up(bound, last.dtype)
+
+
+def _symbol_maximum(kernel: Tensor, weights: Tensor | None, grid: tuple[int, int] | None) -> Tensor:
+    """Largest eigenvalue of the weighted symbol: exact on `grid`, a bound on the supremum without one.
+
+    Works on the autocorrelation `a[i, j] = sum_c s_c w_ci (*) w_cj`, whose Fourier transform is the
+    symbol: one small matrix product per axis instead of a transform per channel.
+    """
+    kernel = kernel.double()
+    size = kernel.shape[-1]
+    scaled = kernel
+    if weights is not None:
+        scaled = kernel * weights.double()[..., None, None, None]
+    # (..., C_in, C_in, 2 size - 1, 2 size - 1), the sum over output channels done by conv2d.
+    lead = scaled.shape[:-4]
+    flat = scaled.reshape(-1, *kernel.shape).transpose(1, 2)
+    autocorrelation = torch.stack(
+        [nn.functional.conv2d(kernel.transpose(0, 1), item, padding=size - 1) for item in flat]
+    )
+    degree = size - 1
+    margin = 1.0
+    if grid is None:
+        points = max(16, (64 if kernel.shape[1] == 1 else 16) * degree)
+        grid = (points, points)
+        margin = math.cos(math.pi * degree / points) ** -2
+    lags = torch.arange(-degree, degree + 1, dtype=torch.float64, device=kernel.device)
+    rows, columns = (
+        torch.exp(-2j * math.pi / count * torch.outer(frequencies, lags))
+        for count, frequencies in (
+            (grid[0], torch.arange(grid[0], dtype=torch.float64, device=kernel.device)),
+            # the symbol at -w is the transpose of the symbol at w: half of the grid is enough
+            (grid[1], torch.arange(grid[1] // 2 + 1, dtype=torch.float64, device=kernel.device)),
+        )
+    )
+    symbol = rows @ autocorrelation.to(torch.complex128) @ columns.mT
+    if kernel.shape[1] == 1:
+        eigenvalues = symbol.real.flatten(1).amax(1)
+    else:
+        eigenvalues = (
+            torch.linalg.eigvalsh(symbol.permute(0, 3, 4, 1, 2))[..., -1].flatten(1).amax(1)
+        )
+    return margin * eigenvalues.reshape(lead)

@@ -1,0 +1,147 @@
+"""The learned convex regularizer `R(x; sigma)` on images."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from convexreg.gradnets import GradientNetwork, Sigma
+from solvers.objective import Objective
+
+
+class ConvexRegularizer(nn.Module):
+    """`R(x; sigma)`, convex in `x`, whose gradient is a monotone gradient network.
+
+    Images are `(B, C, H, W)` floating point, nominally in `[0, 1]`; `sigma` is the noise standard
+    deviation on that scale, a float or one per image `(B,)`. With weight one, `R` is the right
+    regularizer for `|A x - y|^2 / 2` with noise of that level. A gray model takes colour images too:
+    it is applied to the three channels of an orthonormal colour transform, which changes neither
+    convexity nor any bound.
+
+    :param network: a monotone gradient network on one or more channels.
+    :param sigma_range: the noise levels the network is valid for, `(lowest, highest)`, or `None`
+        when it is not conditioned on the noise.
+    :param name: what to call it in messages and results.
+    :raises ValueError: a network that is not monotone.
+    """
+
+    def __init__(
+        self,
+        network: GradientNetwork,
+        *,
+        in_channels: int = 1,
+        sigma_range: tuple[float, float] | None = None,
+        name: str = "unnamed",
+    ) -> None:
+        super().__init__()
+        if not network.monotone:
+            raise ValueError(
+                "the network is not monotone, so its potential need not be convex; build it from "
+                "monotone parts (mGradNet-C, mGradNet-M) or convexify it (StronglyMonotone)"
+            )
+        self.network = network
+        self.in_channels = in_channels
+        self.sigma_range = sigma_range
+        self.name = name
+        # Orthonormal rows: luminance, then two opponent colours.
+        colour = torch.tensor([[1.0, 1.0, 1.0], [1.0, 0.0, -1.0], [1.0, -2.0, 1.0]])
+        self.register_buffer("colour", colour / colour.norm(dim=1, keepdim=True), persistent=False)
+
+    def energy(self, x: Tensor, sigma: Sigma = None) -> Tensor:
+        """`R(x; sigma)`, `(B,)` in float64."""
+        planes, levels = self._split(x, sigma)
+        return self._merge_values(self.network.potential(planes, levels), x)
+
+    def grad(self, x: Tensor, sigma: Sigma = None) -> Tensor:
+        """`grad R(x; sigma)`, in the shape of `x`. Differentiable in `x` and the parameters."""
+        planes, levels = self._split(x, sigma)
+        return self._merge(self.network(planes, levels), x)
+
+    forward = grad
+
+    def value_and_grad(self, x: Tensor, sigma: Sigma = None) -> tuple[Tensor, Tensor]:
+        """Energy and gradient, sharing the forward pass."""
+        planes, levels = self._split(x, sigma)
+        value, grad = self.network.value_and_grad(planes, levels)
+        return self._merge_values(value, x), self._merge(grad, x)
+
+    def lipschitz(self, image_size: tuple[int, int] | None = None, sigma: Sigma = None) -> Tensor:
+        """Proven Lipschitz constant of `grad R` (2-norm): 0-dim, or `(B,)` with one sigma per image.
+
+        :param image_size: `(H, W)` for a bound on that grid; for every size when omitted.
+        """
+        return self.network.lipschitz(image_size, self._checked(sigma))
+
+    def strong_convexity(self) -> Tensor:
+        """Proven modulus of strong convexity of `R`, 0-dim."""
+        return self.network.strong_convexity()
+
+    def term(self, sigma: Sigma = None) -> RegularizationTerm:
+        """`R(.; sigma)` as an objective for the solvers."""
+        return RegularizationTerm(self, sigma)
+
+    def _checked(self, sigma: Sigma) -> Sigma:
+        if self.sigma_range is None:
+            return sigma
+        low, high = self.sigma_range
+        if sigma is None:
+            raise ValueError(f"the model {self.name} is conditioned on the noise level: give sigma")
+        level = torch.as_tensor(sigma)
+        # levels are compared with the room that float32 rounding of 1/255 needs
+        if not bool(((level >= low * (1 - 1e-5)) & (level <= high * (1 + 1e-5))).all()):
+            raise ValueError(
+                f"sigma must be in [{low:.5g}, {high:.5g}], the range the model {self.name} is trained "
+                f"for ([{low * 255:.3g}/255, {high * 255:.3g}/255]); got "
+                f"{level.min().item():.5g}"
+                + ("" if level.numel() == 1 else f" to {level.max().item():.5g}")
+            )
+        return sigma
+
+    def _split(self, x: Tensor, sigma: Sigma) -> tuple[Tensor, Sigma]:
+        """Channels as the network takes them, and the noise level of each."""
+        if x.ndim != 4 or not x.is_floating_point():
+            raise ValueError(
+                f"images must be floating-point tensors (B, C, H, W), got {x.dtype} {tuple(x.shape)}"
+            )
+        sigma = self._checked(sigma)
+        if x.shape[1] == self.in_channels:
+            return x, sigma
+        if x.shape[1] != 3 or self.in_channels != 1:
+            raise ValueError(
+                f"the model {self.name} takes images of {self.in_channels} channel(s)"
+                f"{' or colour' if self.in_channels == 1 else ''}, got {x.shape[1]} channels"
+            )
+        planes = torch.einsum("kc,bchw->bkhw", self.colour.to(x), x)
+        if isinstance(sigma, Tensor) and sigma.numel() > 1:
+            sigma = sigma.reshape(-1).repeat_interleave(3)
+        return planes.flatten(0, 1).unsqueeze(1), sigma
+
+    def _merge(self, grad: Tensor, x: Tensor) -> Tensor:
+        if x.shape[1] == self.in_channels:
+            return grad
+        return torch.einsum("kc,bkhw->bchw", self.colour.to(x), grad.reshape(x.shape))
+
+    def _merge_values(self, value: Tensor, x: Tensor) -> Tensor:
+        return value if x.shape[1] == self.in_channels else value.reshape(x.shape[0], -1).sum(1)
+
+
+class RegularizationTerm(Objective):
+    """`R(.; sigma)` of a regularizer as a term of an objective."""
+
+    def __init__(self, regularizer: ConvexRegularizer, sigma: Sigma) -> None:
+        self.regularizer, self.sigma = regularizer, sigma
+
+    def value_and_grad(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return self.regularizer.value_and_grad(x, self.sigma)
+
+    def value(self, x: Tensor) -> Tensor:
+        return self.regularizer.energy(x, self.sigma)
+
+    def lipschitz(self, x: Tensor) -> Tensor:
+        bound = self.regularizer.lipschitz((x.shape[-2], x.shape[-1]), self.sigma)
+        return torch.where(torch.isnan(bound), math.inf, bound)
+
+    def strong_convexity(self, x: Tensor) -> Tensor:
+        return self.regularizer.strong_convexity().to(x)

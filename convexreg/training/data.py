@@ -1,0 +1,78 @@
+"""Training images: a folder, random patches, and noise."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from convexreg.images import IMAGE_SUFFIXES, read_image
+
+
+class ImageFolder:
+    """The images of a folder as gray tensors `(1, H, W)` in [0, 1], in the order of their names.
+
+    :raises ValueError: no folder, or no image in it.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        paths = sorted(
+            path for path in self.folder.glob("*") if path.suffix.lower() in IMAGE_SUFFIXES
+        )
+        if not paths:
+            raise ValueError(
+                f"{self.folder} holds no images ({', '.join(sorted(IMAGE_SUFFIXES))}); give a folder "
+                "of photographs"
+            )
+        self.names = [path.stem for path in paths]
+        self.images = [read_image(path).gray() for path in paths]
+
+
+class PatchSampler:
+    """Random noisy patches: uniform in image and place, flipped and rotated, with their noise level.
+
+    The noise level is the square of a uniform number between the roots of the limits, so that low
+    levels, where details differ more, come up more often.
+
+    :param generator: all randomness; its state makes a run resumable.
+    :raises ValueError: an image smaller than the patch.
+    """
+
+    def __init__(
+        self,
+        images: list[Tensor],
+        *,
+        batch_size: int,
+        patch_size: int,
+        sigma_range: tuple[float, float],
+        generator: torch.Generator,
+    ) -> None:
+        smallest = min(min(image.shape[-2:]) for image in images)
+        if smallest < patch_size:
+            raise ValueError(
+                f"the patch size {patch_size} is larger than the smallest image side, {smallest}"
+            )
+        self.images, self.batch_size, self.patch_size = images, batch_size, patch_size
+        self.sigma_range, self.generator = sigma_range, generator
+
+    def _integer(self, below: int) -> int:
+        return int(torch.randint(below, (), generator=self.generator))
+
+    def _patch(self) -> Tensor:
+        image, size = self.images[self._integer(len(self.images))], self.patch_size
+        top = self._integer(image.shape[-2] - size + 1)
+        left = self._integer(image.shape[-1] - size + 1)
+        patch = image[..., top : top + size, left : left + size]
+        patch = torch.rot90(patch, self._integer(4), (-2, -1))
+        return patch.flip(-1) if self._integer(2) else patch
+
+    def sample(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Clean patches `(B, 1, size, size)`, noisy ones, and noise levels `(B,)`."""
+        clean = torch.stack([self._patch() for _ in range(self.batch_size)])
+        low, high = (limit**0.5 for limit in self.sigma_range)
+        uniform = torch.rand(self.batch_size, generator=self.generator)
+        sigma = (low + (high - low) * uniform).square().clamp(*self.sigma_range)
+        noise = torch.randn(clean.shape, generator=self.generator)
+        return clean, clean + sigma[:, None, None, None] * noise, sigma

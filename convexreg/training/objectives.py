@@ -1,0 +1,136 @@
+"""Training objectives: what a regularizer should be good at.
+
+All three compare a denoised patch with the clean one by the mean over patches of `log MSE`, that is
+by mean PSNR, so that every noise level counts alike. They differ in what "denoised" means.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from convexreg.regularizer import ConvexRegularizer
+from solvers.data_terms import Proximity
+from solvers.fista import FISTA
+from solvers.implicit import ImplicitSolution
+from solvers.loop import minimise
+from solvers.objective import Sum, per_image
+
+
+def psnr(image: Tensor, reference: Tensor) -> Tensor:
+    """Peak signal-to-noise ratio for peak 1, without clipping, `(B,)` in dB."""
+    error = (image - reference).flatten(1).double().square().mean(1)
+    return -10 * error.log10()
+
+
+class TrainingObjective(ABC):
+    """A way to denoise that can be differentiated in the regularizer's parameters."""
+
+    def __init__(self) -> None:
+        self.diagnostics: dict[str, float] = {}
+        """Figures of the last forward and backward pass, for the log."""
+
+    @abstractmethod
+    def denoise(self, regularizer: ConvexRegularizer, noisy: Tensor, sigma: Tensor) -> Tensor:
+        """Denoised patches, differentiable in the parameters."""
+
+    def loss(
+        self, regularizer: ConvexRegularizer, clean: Tensor, noisy: Tensor, sigma: Tensor
+    ) -> Tensor:
+        """Mean of `log MSE` over the batch, 0-dim."""
+        error = (self.denoise(regularizer, noisy, sigma) - clean).flatten(1).square().mean(1)
+        return error.clamp_min(1e-12).log().mean()
+
+    def after_backward(self) -> None:
+        """Complete the diagnostics with those of the backward pass."""
+
+
+class Score(TrainingObjective):
+    """Denoising score matching (Vincent 2011): the gradient itself removes the noise.
+
+    `y - grad R(y; sigma)` should be the clean image, so that `-grad R / sigma^2` is the score of
+    the noisy images. One gradient a step: the cheapest start.
+    """
+
+    def denoise(self, regularizer: ConvexRegularizer, noisy: Tensor, sigma: Tensor) -> Tensor:
+        return noisy - regularizer.grad(noisy, sigma)
+
+
+class Unrolled(TrainingObjective):
+    """`t` accelerated gradient steps from `y` on `|x - y|^2 / 2 + R(x; sigma)`, with the proven step.
+
+    The recipe of CRR-NN (Goujon et al. 2023, section V), with momentum: with `q = 1 / (1 + L)` the
+    problem is `q`-conditioned and the momentum is `(1 - sqrt q) / (1 + sqrt q)`. The step depends on
+    the parameters through the bound `L` and is differentiated as well.
+    """
+
+    def __init__(self, steps: int = 12) -> None:
+        super().__init__()
+        if steps < 1:
+            raise ValueError(f"unrolling needs at least one step, got {steps}")
+        self.steps = steps
+
+    def denoise(self, regularizer: ConvexRegularizer, noisy: Tensor, sigma: Tensor) -> Tensor:
+        lipschitz = 1 + regularizer.lipschitz(sigma=sigma)
+        root = lipschitz.rsqrt()
+        step = per_image(1 / lipschitz, noisy)
+        beta = per_image((1 - root) / (1 + root), noisy)
+        x = y = noisy
+        for _ in range(self.steps):
+            following = y - step * (y - noisy + regularizer.grad(y, sigma))
+            y = following + beta * (following - x)
+            x = following
+        return x
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """How exactly the equilibrium objective solves its two problems.
+
+    :ivar gap: certified relative gap of the forward solve.
+    :ivar backward: relative residual of the linear system of the backward pass.
+    """
+
+    gap: float = 1e-4
+    backward: float = 1e-2
+    max_iter: int = 300
+
+
+class Equilibrium(TrainingObjective):
+    """The exact minimiser of `|x - y|^2 / 2 + R(x; sigma)`, differentiated through its optimality condition.
+
+    Forward: FISTA to a certified gap. Backward: conjugate gradients on the Hessian, which is at least
+    the identity (`solvers.implicit`). The memory is that of one gradient.
+    """
+
+    def __init__(self, accuracy: Accuracy | None = None) -> None:
+        super().__init__()
+        self.accuracy = accuracy or Accuracy()
+
+    def denoise(self, regularizer: ConvexRegularizer, noisy: Tensor, sigma: Tensor) -> Tensor:
+        objective = Sum([Proximity(noisy), regularizer.term(sigma)], [1.0, 1.0])
+        with torch.no_grad():
+            solution = minimise(
+                objective,
+                noisy,
+                FISTA(),
+                gap_tol=self.accuracy.gap,
+                max_iter=self.accuracy.max_iter,
+            )
+        derivative = ImplicitSolution(tol=self.accuracy.backward, max_iter=100)
+        restored = derivative.attach(lambda x: x - noisy + regularizer.grad(x, sigma), solution.x)
+        self._implicit = derivative
+        self.diagnostics = {
+            "forward_evaluations": float(solution.evaluations.max()),
+            "forward_relative_gap": float(solution.certificate.relative_gap.max()),
+        }
+        return restored
+
+    def after_backward(self) -> None:
+        residual = self._implicit.residual
+        if residual is not None:
+            self.diagnostics["backward_iterations"] = float(self._implicit.iterations)
+            self.diagnostics["backward_residual"] = float(residual.max())

@@ -1,0 +1,251 @@
+"""The training run: optimisation, validation, log, checkpoints, resumption."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from convexreg.files import write_atomically
+from convexreg.models import ModelConfig
+from convexreg.potentials import LinearSpline
+from convexreg.regularizer import ConvexRegularizer
+from convexreg.training.data import ImageFolder, PatchSampler
+from convexreg.training.objectives import TrainingObjective, psnr
+from solvers.data_terms import Proximity
+from solvers.fista import FISTA
+from solvers.loop import minimise
+from solvers.objective import Sum
+
+VALIDATION_SIGMAS = (5 / 255, 15 / 255, 25 / 255, 50 / 255)
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """Settings of a run; together with the images and the seed they determine it.
+
+    :ivar learning_rate: of Adam, for the filters; decays to zero along a half cosine.
+    :ivar conditioning_rate: for the noise conditioning and the potential, whose parameters are
+        logarithms or of order one.
+    :ivar tv2: weight of the TV2 penalty on spline activations (CRR-NN's, relative to the loss).
+    """
+
+    steps: int = 2000
+    batch_size: int = 8
+    patch_size: int = 64
+    learning_rate: float = 3e-3
+    conditioning_rate: float = 2e-2
+    tv2: float = 1e-3
+    seed: int = 0
+    checkpoint_every: int = 200
+    validate_every: int = 500
+
+
+@dataclass(frozen=True)
+class Record:
+    """One line of the log."""
+
+    step: int
+    loss: float
+    seconds: float
+    diagnostics: dict[str, float]
+    validation_psnr: dict[str, float] | None = None
+
+
+class TrainingRun:
+    """Trains a regularizer; interrupted, it resumes from its last checkpoint to the same result.
+
+    :param folder: where `checkpoint.safetensors` and `log.jsonl` go.
+    :param validation: images for the PSNR in the log; never trained on.
+    """
+
+    def __init__(
+        self,
+        regularizer: ConvexRegularizer,
+        config: ModelConfig,
+        objective: TrainingObjective,
+        images: ImageFolder,
+        folder: str | Path,
+        settings: TrainingSettings | None = None,
+        *,
+        validation: ImageFolder | None = None,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.settings = settings or TrainingSettings()
+        self.device = torch.device(device)
+        self.regularizer = regularizer.to(self.device)
+        self.config, self.objective, self.validation = config, objective, validation
+        self.folder = Path(folder)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.generator = torch.Generator().manual_seed(self.settings.seed)
+        self.sampler = PatchSampler(
+            images.images,
+            batch_size=self.settings.batch_size,
+            patch_size=self.settings.patch_size,
+            sigma_range=(config.sigma_min, config.sigma_max),
+            generator=self.generator,
+        )
+        filters, others = [], []
+        for name, parameter in regularizer.named_parameters():
+            (filters if "kernels" in name else others).append(parameter)
+        self.optimizer = torch.optim.Adam(
+            [
+                {"params": filters, "lr": self.settings.learning_rate},
+                {"params": others, "lr": self.settings.conditioning_rate},
+            ],
+            betas=(0.9, 0.99),
+        )
+        self.scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(
+            self.optimizer, self.settings.steps
+        )
+        self.step = 0
+        self.seconds = 0.0
+
+    @property
+    def checkpoint(self) -> Path:
+        """Where the run's state is kept."""
+        return self.folder / "checkpoint.safetensors"
+
+    def run(self, callback: Callable[[Record], None] | None = None) -> ConvexRegularizer:
+        """Train until `settings.steps`; returns the regularizer in evaluation mode.
+
+        :raises FloatingPointError: the loss became NaN or infinite.
+        """
+        self.regularizer.train().requires_grad_(True)
+        started = time.perf_counter() - self.seconds
+        while self.step < self.settings.steps:
+            loss = self._optimise()
+            self.step += 1
+            self.seconds = time.perf_counter() - started
+            validate = self.validation is not None and (
+                self.step % self.settings.validate_every == 0 or self.step == self.settings.steps
+            )
+            record = Record(
+                self.step,
+                loss,
+                self.seconds,
+                self.objective.diagnostics,
+                self.validate() if validate else None,
+            )
+            self._log(record)
+            if callback is not None:
+                callback(record)
+            if self.step % self.settings.checkpoint_every == 0 or self.step == self.settings.steps:
+                self.save_checkpoint()
+        return self.regularizer.eval().requires_grad_(False)
+
+    def _optimise(self) -> float:
+        clean, noisy, sigma = (tensor.to(self.device) for tensor in self.sampler.sample())
+        self.optimizer.zero_grad(set_to_none=True)
+        loss = self.objective.loss(self.regularizer, clean, noisy, sigma)
+        penalty = spline_roughness(self.regularizer)
+        if penalty is not None:
+            loss = loss + self.settings.tv2 * penalty
+        if not torch.isfinite(loss):
+            raise FloatingPointError(
+                f"the loss became {loss.item()} at step {self.step + 1}; lower the learning rate. "
+                f"The last good state is {self.checkpoint}"
+            )
+        loss.backward()
+        self.objective.after_backward()
+        self.optimizer.step()
+        self.scheduler.step()
+        return loss.item()
+
+    def validate(self) -> dict[str, float]:
+        """Mean PSNR on the validation images at 5, 15, 25 and 50/255, keyed by the level times 255."""
+        assert self.validation is not None
+        self.regularizer.eval()
+        result = {}
+        for sigma in VALIDATION_SIGMAS:
+            if self.config.sigma_min <= sigma * (1 + 1e-6) and sigma <= self.config.sigma_max * (
+                1 + 1e-6
+            ):
+                values = [
+                    float(denoised_psnr(self.regularizer, image.to(self.device), sigma, index))
+                    for index, image in enumerate(self.validation.images, 1)
+                ]
+                result[f"{sigma * 255:g}"] = sum(values) / len(values)
+        self.regularizer.train()
+        return result
+
+    def _log(self, record: Record) -> None:
+        with (self.folder / "log.jsonl").open("a") as file:
+            file.write(json.dumps(asdict(record)) + "\n")
+
+    def save_checkpoint(self) -> None:
+        """Write everything a resumed run needs, all or nothing."""
+        tensors = {f"model.{k}": v for k, v in self.regularizer.state_dict().items()}
+        for index, state in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{index}.{key}": torch.as_tensor(v) for key, v in state.items()}
+        tensors["generator"] = self.generator.get_state()
+        metadata = {
+            "step": str(self.step),
+            "seconds": str(self.seconds),
+            "settings": self._identity(),
+        }
+        contiguous = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
+        write_atomically(self.checkpoint, save(contiguous, metadata))
+
+    def _identity(self) -> str:
+        return json.dumps({"settings": asdict(self.settings), "config": asdict(self.config)})
+
+    def resume(self) -> None:
+        """Continue from the checkpoint in the folder.
+
+        :raises ValueError: there is none, or it belongs to a run with other settings.
+        """
+        if not self.checkpoint.is_file():
+            raise ValueError(f"there is no checkpoint {self.checkpoint} to resume from")
+        with safe_open(self.checkpoint, framework="pt") as file:
+            metadata = file.metadata()
+            tensors: dict[str, Tensor] = {key: file.get_tensor(key) for key in file.keys()}
+        if metadata.get("settings") != self._identity():
+            raise ValueError(
+                f"{self.checkpoint} belongs to a run with other settings; resume with the same ones, or "
+                "choose another folder"
+            )
+        self.regularizer.load_state_dict(
+            {k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")}
+        )
+        state = self.optimizer.state_dict()
+        for key, value in tensors.items():
+            if key.startswith("optimizer."):
+                _, index, name = key.split(".")
+                state["state"].setdefault(int(index), {})[name] = value
+        self.optimizer.load_state_dict(state)
+        self.generator.set_state(tensors["generator"])
+        self.step, self.seconds = int(metadata["step"]), float(metadata["seconds"])
+        self.scheduler.step(self.step)
+
+
+def denoised_psnr(
+    regularizer: ConvexRegularizer, image: Tensor, sigma: float, seed: int, *, gap_tol: float = 1e-4
+) -> Tensor:
+    """PSNR of the minimiser for `image` `(1, H, W)` plus seeded noise, 0-dim in dB.
+
+    The noise is one `randn` in the image's shape from a CPU generator seeded with `seed`.
+    """
+    noise = torch.randn(image.shape, generator=torch.Generator().manual_seed(seed))
+    noisy = (image + sigma * noise.to(image.device)).unsqueeze(0)
+    with torch.no_grad():
+        objective = Sum([Proximity(noisy), regularizer.term(sigma)], [1.0, 1.0])
+        solution = minimise(objective, noisy, FISTA(), gap_tol=gap_tol, max_iter=1000)
+    return psnr(solution.x, image.unsqueeze(0))[0]
+
+
+def spline_roughness(regularizer: ConvexRegularizer) -> Tensor | None:
+    """TV2 of all spline activations (Goujon et al. 2023, eq. 25), or `None` without splines."""
+    terms = [
+        module.second_differences().abs().sum() / module.step
+        for module in regularizer.modules()
+        if isinstance(module, LinearSpline)
+    ]
+    return torch.stack(terms).sum() if terms else None

@@ -1,0 +1,37 @@
+"""Provably convergent solvers for smooth convex problems on batches of images."""
+
+from solvers.box import Box
+from solvers.certificates import Certificate, certify
+from solvers.data_terms import LeastSquares, Proximity
+from solvers.fista import FISTA
+from solvers.gradient_descent import GradientDescent
+from solvers.implicit import ImplicitSolution, conjugate_gradient
+from solvers.loop import Progress, Solver, State, minimise
+from solvers.objective import Objective, Sum
+from solvers.physics_norms import OperatorBounds, operator_bounds
+from solvers.proximal_step import Backtracking
+from solvers.solution import Solution, SolverError, Status
+
+__all__ = [
+    "FISTA",
+    "Backtracking",
+    "Box",
+    "Certificate",
+    "GradientDescent",
+    "ImplicitSolution",
+    "LeastSquares",
+    "Objective",
+    "OperatorBounds",
+    "Progress",
+    "Proximity",
+    "Solution",
+    "Solver",
+    "SolverError",
+    "State",
+    "Status",
+    "Sum",
+    "certify",
+    "conjugate_gradient",
+    "minimise",
+    "operator_bounds",
+]

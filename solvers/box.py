@@ -1,0 +1,55 @@
+"""Bounds on the pixels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Box:
+    """`{x : lower <= x <= upper}`, either bound may be infinite.
+
+    :raises ValueError: `lower >= upper`.
+    """
+
+    lower: float = -float("inf")
+    upper: float = float("inf")
+
+    def __post_init__(self) -> None:
+        if not self.lower < self.upper:
+            raise ValueError(f"a box needs lower < upper, got [{self.lower}, {self.upper}]")
+
+    @property
+    def everything(self) -> bool:
+        """Whether there is no constraint at all."""
+        return self.lower == -float("inf") and self.upper == float("inf")
+
+    @property
+    def bounded(self) -> bool:
+        """Whether both bounds are finite."""
+        return self.lower > -float("inf") and self.upper < float("inf")
+
+    def project(self, x: Tensor) -> Tensor:
+        """The nearest point of the box."""
+        return x if self.everything else x.clamp(self.lower, self.upper)
+
+    def furthest_descent(self, x: Tensor, grad: Tensor, mu: Tensor) -> Tensor:
+        """`max over s in the box of <grad, x - s> - mu/2 |s - x|^2`, `(B,)` in float64.
+
+        Separable: the maximiser is `x - grad / mu` clamped to the box, and for `mu = 0` the bound on
+        the side the gradient points away from. `inf` when that is unbounded.
+
+        :param mu: `(B,)`, nonnegative.
+        """
+        x, grad = x.double().flatten(1), grad.double().flatten(1)
+        mu = mu.double().reshape(-1, 1).expand(x.shape[0], 1)
+        # grad / 0 is infinite with the right sign; 0 / 0 is "stay"
+        shift = torch.where(grad == 0, torch.zeros_like(grad), grad / mu)
+        move = (x - (x - shift).clamp(self.lower, self.upper)).nan_to_num(
+            nan=0.0, posinf=float("inf"), neginf=-float("inf")
+        )
+        terms = grad * move - torch.where(mu > 0, mu / 2 * move.square(), 0.0)
+        return torch.where(grad == 0, 0.0, terms).sum(1).clamp_min(0)

@@ -1,0 +1,108 @@
+"""Proven bounds as code: duality gaps, and the rates theorems promise.
+
+The loop, the tests and the figures all use these functions.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from solvers.box import Box
+from solvers.objective import Objective, inner
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """How far a point can be from the minimum, per image.
+
+    `gap` bounds `F(x) - F*` and `lower` bounds `F*` from below; with `mu`-strong convexity
+    `distance` bounds `|x - x*|` (2-norm). All `(B,)` in float64; `inf` (and `-inf`) when nothing is
+    proven.
+    """
+
+    gap: Tensor
+    lower: Tensor
+    distance: Tensor
+
+    @property
+    def relative_gap(self) -> Tensor:
+        """Bound on `(F(x) - F*) / F*`: `gap / lower` where `lower > 0`, else `inf`. A zero gap is zero."""
+        ratio = self.gap / self.lower
+        ratio = torch.where(self.lower > 0, ratio, float("inf"))
+        return torch.where(self.gap <= 0, 0.0, ratio)
+
+
+def certificate_at(value: Tensor, grad: Tensor, x: Tensor, mu: Tensor, box: Box) -> Certificate:
+    """Certificate of a feasible `x` from the value and gradient there.
+
+    For every `s` in the box `F(s) >= F(x) + <grad, s - x> + mu/2 |s - x|^2`; minimising the right
+    side over the box bounds `F*`. Without a box that is `gap = |grad|^2 / (2 mu)`, with `mu = 0` the
+    Frank-Wolfe gap (Jaggi 2013). For denoising the former equals the duality gap.
+    """
+    gap = box.furthest_descent(x, grad, mu)
+    return Certificate(gap, value - gap, _distance(gap, mu))
+
+
+def certificate_after_step(
+    value: Tensor, grad: Tensor, y: Tensor, x: Tensor, lipschitz: Tensor, mu: Tensor, box: Box
+) -> Certificate:
+    """Certificate of a feasible `x` from value and gradient at another point `y`, feasible or not.
+
+    With `F(x) <= F(y) + <grad, x - y> + L/2 |x - y|^2` (true when `L` is a bound on the gradient's
+    Lipschitz constant, or when a majorisation test has passed) and the lower bound of
+    `certificate_at` taken around `y`. For `x = y - grad / L` it is `|grad|^2 (1/mu - 1/L) / 2`.
+    """
+    move = x - y
+    rise = inner(grad, move) + lipschitz.double() / 2 * inner(move, move)
+    slack = box.furthest_descent(y, grad, mu)
+    gap = (rise + slack).clamp_min(0)
+    return Certificate(gap, value - slack, _distance(gap, mu))
+
+
+def _distance(gap: Tensor, mu: Tensor) -> Tensor:
+    """`mu/2 |x - x*|^2 <= F(x) - F*`."""
+    return torch.where(mu > 0, (2 * gap / mu.double()).sqrt(), float("inf"))
+
+
+def certify(objective: Objective, x: Tensor, box: Box | None = None) -> Certificate:
+    """Certificate of the feasible point `x` by one evaluation of `objective`.
+
+    In float64 the rounding of the gradient is negligible; call it with a float64 objective and point
+    to certify the result of a float32 run.
+    """
+    value, grad = objective.value_and_grad(x)
+    mu = objective.strong_convexity(x).to(value).expand(x.shape[0])
+    return certificate_at(value, grad, x, mu, box or Box())
+
+
+def gradient_descent_rate(
+    iterations: int, lipschitz: float, strong_convexity: float, distance: float
+) -> float:
+    """Bound on `F(x_k) - F*` for (proximal) gradient descent with step `1/L` (Beck 2017, Thms 10.21, 10.29).
+
+    :param distance: `|x_0 - x*|`.
+    """
+    if iterations == 0:
+        return float("inf")
+    convex = lipschitz * distance**2 / (2 * iterations)
+    return min(
+        convex, lipschitz / 2 * (1 - strong_convexity / lipschitz) ** iterations * distance**2
+    )
+
+
+def fista_rate(iterations: int, lipschitz: float, distance: float) -> float:
+    """Bound on `F(x_k) - F*` for FISTA, `2 L |x_0 - x*|^2 / (k + 1)^2` (Beck & Teboulle 2009, Thm 4.4)."""
+    if iterations == 0:
+        return float("inf")
+    return 2 * lipschitz * distance**2 / (iterations + 1) ** 2
+
+
+def strongly_convex_fista_rate(
+    iterations: int, lipschitz: float, strong_convexity: float, distance: float, initial_gap: float
+) -> float:
+    """`(1 - sqrt(mu / L))^k (F(x_0) - F* + mu/2 |x_0 - x*|^2)` (Beck 2017, Thm 10.42)."""
+    rate = 1 - (strong_convexity / lipschitz) ** 0.5
+    return rate**iterations * (initial_gap + strong_convexity / 2 * distance**2)

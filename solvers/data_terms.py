@@ -1,0 +1,71 @@
+"""Data terms `D(A x, y)`: value, gradient and proven constants."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from solvers.objective import Objective, inner, per_image
+from solvers.physics_norms import OperatorBounds
+
+
+class LinearOperator(Protocol):
+    """A linear forward operator, as deepinv's `LinearPhysics`."""
+
+    def A(self, x: Tensor) -> Tensor:
+        """Measurements of `x`."""
+        ...
+
+    def A_adjoint(self, y: Tensor) -> Tensor:
+        """The exact adjoint of `A`."""
+        ...
+
+
+class LeastSquares(Objective):
+    """`|A x - y|^2 / 2` for a linear operator with `A` and `A_adjoint` (deepinv's physics).
+
+    Gradient `A^T (A x - y)`; its Lipschitz constant is `|A|^2`.
+
+    :param bounds: proven bounds on the spectrum of `A^T A`, see `solvers.physics_norms`.
+    """
+
+    def __init__(self, operator: LinearOperator, y: Tensor, bounds: OperatorBounds) -> None:
+        self.operator, self.y, self.bounds = operator, y, bounds
+
+    def value_and_grad(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        residual = self.operator.A(x) - self.y
+        return inner(residual, residual) / 2, self.operator.A_adjoint(residual)
+
+    def value(self, x: Tensor) -> Tensor:
+        residual = self.operator.A(x) - self.y
+        return inner(residual, residual) / 2
+
+    def lipschitz(self, x: Tensor) -> Tensor:
+        return torch.as_tensor(self.bounds.largest, dtype=torch.float64, device=x.device)
+
+    def strong_convexity(self, x: Tensor) -> Tensor:
+        return torch.as_tensor(self.bounds.smallest, dtype=torch.float64, device=x.device)
+
+
+class Proximity(Objective):
+    """`|x - y|^2 / (2 gamma)`: the data term of denoising (`gamma = 1`) and of proximal operators.
+
+    :param gamma: positive, 0-dim or one per image.
+    """
+
+    def __init__(self, y: Tensor, gamma: Tensor | float = 1.0) -> None:
+        self.y = y
+        self.curvature = 1 / torch.as_tensor(gamma, dtype=torch.float64, device=y.device)
+
+    def value_and_grad(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        residual = x - self.y
+        grad = residual * per_image(self.curvature.to(x.dtype), x)
+        return self.curvature * inner(residual, residual) / 2, grad
+
+    def lipschitz(self, x: Tensor) -> Tensor:
+        return self.curvature
+
+    def strong_convexity(self, x: Tensor) -> Tensor:
+        return self.curvature

@@ -1,0 +1,103 @@
+"""FISTA: accelerated (projected) gradient descent, convex and strongly convex."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from solvers.box import Box
+from solvers.loop import Solver, State
+from solvers.objective import Objective, inner, per_image
+from solvers.proximal_step import Backtracking, contradicts, proximal_step, starting_constant
+
+
+@dataclass(frozen=True)
+class FISTAState(State):
+    """`y`: the extrapolated point of the next step; `previous*`: the last evaluation."""
+
+    y: Tensor
+    momentum: Tensor
+    previous_y: Tensor
+    previous_value: Tensor
+    previous_grad: Tensor
+    lipschitz: Tensor
+    mu: Tensor
+
+
+@dataclass(frozen=True)
+class FISTA(Solver[FISTAState]):
+    """`x_{k+1} = P(y_k - grad F(y_k) / L)`, `y_{k+1} = x_{k+1} + beta_k (x_{k+1} - x_k)`.
+
+    Images with a known modulus `mu > 0` use `beta = (1 - sqrt q) / (1 + sqrt q)`, `q = mu / L`, and
+    converge like `(1 - sqrt q)^k` (Beck 2017, Thm 10.42). The others use
+    `beta_k = (t_k - 1) / t_{k+1}`, `t_{k+1} = (1 + sqrt(1 + 4 t_k^2)) / 2`, with
+    `F(x_k) - F* <= 2 L |x_0 - x*|^2 / (k + 1)^2` (Beck & Teboulle 2009, Thm 4.4). With backtracking
+    the constant only grows, as that theorem asks.
+
+    :param restart: reset the momentum of an image when it points uphill (O'Donoghue & Candes 2015).
+        A heuristic that helps when `mu` is unknown; without it the rates above are guaranteed.
+    """
+
+    backtracking: Backtracking | None = None
+    restart: bool = False
+
+    def init(self, objective: Objective, x: Tensor, box: Box) -> FISTAState:
+        batch = x.shape[0]
+        nothing = x.new_full((batch,), float("inf"), dtype=torch.float64)
+        return FISTAState(
+            x=x,
+            gap=nothing,
+            lower=-nothing,
+            stationarity=nothing,
+            step_size=nothing,
+            evaluations=x.new_zeros(batch, dtype=torch.float64),
+            violated=x.new_zeros(batch, dtype=torch.bool),
+            y=x,
+            momentum=x.new_ones(batch, dtype=torch.float64),
+            previous_y=x,
+            previous_value=nothing,
+            previous_grad=torch.zeros_like(x),
+            lipschitz=starting_constant(objective, x, self.backtracking),
+            mu=objective.strong_convexity(x).double().to(x.device).expand(batch),
+        )
+
+    def step(self, objective: Objective, state: FISTAState, box: Box) -> FISTAState:
+        y, search = state.y, self.backtracking
+        value, grad = objective.value_and_grad(y)
+        step = proximal_step(objective, y, value, grad, state.lipschitz, state.mu, box, search)
+        move = step.x - state.x
+        root = (state.mu / step.lipschitz).clamp(0, 1).sqrt()
+        t = (1 + torch.sqrt(1 + 4 * state.momentum**2)) / 2
+        beta = torch.where(state.mu > 0, (1 - root) / (1 + root), (state.momentum - 1) / t)
+        if self.restart:
+            uphill = inner(y - step.x, move) > 0
+            beta, t = torch.where(uphill, 0.0, beta), torch.where(uphill, 1.0, t)
+        violated = state.violated
+        if search is None:
+            violated = torch.isfinite(state.previous_value) & contradicts(
+                state.previous_value,
+                state.previous_grad,
+                state.previous_y,
+                value,
+                grad,
+                y,
+                step.lipschitz,
+            )
+        return FISTAState(
+            x=step.x,
+            gap=step.certificate.gap,
+            lower=torch.maximum(state.lower, step.certificate.lower),
+            stationarity=step.stationarity,
+            step_size=step.step_size,
+            evaluations=state.evaluations + 1 + step.value_evaluations / 2,
+            violated=violated,
+            y=step.x + per_image(beta.to(y.dtype), y) * move,
+            momentum=t,
+            previous_y=y,
+            previous_value=value,
+            previous_grad=grad,
+            lipschitz=step.lipschitz,
+            mu=state.mu,
+        )

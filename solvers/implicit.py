@@ -1,0 +1,91 @@
+"""Derivative of a minimiser through its optimality condition."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from solvers.objective import inner, per_image
+
+
+class HessianSolve:
+    """Result of `conjugate_gradient`: the solution, the relative residual and the iterations used."""
+
+    def __init__(self, solution: Tensor, residual: Tensor, iterations: int) -> None:
+        self.solution, self.residual, self.iterations = solution, residual, iterations
+
+
+def conjugate_gradient(
+    operator: Callable[[Tensor], Tensor], rhs: Tensor, *, tol: float = 1e-6, max_iter: int = 200
+) -> HessianSolve:
+    """Solve `H v = rhs` for a symmetric positive (semi)definite `H`, image by image.
+
+    :param operator: `v -> H v` on a batch; images are independent.
+    :param tol: on `|H v - rhs| / |rhs|`, per image; images that reach it stop changing.
+    """
+    solution = torch.zeros_like(rhs)
+    residual, direction = rhs, rhs
+    energy = inner(residual, residual)
+    target = tol**2 * energy
+    iterations = 0
+    while iterations < max_iter and bool((energy > target).any()):
+        iterations += 1
+        image = operator(direction)
+        curvature = inner(direction, image)
+        active = (energy > target) & (curvature > 0)
+        step = torch.where(active, energy / curvature, 0.0)
+        scale = per_image(step.to(rhs.dtype), rhs)
+        solution = solution + scale * direction
+        residual = residual - scale * image
+        updated = torch.where(active, inner(residual, residual), energy)
+        ratio = torch.where(active, updated / energy, 0.0)
+        direction = residual + per_image(ratio.to(rhs.dtype), rhs) * direction
+        if not active.any():
+            break
+        energy = updated
+    scale = inner(rhs, rhs).clamp_min(torch.finfo(torch.float64).tiny)
+    return HessianSolve(solution, (energy / scale).sqrt(), iterations)
+
+
+class ImplicitSolution:
+    """Attaches the derivative of `x*(theta) = argmin F(x; theta)` to a computed minimiser.
+
+    With `G(x, theta) = grad_x F`, the implicit function theorem gives `dx*/dtheta = -H^{-1} dG/dtheta`,
+    so the vector-Jacobian product of `v` is that of `-H^{-1} v` through `G(x*, .)`. `H` is symmetric
+    positive definite, and the system is solved by conjugate gradients.
+
+    After the backward pass `residual` holds the relative residual of that solve, `(B,)`, and
+    `iterations` its length.
+    """
+
+    def __init__(self, *, tol: float = 1e-6, max_iter: int = 200) -> None:
+        self.tol, self.max_iter = tol, max_iter
+        self.residual: Tensor | None = None
+        self.iterations = 0
+
+    def attach(self, gradient: Callable[[Tensor], Tensor], minimiser: Tensor) -> Tensor:
+        """`minimiser` with the derivative in everything `gradient` depends on.
+
+        :param gradient: `x -> grad F(x)`, differentiable in `x` and in what `x*` depends on.
+        :param minimiser: the solution, any derivative it carries is dropped.
+        """
+        point = minimiser.detach().requires_grad_()
+        with torch.enable_grad():
+            residual = gradient(point)
+
+        def hessian(v: Tensor) -> Tensor:
+            (image,) = torch.autograd.grad(residual, point, v, retain_graph=True)
+            return image
+
+        def solve(v: Tensor) -> Tensor:
+            result = conjugate_gradient(hessian, v, tol=self.tol, max_iter=self.max_iter)
+            self.residual, self.iterations = result.residual, result.iterations
+            return result.solution
+
+        # Adding the residual back keeps the value exactly that of the minimiser.
+        attached = minimiser.detach() - residual + residual.detach()
+        if attached.requires_grad:
+            attached.register_hook(solve)
+        return attached

@@ -1,0 +1,86 @@
+"""What a solver needs to know about the function it minimises."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+class Objective(ABC):
+    """A convex differentiable function of a batch `x = (B, ...)`, one value per image.
+
+    The constants are theorems: `lipschitz` bounds the gradient's Lipschitz constant from above and
+    `strong_convexity` the modulus from below, each 0-dim or one per image `(B,)`. `inf` says that no
+    bound is known (solvers then search for a step), `0` that no modulus is.
+    """
+
+    @abstractmethod
+    def value_and_grad(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """`F(x)`, `(B,)` in float64, and its gradient in the shape of `x`."""
+
+    def value(self, x: Tensor) -> Tensor:
+        """`F(x)`, `(B,)` in float64."""
+        return self.value_and_grad(x)[0]
+
+    @abstractmethod
+    def lipschitz(self, x: Tensor) -> Tensor:
+        """Upper bound on the Lipschitz constant of the gradient, for inputs shaped like `x`."""
+
+    @abstractmethod
+    def strong_convexity(self, x: Tensor) -> Tensor:
+        """Lower bound on the modulus of strong convexity, for inputs shaped like `x`."""
+
+
+class Sum(Objective):
+    """`sum_i c_i F_i` with `c_i >= 0`, each 0-dim or one per image.
+
+    :raises ValueError: a negative coefficient.
+    """
+
+    def __init__(self, terms: Sequence[Objective], coefficients: Sequence[Tensor | float]) -> None:
+        self.terms = list(terms)
+        self.coefficients = [torch.as_tensor(c, dtype=torch.float64) for c in coefficients]
+        if any((c < 0).any() for c in self.coefficients):
+            raise ValueError("the coefficients of a convex sum must be nonnegative")
+
+    def _pairs(self, x: Tensor) -> list[tuple[Tensor, Objective]]:
+        return [
+            (c.to(x.device), term) for c, term in zip(self.coefficients, self.terms, strict=True)
+        ]
+
+    def value_and_grad(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        value, grad = x.new_zeros(x.shape[0], dtype=torch.float64), None
+        for c, term in self._pairs(x):
+            its_value, its_grad = term.value_and_grad(x)
+            value = value + c * its_value
+            scale = per_image(c.to(x.dtype), x)
+            grad = scale * its_grad if grad is None else torch.addcmul(grad, scale, its_grad)
+        assert grad is not None
+        return value, grad
+
+    def value(self, x: Tensor) -> Tensor:
+        value = x.new_zeros(x.shape[0], dtype=torch.float64)
+        return sum((c * term.value(x) for c, term in self._pairs(x)), value)
+
+    def lipschitz(self, x: Tensor) -> Tensor:
+        return torch.stack(
+            [(c * term.lipschitz(x)).expand(x.shape[0]) for c, term in self._pairs(x)]
+        ).sum(0)
+
+    def strong_convexity(self, x: Tensor) -> Tensor:
+        return torch.stack(
+            [(c * term.strong_convexity(x)).expand(x.shape[0]) for c, term in self._pairs(x)]
+        ).sum(0)
+
+
+def per_image(value: Tensor, x: Tensor) -> Tensor:
+    """Shape a 0-dim or `(B,)` tensor to broadcast against `x`, `(B, ...)`."""
+    return value if value.ndim == 0 else value.reshape(-1, *[1] * (x.ndim - 1))
+
+
+def inner(a: Tensor, b: Tensor) -> Tensor:
+    """`<a, b>` of each image, accumulated in float64, `(B,)`."""
+    return (a * b).reshape(a.shape[0], -1).sum(1, dtype=torch.float64)

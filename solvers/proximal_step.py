@@ -1,0 +1,114 @@
+"""One proximal gradient step from any point, with a proven or a searched step size."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from solvers.box import Box
+from solvers.certificates import Certificate, certificate_after_step
+from solvers.objective import Objective, inner, per_image
+
+
+@dataclass(frozen=True)
+class Backtracking:
+    """Search for the local constant by the majorisation test.
+
+    A step `x = P(y - grad / L)` is accepted when `F(x) <= F(y) + <grad, x - y> + L/2 |x - y|^2`, to
+    rounding: then everything proven for steps of size `1/L` holds for it (Beck & Teboulle 2009,
+    section 4). `L` is multiplied by `increase` on failure and by `decrease` after a success.
+    """
+
+    initial: float = 1.0
+    increase: float = 2.0
+    decrease: float = 0.9
+    limit: int = 60
+
+    def __post_init__(self) -> None:
+        if not (self.initial > 0 and self.increase > 1 and 0 < self.decrease <= 1):
+            raise ValueError(
+                f"backtracking needs initial > 0, increase > 1, 0 < decrease <= 1: {self}"
+            )
+
+
+@dataclass(frozen=True)
+class Step:
+    """Where a step led, `x`, with the constant it was taken with and what it proves."""
+
+    x: Tensor
+    lipschitz: Tensor
+    certificate: Certificate
+    stationarity: Tensor
+    step_size: Tensor
+    value_evaluations: int
+
+
+def starting_constant(objective: Objective, x: Tensor, search: Backtracking | None) -> Tensor:
+    """The constant of the first step, `(B,)` in float64.
+
+    :raises ValueError: a fixed step asked for and no Lipschitz constant proven.
+    """
+    if search is not None:
+        return x.new_full((x.shape[0],), search.initial, dtype=torch.float64)
+    bound = objective.lipschitz(x).double().to(x.device).expand(x.shape[0])
+    if not torch.isfinite(bound).all():
+        raise ValueError(
+            "the objective has no proven Lipschitz constant; choose a solver with "
+            "backtracking=Backtracking()"
+        )
+    return bound
+
+
+def proximal_step(
+    objective: Objective,
+    y: Tensor,
+    value: Tensor,
+    grad: Tensor,
+    lipschitz: Tensor,
+    mu: Tensor,
+    box: Box,
+    search: Backtracking | None,
+) -> Step:
+    """`x = P(y - grad / L)`, with `L` increased per image until the majorisation test passes."""
+    attempts = 0
+    x = box.project(y - grad * per_image((1 / lipschitz).to(y.dtype), y))
+    while search is not None and attempts < search.limit:
+        attempts += 1
+        move = x - y
+        rise = objective.value(x) - value
+        model = inner(grad, move) + lipschitz / 2 * inner(move, move)
+        # What float64 sums of terms rounded to the dtype of x cannot resolve.
+        rounding = 4 * torch.finfo(y.dtype).eps * (value.abs() / y[0].numel() ** 0.5 + rise.abs())
+        failed = ~(rise <= model + rounding)
+        if not failed.any():
+            break
+        lipschitz = torch.where(failed, lipschitz * search.increase, lipschitz)
+        x = box.project(y - grad * per_image((1 / lipschitz).to(y.dtype), y))
+    move = (x - y).flatten(1)
+    certificate = certificate_after_step(value, grad, y, x, lipschitz, mu, box)
+    rms = move.double().square().mean(1).sqrt()
+    size = x.flatten(1).double().square().mean(1).sqrt()
+    return Step(x, lipschitz, certificate, rms * lipschitz, rms / size.clamp_min(1e-30), attempts)
+
+
+def contradicts(
+    value_a: Tensor,
+    grad_a: Tensor,
+    a: Tensor,
+    value_b: Tensor,
+    grad_b: Tensor,
+    b: Tensor,
+    lipschitz: Tensor,
+) -> Tensor:
+    """Whether two evaluations cannot come from a convex function with that Lipschitz constant.
+
+    For such functions `F(a) >= F(b) + <grad F(b), a - b> + |grad F(a) - grad F(b)|^2 / (2 L)`
+    (Nesterov 2018, Thm 2.1.5), tested to rounding; it costs no evaluation. `(B,)` booleans.
+    """
+    difference = grad_a - grad_b
+    needed = inner(grad_b, a - b) + inner(difference, difference) / (2 * lipschitz)
+    magnitude = value_a.abs() + value_b.abs() + inner(grad_b.abs(), (a - b).abs())
+    slack = 100 * torch.finfo(a.dtype).eps * magnitude
+    return value_a + slack < value_b + needed
