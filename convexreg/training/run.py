@@ -206,7 +206,7 @@ class TrainingRun:
             raise ValueError(f"there is no checkpoint {self.checkpoint} to resume from")
         with safe_open(self.checkpoint, framework="pt") as file:
             metadata = file.metadata()
-            tensors: dict[str, Tensor] = {key: file.get_tensor(key) for key in file.keys()}
+            tensors: dict[str, Tensor] = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a mapping
         if metadata.get("settings") != self._identity():
             raise ValueError(
                 f"{self.checkpoint} belongs to a run with other settings; resume with the same ones, or "
