@@ -1,0 +1,96 @@
+"""Command line: `python -m benchmarks list | run NAME ... | report`."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import sys
+import time
+from dataclasses import asdict, fields
+from pathlib import Path
+
+from benchmarks.environment import environment
+from benchmarks.records import write_json
+from benchmarks.registry import Options, benchmark, benchmarks
+from benchmarks.report import write_report
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; returns the exit code."""
+    options = _parser().parse_args(arguments)
+    try:
+        return options.command(options)
+    except (ValueError, FileNotFoundError) as error:
+        print(f"benchmarks: {error}", file=sys.stderr)
+        return 2
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    commands = parser.add_subparsers(required=True)
+    listing = commands.add_parser("list", help="what there is to run")
+    listing.set_defaults(command=_list)
+    run = commands.add_parser("run", help="run benchmarks, then report on them")
+    run.set_defaults(command=_run)
+    run.add_argument("names", nargs="+", metavar="NAME")
+    run.add_argument("--results", type=Path, default=Path("runs/benchmarks"), metavar="FOLDER")
+    run.add_argument("--load", type=Path, action="append", default=[], metavar="FILE.py")
+    defaults = Options()
+    run.add_argument("--images", default=defaults.images)
+    run.add_argument("--tuning-images", default=defaults.tuning_images)
+    run.add_argument("--limit", type=int)
+    run.add_argument("--methods", type=lambda text: tuple(text.split(",")), default=())
+    run.add_argument("--repeats", type=int, default=defaults.repeats)
+    run.add_argument("--time-limit", type=float, default=defaults.time_limit)
+    run.add_argument("--seed", type=int, default=defaults.seed)
+    run.add_argument("--device", default=defaults.device)
+    run.add_argument("--tiny", action="store_true")
+    report = commands.add_parser("report", help="draw tables and figures from saved results")
+    report.set_defaults(command=_report)
+    report.add_argument("--results", type=Path, default=Path("runs/benchmarks"), metavar="FOLDER")
+    report.add_argument("--out", type=Path, default=Path("report"), metavar="FOLDER")
+    return parser
+
+
+def _list(arguments: argparse.Namespace) -> int:
+    del arguments
+    for name, entry in sorted(benchmarks().items()):
+        print(f"{name:16} {entry.description}")
+    return 0
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    for path in arguments.load:
+        _load(path)
+    options = Options(**{field.name: getattr(arguments, field.name) for field in fields(Options)})
+    for name in arguments.names:
+        entry = benchmark(name)
+        folder = arguments.results / name
+        folder.mkdir(parents=True, exist_ok=True)
+        started = time.perf_counter()
+        entry.run(options, folder)
+        stamp = {
+            "benchmark": name,
+            "seconds": round(time.perf_counter() - started, 2),
+            "options": asdict(options),
+            "environment": environment(options.device),
+        }
+        write_json(folder / "run.json", stamp)
+    return 0
+
+
+def _report(arguments: argparse.Namespace) -> int:
+    print(f"wrote {write_report(arguments.results, arguments.out)}")
+    return 0
+
+
+def _load(path: Path) -> None:
+    """Run a user's file, which registers methods, datasets, problems or benchmarks."""
+    specification = importlib.util.spec_from_file_location(path.stem, path)
+    if not path.is_file() or specification is None or specification.loader is None:
+        raise FileNotFoundError(f"there is no Python file {path} to load")
+    specification.loader.exec_module(importlib.util.module_from_spec(specification))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,125 @@
+"""What a benchmark is, and the table of all of them.
+
+A new benchmark is a subclass with a `name` and a `description`, put into the table by `@register`:
+
+    @register
+    class Drift(Benchmark):
+        name = "drift"
+        description = "How far the answer moves when the input does"
+
+        def run(self, options, folder):
+            write_rows(folder / "drift.csv", [{"method": "ours", "status": "converged", "drift": 0.1}])
+
+        def tables(self, folder):
+            return [Table("Drift", read_rows(folder / "drift.csv"))]
+
+`run` computes and writes files; `tables` and `figures` only read them, so a report can be drawn again
+anywhere. The command line stamps the environment and the options into `run.json` beside the files.
+"""
+
+from __future__ import annotations
+
+import importlib
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, TypeVar
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure as Canvas
+
+# Every module here registers its benchmarks when it is imported; add yours.
+_MODULES: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to run; every benchmark understands all of them.
+
+    :ivar images: a dataset's name or a folder of images.
+    :ivar tuning_images: where weights are tuned; never the test images.
+    :ivar limit: use only the first so many images.
+    :ivar methods: only these methods; empty for all.
+    :ivar repeats: timed repetitions of every method.
+    :ivar time_limit: seconds one method may take on one problem; then its status is `time limit`.
+    :ivar seed: of everything random.
+    :ivar tiny: the smallest input that exercises every line, for tests.
+    """
+
+    images: str = "photographs"
+    tuning_images: str = "tuning-photographs"
+    limit: int | None = None
+    methods: tuple[str, ...] = ()
+    repeats: int = 3
+    time_limit: float = 600.0
+    seed: int = 0
+    device: str = "cpu"
+    tiny: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows for the report; columns in the order of the first row's keys, numbers already formatted."""
+
+    title: str
+    rows: Sequence[Mapping[str, object]]
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A matplotlib figure for the report; `name` is its file name, `caption` says what it shows."""
+
+    name: str
+    caption: str
+    canvas: Canvas
+
+
+class Benchmark(ABC):
+    """One experiment: computes into a folder, and reports from that folder alone."""
+
+    name: ClassVar[str]
+    description: ClassVar[str]
+
+    @abstractmethod
+    def run(self, options: Options, folder: Path) -> None:
+        """Compute, and write CSV and JSON files into the existing `folder`."""
+
+    def tables(self, folder: Path) -> list[Table]:
+        """Tables from the saved files."""
+        return []
+
+    def figures(self, folder: Path) -> list[Figure]:
+        """Figures from the saved files."""
+        return []
+
+
+_BENCHMARKS: dict[str, Benchmark] = {}
+B = TypeVar("B", bound=type[Benchmark])
+
+
+def register(benchmark: B) -> B:
+    """Put a benchmark into the table; a second one of the same name is an error."""
+    if benchmark.name in _BENCHMARKS:
+        raise ValueError(f"there already is a benchmark {benchmark.name!r}; choose another name")
+    _BENCHMARKS[benchmark.name] = benchmark()
+    return benchmark
+
+
+def benchmarks() -> dict[str, Benchmark]:
+    """All benchmarks by name."""
+    for module in _MODULES:
+        importlib.import_module(module)
+    return dict(_BENCHMARKS)
+
+
+def benchmark(name: str) -> Benchmark:
+    """The benchmark of that name.
+
+    :raises ValueError: there is none.
+    """
+    known = benchmarks()
+    if name not in known:
+        raise ValueError(f"there is no benchmark {name!r}; there are {', '.join(sorted(known))}")
+    return known[name]
