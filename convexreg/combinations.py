@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 
 import torch
+from solvers.curvature import Curvature
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -86,6 +87,17 @@ class LinearCombination(GradientNetwork):
         pairs = zip(self.coefficients, self.networks, strict=True)
         return sum((c * network.strong_convexity() for c, network in pairs), torch.tensor(0.0))
 
+    def curvature(self, x: Tensor, sigma: Sigma = None) -> Curvature | None:
+        total: Curvature | None = None
+        for c, network in zip(self.coefficients, self.networks, strict=True):
+            part = network.curvature(x, sigma)
+            if part is None:
+                return None
+            if total is None:
+                total = Curvature(torch.zeros_like(part.symbol), torch.zeros_like(part.diagonal))
+            total = total.plus(part, c)
+        return total
+
 
 class StronglyMonotone(GradientNetwork):
     """`g(x) + mu x` (Prop. 3.1): the gradient of a `mu`-strongly convex function when `g` is monotone.
@@ -164,7 +176,7 @@ class GradNetM(LinearCombination):
 class MGradNetM(GradNetM):
     """Monotone modular gradient network (2024 paper, Cor. 12.1).
 
-    :raises ValueError: a module whose `phi` is not convex or whose `rho` is not monotone.
+    :raises ValueError: a module whose `phi` is not convex or whose `rho` is not monotone on its values.
     """
 
     def __init__(

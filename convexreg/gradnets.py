@@ -12,6 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 import torch
+from solvers.curvature import Curvature
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -60,6 +61,10 @@ class GradientNetwork(nn.Module, ABC):
     def strong_convexity(self) -> Tensor:
         """Proven modulus `mu >= 0` of the potential, 0-dim."""
         return torch.tensor(0.0)
+
+    def curvature(self, x: Tensor, sigma: Sigma = None) -> Curvature | None:
+        """Model of the Jacobian at `x` for preconditioning; `None` where there is none."""
+        return None
 
 
 class GradNetC(GradientNetwork):
@@ -164,6 +169,16 @@ class GradNetC(GradientNetwork):
             slopes = slopes * weight * scale**2
         return _squeeze_batch(self.operator.squared_norm(slopes, image_size))
 
+    def curvature(self, x: Tensor, sigma: Sigma = None) -> Curvature | None:
+        u = self.operator(x)
+        scale = weight = torch.ones((), device=x.device)
+        if self.conditioning is not None:
+            scale, weight = self.conditioning.factors(u, sigma)
+        with torch.enable_grad():
+            point = (scale * u).detach().requires_grad_()
+            (slope,) = torch.autograd.grad(self.cascade(point).sum(), point)
+        return self.operator.normal_curvature(weight * scale**2 * slope)
+
 
 class MGradNetC(GradNetC):
     """Monotone cascaded gradient network (2024 paper, Cor. 11.1): a sum of convex ridges."""
@@ -190,7 +205,7 @@ class GradientModule(GradientNetwork):
 
     Potential `P(phi(W x + b))` summed over positions, `P' = rho`. On images `phi` and `rho` act
     locally, at every pixel. Monotone when `phi` is convex and `rho` is nonnegative and nondecreasing
-    (Cor. 12.1). With `rho = 1` (the default) the Lipschitz constant is `|| Diag(D)^{1/2} W ||^2` with
+    on the values of `phi` (Cor. 12.1). With `rho = 1` (the default) the Lipschitz constant is `|| Diag(D)^{1/2} W ||^2` with
     `D` the potential's curvature bound; a `rho` that grows without bound has none.
 
     :param conditioning: noise conditioning: `phi(z / nu(sigma))` with weight `m(sigma) nu(sigma)`.
@@ -212,7 +227,10 @@ class GradientModule(GradientNetwork):
 
     @property
     def monotone(self) -> bool:
-        return self.phi.convex and (self.rho is None or self.rho.monotone)
+        if self.rho is None:
+            return self.phi.convex
+        defined = self.phi.nonnegative or not self.rho.needs_nonnegative
+        return self.phi.convex and self.rho.monotone and defined
 
     def argument(self, x: Tensor, sigma: Sigma) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """What `phi` is evaluated at, with the scale and the weight of the noise conditioning."""
@@ -257,6 +275,13 @@ class GradientModule(GradientNetwork):
         if scale is not None:
             curvature = curvature * scale**2
         return _squeeze_batch(self.operator.squared_norm(curvature, image_size))
+
+    def curvature(self, x: Tensor, sigma: Sigma = None) -> Curvature | None:
+        if self.rho is not None:
+            return None
+        z, scale, weight = self.argument(x, sigma)
+        slope = self.phi.curvature(z, weight)
+        return self.operator.normal_curvature(slope if scale is None else scale**2 * slope)
 
 
 def _squeeze_batch(bound: Tensor) -> Tensor:

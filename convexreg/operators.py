@@ -15,6 +15,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from solvers.curvature import Curvature
+
 from convexreg.convolution import analysis, compose_kernels, synthesis
 
 Padding = Literal["circular", "zero"]
@@ -47,6 +49,10 @@ class LinearOperator(nn.Module, ABC):
             holds for every image size.
         :return: 0-dim tensor, or `(B,)` with one row of weights per image. Differentiable.
         """
+
+    def normal_curvature(self, weights: Tensor) -> Curvature | None:
+        """Model of `W^T Diag(weights) W` for preconditioning, `weights` `(B, out_channels, H, W)`."""
+        return None
 
 
 def _round_up(bound: Tensor, dtype: torch.dtype) -> Tensor:
@@ -169,6 +175,34 @@ class Convolution(LinearOperator):
             bound = bound * _symbol_maximum(kernel, None, None)
         return _round_up(bound, last.dtype)
 
+    def normal_curvature(self, weights: Tensor) -> Curvature | None:
+        """Circulant part with the mean weight of each channel; diagonal `sum_c weights_c * w_c^2`.
+
+        Input channels share the average of both.
+        """
+        kernel = self.kernel.detach()
+        size = kernel.shape[-1]
+        scaled = torch.einsum("bo,oihw->boihw", weights.mean((2, 3)), kernel).flatten(1, 2)
+        autocorrelation = nn.functional.conv2d(
+            kernel.flatten(0, 1).unsqueeze(0), scaled, padding=size - 1
+        ).transpose(0, 1)
+        symbol = _fourier(autocorrelation, weights.shape[-2:]).real / self.in_channels
+        squares = kernel.square().mean(1, keepdim=True)
+        return Curvature(
+            symbol.clamp_min(0).to(weights.dtype), synthesis(weights, squares, self.padding)
+        )
+
+
+def _fourier(autocorrelation: Tensor, grid: tuple[int, int]) -> Tensor:
+    """Transform of lags `-d .. d` per axis on the half grid `(H, W // 2 + 1)`, complex128."""
+    degree = autocorrelation.shape[-1] // 2
+    lags = torch.arange(-degree, degree + 1, dtype=torch.float64, device=autocorrelation.device)
+    rows, columns = (
+        torch.exp(-2j * math.pi / points * torch.outer(torch.arange(count).to(lags), lags))
+        for points, count in ((grid[0], grid[0]), (grid[1], grid[1] // 2 + 1))
+    )
+    return rows @ autocorrelation.to(torch.complex128) @ columns.mT
+
 
 def _symbol_maximum(kernel: Tensor, weights: Tensor | None, grid: tuple[int, int] | None) -> Tensor:
     """Largest eigenvalue of the weighted symbol: exact on `grid`, a bound on the supremum without one.
@@ -193,16 +227,8 @@ def _symbol_maximum(kernel: Tensor, weights: Tensor | None, grid: tuple[int, int
         points = max(16, (64 if kernel.shape[1] == 1 else 16) * degree)
         grid = (points, points)
         margin = math.cos(math.pi * degree / points) ** -2
-    lags = torch.arange(-degree, degree + 1, dtype=torch.float64, device=kernel.device)
-    rows, columns = (
-        torch.exp(-2j * math.pi / count * torch.outer(frequencies, lags))
-        for count, frequencies in (
-            (grid[0], torch.arange(grid[0], dtype=torch.float64, device=kernel.device)),
-            # the symbol at -w is the transpose of the symbol at w: half of the grid is enough
-            (grid[1], torch.arange(grid[1] // 2 + 1, dtype=torch.float64, device=kernel.device)),
-        )
-    )
-    symbol = rows @ autocorrelation.to(torch.complex128) @ columns.mT
+    # the symbol at -w is the transpose of the symbol at w: half of the grid is enough
+    symbol = _fourier(autocorrelation, grid)
     if kernel.shape[1] == 1:
         eigenvalues = symbol.real.flatten(1).amax(1)
     else:

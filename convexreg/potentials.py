@@ -33,6 +33,8 @@ class Potential(nn.Module, ABC):
     """A function of the channels at each position; convex unless `convex` says otherwise."""
 
     convex: bool = True
+    nonnegative: bool = False
+    """Whether no value is negative: what some outer functions `rho` need to be monotone."""
 
     def groups(self, channels: int) -> int:
         """How many terms the potential sums over `channels` channels."""
@@ -52,6 +54,10 @@ class Potential(nn.Module, ABC):
     @abstractmethod
     def curvature_bound(self, channels: int, weight: Tensor | None = None) -> Tensor:
         """`D` with `Hessian <= Diag(D)` everywhere: `(C,)`, or `(B, C)` with weights."""
+
+    @abstractmethod
+    def curvature(self, u: Tensor, weight: Tensor | None = None) -> Tensor:
+        """Diagonal of the Hessian at `u` (or an upper bound on it), `(B, C, ...)`."""
 
 
 class ElementwisePotential(Potential):
@@ -83,6 +89,12 @@ class ElementwisePotential(Potential):
         activation = self.activation(u)
         return activation if weight is None else weight * activation
 
+    def curvature(self, u: Tensor, weight: Tensor | None = None) -> Tensor:
+        with torch.enable_grad():
+            point = u.detach().requires_grad_()
+            (slope,) = torch.autograd.grad(self.activation(point).sum(), point)
+        return slope if weight is None else weight * slope
+
     def curvature_bound(self, channels: int, weight: Tensor | None = None) -> Tensor:
         slope = self.slope().expand(channels)
         return slope if weight is None else _supremum(weight) * slope
@@ -90,6 +102,8 @@ class ElementwisePotential(Potential):
 
 class LogCosh(ElementwisePotential):
     """`psi(u) = log cosh u`, `psi' = tanh`, `0 < psi'' <= 1`."""
+
+    nonnegative = True
 
     def density(self, u: Tensor) -> Tensor:
         return u.abs() + functional.softplus(-2 * u.abs()) - math.log(2)
@@ -104,6 +118,8 @@ class LogCosh(ElementwisePotential):
 class Softplus(ElementwisePotential):
     """`psi(u) = log(1 + exp u)`, `psi' = sigmoid`, `0 < psi'' <= 1/4`."""
 
+    nonnegative = True
+
     def density(self, u: Tensor) -> Tensor:
         return functional.softplus(u, threshold=40)
 
@@ -116,6 +132,8 @@ class Softplus(ElementwisePotential):
 
 class PseudoHuber(ElementwisePotential):
     """`psi(u) = sqrt(1 + u^2) - 1`, `psi' = u / sqrt(1 + u^2)`, `0 < psi'' <= 1`."""
+
+    nonnegative = True
 
     def density(self, u: Tensor) -> Tensor:
         # u^2 / (1 + sqrt(1 + u^2)): no cancellation for small u
@@ -132,6 +150,8 @@ class PseudoHuber(ElementwisePotential):
 class Quadratic(ElementwisePotential):
     """`psi(u) = u^2 / 2`, `psi' = u`, `psi'' = 1`: the Gram term `V^T V x` of the 2023 paper."""
 
+    nonnegative = True
+
     def density(self, u: Tensor) -> Tensor:
         return u * u / 2
 
@@ -147,6 +167,8 @@ class TanhMixture(ElementwisePotential):
 
     `a, b >= 0` per channel, so that `psi'' = a sech^2 + b tanh^2` lies between 0 and `max(a, b)`.
     """
+
+    nonnegative = True
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -172,6 +194,8 @@ class ScaledSigmoids(ElementwisePotential):
     Approximates any nondecreasing scalar function on an interval as the number of terms grows.
     `psi_c'' <= sum_k a_ck w_ck / 4`.
     """
+
+    nonnegative = True
 
     def __init__(self, channels: int, terms: int) -> None:
         super().__init__()
@@ -220,7 +244,8 @@ class LinearSpline(ElementwisePotential):
         super().__init__()
         if knots < 3 or knots % 2 == 0:
             raise ValueError(f"a spline needs an odd number of at least 3 knots, got {knots}")
-        self.convex, self.limit, self.knots = monotone, limit, knots
+        self.convex = self.nonnegative = monotone
+        self.limit, self.knots = limit, knots
         step = self.step
         centres = torch.linspace(-limit + step / 2, limit - step / 2, knots - 1)
         # initially 2 limit tanh'(2 u / limit): saturating towards the ends of the knots
@@ -277,11 +302,23 @@ class LinearSpline(ElementwisePotential):
         return self.increments.abs().amax(1) / self.step
 
 
+def _softmax(grouped: Tensor) -> Tensor:
+    """Softmax over dimension 2 of `(B, groups, K, ...)`.
+
+    CPU kernels handle a short last dimension row by row, fourteen times slower than any other: on
+    vectors the batch goes last.
+    """
+    if grouped.ndim > 3:
+        return torch.softmax(grouped, 2)
+    return torch.softmax(grouped.movedim(0, -1), 1).movedim(-1, 0)
+
+
 class LogSumExp(Potential):
     """`psi(u) = a / tau log sum exp(tau u) + b / tau log sum exp(-tau u)` over groups of channels.
 
     Gradient `a softmax(tau u) - b softmax(-tau u)`; `b = 0` unless `symmetric`. The Hessian of each
-    half is `tau (Diag p - p p^T)`, at most `tau / 2` (2-norm, attained at two equal maxima).
+    half is `tau (Diag p - p p^T)`, at most `tau / 2` (2-norm, attained at two equal maxima). With
+    `a = b` the value is at least `a (max u - min u)`, otherwise it can be negative.
 
     :param group_size: channels per group; all of them when omitted (the dense networks).
     :param learned: make `a`, `b` learned nonnegative numbers; ones otherwise.
@@ -300,6 +337,7 @@ class LogSumExp(Potential):
             raise ValueError(f"temperature must be positive, got {temperature}")
         self.group_size, self.temperature = group_size, temperature
         self.symmetric = symmetric
+        self.nonnegative = symmetric and not learned
         count = 2 if symmetric else 1
         self.raw = nn.Parameter(torch.rand(count)) if learned else None
 
@@ -320,16 +358,36 @@ class LogSumExp(Potential):
         for sign, coefficient in zip((1, -1), self._coefficients(), strict=False):
             scaled = sign * self.temperature * grouped
             value = value + coefficient / self.temperature * torch.logsumexp(scaled, 2)
-            grad = grad + sign * coefficient * torch.softmax(scaled, 2)
+            grad = grad + sign * coefficient * _softmax(scaled)
         if weight is not None:
             value, grad = weight * value, weight.unsqueeze(2) * grad
         return value.sum(1), grad.flatten(1, 2)
 
     def grad(self, u: Tensor, weight: Tensor | None = None) -> Tensor:
-        return self.value_and_grad(u, weight)[1]
+        grouped = u.unflatten(1, (self.groups(u.shape[1]), -1))
+        total = torch.zeros_like(grouped)
+        for sign, coefficient in zip((1, -1), self._coefficients(), strict=False):
+            p = _softmax(sign * self.temperature * grouped)
+            total = total + sign * coefficient * p
+        if weight is not None:
+            total = weight.unsqueeze(2) * total
+        return total.flatten(1, 2)
+
+    def curvature(self, u: Tensor, weight: Tensor | None = None) -> Tensor:
+        grouped = u.unflatten(1, (self.groups(u.shape[1]), -1))
+        total = torch.zeros_like(grouped)
+        for sign, coefficient in zip((1, -1), self._coefficients(), strict=False):
+            p = _softmax(sign * self.temperature * grouped)
+            total = total + coefficient * self.temperature * p * (1 - p)
+        if weight is not None:
+            total = weight.unsqueeze(2) * total
+        return total.flatten(1, 2)
 
     def curvature_bound(self, channels: int, weight: Tensor | None = None) -> Tensor:
-        slope = torch.as_tensor(sum(self._coefficients())) * (self.temperature / 2)
+        total = sum(self._coefficients())
+        if not isinstance(total, Tensor):
+            total = torch.tensor(total, dtype=torch.float64)
+        slope = total * (self.temperature / 2)
         if weight is None:
             return slope.expand(channels)
         groups = _supremum(weight).expand(-1, self.groups(channels))
@@ -350,6 +408,8 @@ class PooledNorm(Potential):
     :param window: odd side of the spatial pooling window (1: none).
     :param learned: learn `N` (dense in channels), starting near the fixed one.
     """
+
+    nonnegative = True
 
     def __init__(
         self, channels: int, *, group_size: int = 1, window: int = 1, learned: bool = False
@@ -402,6 +462,13 @@ class PooledNorm(Potential):
     def grad(self, u: Tensor, weight: Tensor | None = None) -> Tensor:
         factor = torch.rsqrt(1 + self._pool(u * u))
         return u * self._spread(factor if weight is None else weight * factor)
+
+    def curvature(self, u: Tensor, weight: Tensor | None = None) -> Tensor:
+        # The part of the diagonal that is exact for ridges far from and near to zero:
+        # N^T(w n^-3) with n = sqrt(1 + N u^2), below the majorant N^T(w / n).
+        norm = torch.sqrt(1 + self._pool(u * u))
+        factor = norm**-3
+        return self._spread(factor if weight is None else weight * factor)
 
     def curvature_bound(self, channels: int, weight: Tensor | None = None) -> Tensor:
         mixing = self.mixing.sum((2, 3))

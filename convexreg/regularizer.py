@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from convexreg.gradnets import GradientNetwork, Sigma
+from solvers.curvature import Curvature
 from solvers.objective import Objective
 
 
@@ -78,6 +79,17 @@ class ConvexRegularizer(nn.Module):
         """Proven modulus of strong convexity of `R`, 0-dim."""
         return self.network.strong_convexity()
 
+    def curvature(self, x: Tensor, sigma: Sigma = None) -> Curvature | None:
+        """Model of the Hessian at `x` for preconditioning; colour channels share the average."""
+        planes, levels = self._split(x, sigma)
+        part = self.network.curvature(planes, levels)
+        if part is None or x.shape[1] == self.in_channels:
+            return part
+        symbol, diagonal = (
+            item.unflatten(0, (x.shape[0], 3)).mean(1) for item in (part.symbol, part.diagonal)
+        )
+        return Curvature(symbol, diagonal)
+
     def term(self, sigma: Sigma = None) -> RegularizationTerm:
         """`R(.; sigma)` as an objective for the solvers."""
         return RegularizationTerm(self, sigma)
@@ -138,6 +150,9 @@ class RegularizationTerm(Objective):
 
     def value(self, x: Tensor) -> Tensor:
         return self.regularizer.energy(x, self.sigma)
+
+    def curvature(self, x: Tensor) -> Curvature | None:
+        return self.regularizer.curvature(x, self.sigma)
 
     def lipschitz(self, x: Tensor) -> Tensor:
         bound = self.regularizer.lipschitz((x.shape[-2], x.shape[-1]), self.sigma)

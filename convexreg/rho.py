@@ -15,7 +15,9 @@ class Rho(nn.Module, ABC):
     """`rho`, elementwise, with its antiderivative `P(t) = int_0^t rho`."""
 
     monotone: bool
-    """Whether `rho` is nonnegative and nondecreasing where it is used."""
+    """Whether `rho` is nonnegative and nondecreasing (see `needs_nonnegative`)."""
+    needs_nonnegative: bool = False
+    """Whether that holds for nonnegative arguments only."""
 
     @abstractmethod
     def forward(self, value: Tensor) -> Tensor:
@@ -27,9 +29,10 @@ class Rho(nn.Module, ABC):
 
 
 class IdentityRho(Rho):
-    """`rho(t) = t`, the choice of M-MGN (2023 paper); monotone for potentials that are nonnegative."""
+    """`rho(t) = t`, the choice of M-MGN (2023 paper); monotone on nonnegative arguments."""
 
     monotone = True
+    needs_nonnegative = True
 
     def forward(self, value: Tensor) -> Tensor:
         return value

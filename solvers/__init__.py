@@ -10,6 +10,7 @@ from solvers.loop import Progress, Solver, State, minimise
 from solvers.objective import Objective, Sum
 from solvers.physics_norms import OperatorBounds, operator_bounds
 from solvers.proximal_step import Backtracking
+from solvers.quasi_newton import QuasiNewton
 from solvers.solution import Solution, SolverError, Status
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "OperatorBounds",
     "Progress",
     "Proximity",
+    "QuasiNewton",
     "Solution",
     "Solver",
     "SolverError",

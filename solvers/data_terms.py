@@ -7,6 +7,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from solvers.curvature import Curvature
 from solvers.objective import Objective, inner, per_image
 from solvers.physics_norms import OperatorBounds
 
@@ -48,6 +49,22 @@ class LeastSquares(Objective):
     def strong_convexity(self, x: Tensor) -> Tensor:
         return torch.as_tensor(self.bounds.smallest, dtype=torch.float64, device=x.device)
 
+    def curvature(self, x: Tensor) -> Curvature | None:
+        """The response to a unit impulse in the middle, `A^T A delta`, as a circulant matrix.
+
+        Exact for circular blurs, the interior of the others; for operators that are not shift
+        invariant a crude but safe model.
+        """
+        if x.ndim != 4:
+            return None
+        height, width = x.shape[-2:]
+        impulse = torch.zeros_like(x)
+        impulse[..., height // 2, width // 2] = 1
+        response = self.operator.A_adjoint(self.operator.A(impulse)).mean(1, keepdim=True)
+        centred = response.roll((-(height // 2), -(width // 2)), (2, 3))
+        symbol = torch.fft.rfft2(centred).real.clamp_min(0)
+        return Curvature(symbol, centred[..., :1, :1].clamp_min(0).expand(-1, -1, height, width))
+
 
 class Proximity(Objective):
     """`|x - y|^2 / (2 gamma)`: the data term of denoising (`gamma = 1`) and of proximal operators.
@@ -57,15 +74,21 @@ class Proximity(Objective):
 
     def __init__(self, y: Tensor, gamma: Tensor | float = 1.0) -> None:
         self.y = y
-        self.curvature = 1 / torch.as_tensor(gamma, dtype=torch.float64, device=y.device)
+        self.modulus = 1 / torch.as_tensor(gamma, dtype=torch.float64, device=y.device)
 
     def value_and_grad(self, x: Tensor) -> tuple[Tensor, Tensor]:
         residual = x - self.y
-        grad = residual * per_image(self.curvature.to(x.dtype), x)
-        return self.curvature * inner(residual, residual) / 2, grad
+        grad = residual * per_image(self.modulus.to(x.dtype), x)
+        return self.modulus * inner(residual, residual) / 2, grad
 
     def lipschitz(self, x: Tensor) -> Tensor:
-        return self.curvature
+        return self.modulus
 
     def strong_convexity(self, x: Tensor) -> Tensor:
-        return self.curvature
+        return self.modulus
+
+    def curvature(self, x: Tensor) -> Curvature | None:
+        if x.ndim != 4:
+            return None
+        constant = self.modulus.to(x.dtype).reshape(-1, 1, 1, 1)
+        return Curvature(constant, constant.expand(-1, 1, *x.shape[-2:]))

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from solvers.curvature import Curvature
+
 
 class Objective(ABC):
     """A convex differentiable function of a batch `x = (B, ...)`, one value per image.
@@ -32,6 +34,13 @@ class Objective(ABC):
     @abstractmethod
     def strong_convexity(self, x: Tensor) -> Tensor:
         """Lower bound on the modulus of strong convexity, for inputs shaped like `x`."""
+
+    def curvature(self, x: Tensor) -> Curvature | None:
+        """A model of the Hessian at `x` for preconditioning, or `None` where there is none.
+
+        It may cost as much as one gradient evaluation, and is counted as one.
+        """
+        return None
 
 
 class Sum(Objective):
@@ -74,6 +83,17 @@ class Sum(Objective):
         return torch.stack(
             [(c * term.strong_convexity(x)).expand(x.shape[0]) for c, term in self._pairs(x)]
         ).sum(0)
+
+    def curvature(self, x: Tensor) -> Curvature | None:
+        total: Curvature | None = None
+        for c, term in self._pairs(x):
+            part = term.curvature(x)
+            if part is None:
+                return None
+            if total is None:
+                total = Curvature(torch.zeros_like(part.symbol), torch.zeros_like(part.diagonal))
+            total = total.plus(part, c)
+        return total
 
 
 def per_image(value: Tensor, x: Tensor) -> Tensor:

@@ -1,0 +1,73 @@
+"""Input convex neural networks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from convexreg.baselines.scalar import ScalarNetwork
+from convexreg.gradnets import Sigma
+
+
+class ICNN(ScalarNetwork):
+    """Input convex neural network (Amos, Xu & Kolter 2017, eq. 2), fully connected:
+
+        z_1 = s(U_0 x + b_0),   z_{k+1} = s(A_k z_k + U_k x + b_k),   f(x) = <a, z_K> + <u, x>
+
+    with `s = softplus` and `A_k, a >= 0` (`softplus` of the parameters), so that `f` is convex: every
+    unit is a convex nondecreasing function of convex functions.
+
+    :param dimension: `n`, the size of `x`.
+    :param widths: units of the hidden layers `z_1 .. z_K`.
+    :raises ValueError: no hidden layer.
+    """
+
+    def __init__(self, dimension: int, widths: Sequence[int]) -> None:
+        super().__init__()
+        if not widths:
+            raise ValueError("an input convex network needs at least one hidden layer")
+        self.skips = nn.ModuleList(nn.Linear(dimension, width) for width in widths)
+        self.linear = nn.Parameter(torch.zeros(dimension))
+        # The mean of the units below is what a layer starts from: sums of nonnegative terms grow.
+        self.raw_mixings = nn.ParameterList(
+            _inverse_softplus(2 * torch.rand(after, before) / before)
+            for before, after in zip(widths, [*widths[1:], 1], strict=True)
+        )
+
+    @property
+    def monotone(self) -> bool:
+        return True
+
+    def _mixings(self) -> list[Tensor]:
+        return [functional.softplus(raw) for raw in self.raw_mixings]
+
+    def value(self, x: Tensor) -> Tensor:
+        *mixings, output = self._mixings()
+        first, *skips = self.skips
+        z = functional.softplus(first(x))
+        for mixing, skip in zip(mixings, skips, strict=True):
+            z = functional.softplus(z @ mixing.mT + skip(x))
+        return (z @ output.mT).squeeze(-1) + x @ self.linear
+
+    def lipschitz(self, image_size: tuple[int, int] | None = None, sigma: Sigma = None) -> Tensor:
+        """Bounds on every unit's slope `s` and curvature `c`, from layer to layer.
+
+        A unit `softplus(p)` has slope at most that of `p` and curvature at most
+        `slope(p)^2 / 4 + curvature(p)`; both are subadditive in `p = A z + U x`.
+        """
+        del image_size, sigma
+        slope = curvature = torch.zeros(1)
+        for mixing, skip in zip([None, *self._mixings()[:-1]], self.skips, strict=True):
+            norms = skip.weight.norm(dim=1)
+            below = torch.zeros_like(norms) if mixing is None else mixing @ slope
+            bent = torch.zeros_like(norms) if mixing is None else mixing @ curvature
+            slope = norms + below
+            curvature = slope.square() / 4 + bent
+        return (self._mixings()[-1] @ curvature).squeeze(0)
+
+
+def _inverse_softplus(value: Tensor) -> Tensor:
+    return value.clamp_min(1e-4).expm1().log()

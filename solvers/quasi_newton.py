@@ -1,0 +1,185 @@
+"""Preconditioned limited-memory quasi-Newton method, with or without a box."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from solvers.box import Box
+from solvers.certificates import certificate_at
+from solvers.curvature import Preconditioner
+from solvers.loop import Solver, State
+from solvers.objective import Objective, inner, per_image
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A move, the change of the gradient along it, and `1 / <move, change>` (zero: not usable)."""
+
+    move: Tensor
+    change: Tensor
+    rho: Tensor
+
+
+@dataclass(frozen=True)
+class QuasiNewtonState(State):
+    """Value and gradient at `x`, the pairs (newest last) and the initial matrix.
+
+    The loop never reactivates an image, so pairs need not be kept from changing after it stopped.
+    """
+
+    value: Tensor
+    grad: Tensor
+    mu: Tensor
+    iteration: int
+    pairs: tuple[Pair, ...]
+    preconditioner: Preconditioner | None
+
+
+@dataclass(frozen=True)
+class QuasiNewton(Solver[QuasiNewtonState]):
+    """L-BFGS whose initial matrix is the inverse of a curvature model of the objective.
+
+    `x_{k+1} = P(x_k - t p_k)`, `p_k = H_k grad F(x_k)`, where `H_k` applies the last `memory` pairs to
+    the preconditioner (`solvers.curvature`; a multiple of the identity for objectives without a
+    model). `t` starts at one and is halved until the Armijo condition holds.
+
+    Guarantees. Without a box and with `mu > 0`: `H_k` has eigenvalues in a fixed positive interval
+    and the iterates converge linearly to the minimiser (Liu & Nocedal 1989, Thm 7.1, whose
+    conditions Armijo backtracking meets by Byrd & Nocedal 1989, Thm 3.2). With a box: the matrix is
+    applied to the free variables only, the others take gradient steps (Bertsekas 1982, two-metric
+    projection), and every limit point is a minimiser (Prop. 2 there).
+
+    :param memory: pairs kept.
+    :param refresh: iterations after which the model is rebuilt at the current image; it is built at
+        the start as well. Each build is counted as a gradient evaluation.
+    """
+
+    memory: int = 10
+    refresh: tuple[int, ...] = (2, 8)
+    armijo: float = 1e-4
+    max_halvings: int = 30
+
+    def init(self, objective: Objective, x: Tensor, box: Box) -> QuasiNewtonState:
+        batch = x.shape[0]
+        nothing = x.new_full((batch,), float("inf"), dtype=torch.float64)
+        value, grad = objective.value_and_grad(x)
+        curvature = objective.curvature(x)
+        return QuasiNewtonState(
+            x=x,
+            gap=nothing,
+            lower=-nothing,
+            stationarity=nothing,
+            step_size=nothing,
+            evaluations=x.new_full((batch,), 1.0 + (curvature is not None), dtype=torch.float64),
+            violated=x.new_zeros(batch, dtype=torch.bool),
+            value=value,
+            grad=grad,
+            mu=objective.strong_convexity(x).double().to(x.device).expand(batch),
+            iteration=0,
+            pairs=(),
+            preconditioner=None if curvature is None else Preconditioner(curvature),
+        )
+
+    def step(self, objective: Objective, state: QuasiNewtonState, box: Box) -> QuasiNewtonState:
+        preconditioner, evaluations = state.preconditioner, state.evaluations
+        if preconditioner is not None and state.iteration in self.refresh:
+            curvature = objective.curvature(state.x)
+            assert curvature is not None
+            preconditioner, evaluations = Preconditioner(curvature), evaluations + 1
+        free = _free_variables(state.x, state.grad, box)
+        direction = free * _apply(state.pairs, preconditioner, free * state.grad)
+        slope = inner(direction, state.grad)
+        direction = direction + (1 - free) * state.grad
+        x, value, grad, trials = self._search(objective, state, direction, slope, free, box)
+        move, change = x - state.x, grad - state.grad
+        product = inner(move, change)
+        usable = product > 1e-10 * (inner(move, move) * inner(change, change)).sqrt()
+        pair = Pair(move, change, torch.where(usable, 1 / product, 0.0))
+        certificate = certificate_at(value, grad, x, state.mu, box)
+        mapping = x - box.project(x - grad)
+        return QuasiNewtonState(
+            x=x,
+            gap=certificate.gap,
+            lower=torch.maximum(state.lower, certificate.lower),
+            stationarity=_rms(mapping),
+            step_size=_rms(move) / _rms(x).clamp_min(1e-30),
+            evaluations=evaluations + trials,
+            violated=state.violated,
+            value=value,
+            grad=grad,
+            mu=state.mu,
+            iteration=state.iteration + 1,
+            pairs=(*state.pairs, pair)[-self.memory :],
+            preconditioner=preconditioner,
+        )
+
+    def _search(
+        self,
+        objective: Objective,
+        state: QuasiNewtonState,
+        direction: Tensor,
+        slope: Tensor,
+        free: Tensor,
+        box: Box,
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """The first `P(x - t direction)`, `t = 1, 1/2, ...`, with enough decrease, per image.
+
+        An image for which none is found keeps its point. Returns point, value, gradient and the
+        evaluations used.
+        """
+        t = torch.ones_like(slope)
+        pending = torch.ones_like(state.violated)
+        x, value, grad = state.x, state.value, state.grad
+        trials = torch.zeros_like(slope)
+        rounding = 4 * torch.finfo(x.dtype).eps * state.value.abs() / x[0].numel() ** 0.5
+        for _ in range(self.max_halvings):
+            trial = box.project(state.x - per_image(t.to(x.dtype), x) * direction)
+            its_value, its_grad = objective.value_and_grad(trial)
+            trials = trials + pending.double()
+            bound = inner((1 - free) * state.grad, state.x - trial)
+            enough = its_value <= state.value - self.armijo * (t * slope + bound) + rounding
+            accepted = pending & enough
+            if bool(accepted.all()):
+                return trial, its_value, its_grad, trials
+            x = torch.where(per_image(accepted, x), trial, x)
+            grad = torch.where(per_image(accepted, x), its_grad, grad)
+            value = torch.where(accepted, its_value, value)
+            pending = pending & ~enough
+            if not pending.any():
+                break
+            t = t / 2
+        return x, value, grad, trials
+
+
+def _rms(x: Tensor) -> Tensor:
+    return x.flatten(1).double().square().mean(1).sqrt()
+
+
+def _free_variables(x: Tensor, grad: Tensor, box: Box) -> Tensor:
+    """One for pixels that can move, zero for those held at a bound by the gradient."""
+    if box.everything:
+        return torch.ones((), dtype=x.dtype, device=x.device)
+    held = ((x <= box.lower) & (grad > 0)) | ((x >= box.upper) & (grad < 0))
+    return (~held).to(x.dtype)
+
+
+def _apply(pairs: tuple[Pair, ...], preconditioner: Preconditioner | None, grad: Tensor) -> Tensor:
+    """The two-loop recursion (Nocedal 1980): `H_k grad`."""
+    q, alphas = grad, []
+    for pair in reversed(pairs):
+        alpha = pair.rho * inner(pair.move, q)
+        alphas.append(alpha)
+        q = q - per_image(alpha.to(q.dtype), q) * pair.change
+    r = q if preconditioner is None else preconditioner(q)
+    if pairs:
+        newest = pairs[-1]
+        image = newest.change if preconditioner is None else preconditioner(newest.change)
+        size = newest.rho * inner(newest.change, image)
+        r = r * per_image(torch.where(size > 0, 1 / size, 1.0).to(r.dtype), r)
+    for pair, alpha in zip(pairs, reversed(alphas), strict=True):
+        beta = pair.rho * inner(pair.change, r)
+        r = r + per_image((alpha - beta).to(r.dtype), r) * pair.move
+    return r
