@@ -6,7 +6,6 @@ import math
 from collections.abc import Sequence
 
 import torch
-from solvers.curvature import Curvature
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -14,6 +13,7 @@ from convexreg.gradnets import GradientModule, GradientNetwork, MGradNetC, Sigma
 from convexreg.operators import LinearOperator
 from convexreg.potentials import ElementwisePotential, LogCosh, Quadratic, per_channel
 from convexreg.rho import IdentityRho
+from solvers.curvature import Curvature
 
 
 class LinearCombination(GradientNetwork):
@@ -149,6 +149,7 @@ class GradNetM(LinearCombination):
     :param modules: the modules `m`.
     :param monotone: a conic combination (mGradNet-M needs it), otherwise coefficients of any sign.
     :param coefficients: fixed `c_m`; learned when omitted.
+    :param offset: learn the constant `a`. Regularizers do without it: it would shift the mean.
     """
 
     def __init__(
@@ -157,20 +158,27 @@ class GradNetM(LinearCombination):
         *,
         monotone: bool = False,
         coefficients: Sequence[float] | None = None,
+        offset: bool = True,
     ) -> None:
         super().__init__(modules, conic=monotone, coefficients=coefficients)
-        self.offset = nn.Parameter(torch.zeros(modules[0].operator.in_channels))
+        channels = modules[0].operator.in_channels
+        self.offset = nn.Parameter(torch.zeros(channels)) if offset else None
 
     def forward(self, x: Tensor, sigma: Sigma = None) -> Tensor:
-        return super().forward(x, sigma) + per_channel(self.offset, x)
+        grad = super().forward(x, sigma)
+        return grad if self.offset is None else grad + per_channel(self.offset, x)
+
+    def _linear(self, x: Tensor) -> Tensor | float:
+        return 0.0 if self.offset is None else per_image_sum(per_channel(self.offset, x) * x)
 
     def potential(self, x: Tensor, sigma: Sigma = None) -> Tensor:
-        return super().potential(x, sigma) + per_image_sum(per_channel(self.offset, x) * x)
+        return super().potential(x, sigma) + self._linear(x)
 
     def value_and_grad(self, x: Tensor, sigma: Sigma = None) -> tuple[Tensor, Tensor]:
         value, grad = super().value_and_grad(x, sigma)
-        offset = per_channel(self.offset, x)
-        return value + per_image_sum(offset * x), grad + offset
+        if self.offset is not None:
+            grad = grad + per_channel(self.offset, x)
+        return value + self._linear(x), grad
 
 
 class MGradNetM(GradNetM):
@@ -180,11 +188,15 @@ class MGradNetM(GradNetM):
     """
 
     def __init__(
-        self, modules: Sequence[GradientModule], *, coefficients: Sequence[float] | None = None
+        self,
+        modules: Sequence[GradientModule],
+        *,
+        coefficients: Sequence[float] | None = None,
+        offset: bool = True,
     ) -> None:
         if not all(module.monotone for module in modules):
             raise ValueError("every module of a monotone network must be monotone (Cor. 12.1)")
-        super().__init__(modules, monotone=True, coefficients=coefficients)
+        super().__init__(modules, monotone=True, coefficients=coefficients, offset=offset)
 
 
 class CMGN(LinearCombination):

@@ -12,7 +12,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 import torch
-from solvers.curvature import Curvature
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -21,6 +20,7 @@ from convexreg.operators import LinearOperator
 from convexreg.potentials import ElementwisePotential, Potential, per_channel
 from convexreg.quadrature import line_integral
 from convexreg.rho import Rho
+from solvers.curvature import Curvature
 
 Sigma = Tensor | float | None
 

@@ -39,10 +39,12 @@ class ModelFileError(ValueError):
 class ModelConfig:
     """Everything needed to build a regularizer.
 
-    - `mgradnet-m`: one module, pooled norms with learned channel mixing.
+    - `mgradnet-m`: one module, pooled norms of groups of channels.
     - `mgradnet-c`: a cascade of two learned activations, a sum of convex ridges.
     - `crr`: convex ridges with one learned monotone linear spline (Goujon et al. 2023).
 
+    :ivar group_size: channels per pooled norm (`mgradnet-m`); one makes ridges.
+    :ivar mixing: learn a dense channel mixing inside the norms as well (`mgradnet-m`).
     :ivar channels: of the chain of convolutions, starting with the image's.
     :ivar kernel_sizes: odd, one per convolution.
     :ivar sigma_min, sigma_max: trained noise levels on the [0, 1] scale.
@@ -56,6 +58,8 @@ class ModelConfig:
     sigma_min: float = 1 / 255
     sigma_max: float = 50 / 255
     noise_knots: int = 6
+    group_size: int = 2
+    mixing: bool = False
 
     def build(self, name: str | None = None) -> ConvexRegularizer:
         """A freshly initialised regularizer.
@@ -64,15 +68,20 @@ class ModelConfig:
         """
         operator = Convolution(self.channels, self.kernel_sizes, padding=self.padding)
         width = self.channels[-1]
+        groups = width // self.group_size if self.architecture == "mgradnet-m" else width
         conditioning = NoiseScaling(
-            width, width, sigma_min=self.sigma_min, sigma_max=self.sigma_max, knots=self.noise_knots
+            width,
+            groups,
+            sigma_min=self.sigma_min,
+            sigma_max=self.sigma_max,
+            knots=self.noise_knots,
         )
         network: GradientNetwork
         match self.architecture:
             case "mgradnet-m":
-                potential = PooledNorm(width, learned=True)
+                potential = PooledNorm(width, group_size=self.group_size, learned=self.mixing)
                 module = GradientModule(operator, potential, bias=False, conditioning=conditioning)
-                network = MGradNetM([module], coefficients=[1.0])
+                network = MGradNetM([module], coefficients=[1.0], offset=False)
             case "mgradnet-c":
                 activations = [LogCosh(), TanhMixture(width)]
                 network = MGradNetC(operator, activations, conditioning=conditioning)

@@ -15,9 +15,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from solvers.curvature import Curvature
-
 from convexreg.convolution import analysis, compose_kernels, synthesis
+from solvers.curvature import Curvature
 
 Padding = Literal["circular", "zero"]
 
@@ -224,7 +223,7 @@ def _symbol_maximum(kernel: Tensor, weights: Tensor | None, grid: tuple[int, int
     degree = size - 1
     margin = 1.0
     if grid is None:
-        points = max(16, (64 if kernel.shape[1] == 1 else 16) * degree)
+        points = max(16, (32 if kernel.shape[1] == 1 else 16) * degree)
         grid = (points, points)
         margin = math.cos(math.pi * degree / points) ** -2
     # the symbol at -w is the transpose of the symbol at w: half of the grid is enough

@@ -423,29 +423,42 @@ class PooledNorm(Potential):
         mixing = torch.zeros(channels // group_size, channels, window, window)
         for group in range(channels // group_size):
             mixing[group, group * group_size : (group + 1) * group_size] = 1 / window**2
+        self.group_size = group_size
+        self.raw_mixing: nn.Parameter | None = None
         if learned:
             floor = 0.05 / (channels * window**2)
             self.raw_mixing = nn.Parameter((mixing + floor).expm1().log())
         else:
-            self.register_buffer("fixed_mixing", mixing)
+            self.register_buffer("fixed_mixing", mixing, persistent=False)
 
     def groups(self, channels: int) -> int:
-        return self.mixing.shape[0]
+        return channels // self.group_size
 
     @property
     def mixing(self) -> Tensor:
         """`N`, `(groups, channels, window, window)`."""
-        if hasattr(self, "raw_mixing"):
-            return functional.softplus(self.raw_mixing)
-        return self.fixed_mixing
+        if self.raw_mixing is None:
+            return self.fixed_mixing
+        return functional.softplus(self.raw_mixing)
+
+    @property
+    def _blockwise(self) -> bool:
+        """Whether `N` only sums over blocks of channels, which needs no convolution."""
+        return self.raw_mixing is None and self.window == 1
 
     def _pool(self, square: Tensor) -> Tensor:
+        if self._blockwise:
+            if self.group_size == 1:
+                return square
+            return square.unflatten(1, (-1, self.group_size)).sum(2)
         mixing = self.mixing
         if square.ndim == 2:
             return square @ mixing.sum((2, 3)).mT
         return functional.conv2d(square, mixing, padding=self.window // 2)
 
     def _spread(self, factor: Tensor) -> Tensor:
+        if self._blockwise:
+            return factor.repeat_interleave(self.group_size, 1) if self.group_size > 1 else factor
         mixing = self.mixing
         if factor.ndim == 2:
             return factor @ mixing.sum((2, 3))
@@ -453,8 +466,9 @@ class PooledNorm(Potential):
 
     def value_and_grad(self, u: Tensor, weight: Tensor | None = None) -> tuple[Tensor, Tensor]:
         pooled = self._pool(u * u)
-        norm = torch.sqrt(1 + pooled)
-        value, factor = pooled / (1 + norm), 1 / norm
+        factor = torch.rsqrt(1 + pooled)
+        # sqrt(1 + p) - 1 without cancellation for small p
+        value = pooled * (factor / (1 + factor))
         if weight is not None:
             value, factor = weight * value, weight * factor
         return value.sum(1), u * self._spread(factor)
@@ -466,8 +480,7 @@ class PooledNorm(Potential):
     def curvature(self, u: Tensor, weight: Tensor | None = None) -> Tensor:
         # The part of the diagonal that is exact for ridges far from and near to zero:
         # N^T(w n^-3) with n = sqrt(1 + N u^2), below the majorant N^T(w / n).
-        norm = torch.sqrt(1 + self._pool(u * u))
-        factor = norm**-3
+        factor = torch.rsqrt(1 + self._pool(u * u)) ** 3
         return self._spread(factor if weight is None else weight * factor)
 
     def curvature_bound(self, channels: int, weight: Tensor | None = None) -> Tensor:

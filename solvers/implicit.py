@@ -18,35 +18,44 @@ class HessianSolve:
 
 
 def conjugate_gradient(
-    operator: Callable[[Tensor], Tensor], rhs: Tensor, *, tol: float = 1e-6, max_iter: int = 200
+    operator: Callable[[Tensor], Tensor],
+    rhs: Tensor,
+    *,
+    tol: float = 1e-6,
+    max_iter: int = 200,
+    preconditioner: Callable[[Tensor], Tensor] | None = None,
 ) -> HessianSolve:
     """Solve `H v = rhs` for a symmetric positive (semi)definite `H`, image by image.
 
     :param operator: `v -> H v` on a batch; images are independent.
+    :param preconditioner: a symmetric positive definite approximation of `H^{-1}`.
     :param tol: on `|H v - rhs| / |rhs|`, per image; images that reach it stop changing.
     """
+    precondition = preconditioner or (lambda v: v)
     solution = torch.zeros_like(rhs)
-    residual, direction = rhs, rhs
-    energy = inner(residual, residual)
-    target = tol**2 * energy
+    residual, direction = rhs, precondition(rhs)
+    energy = inner(residual, direction)
+    norm = inner(rhs, rhs)
+    target = tol**2 * norm
     iterations = 0
-    while iterations < max_iter and bool((energy > target).any()):
+    while iterations < max_iter and bool((norm > target).any()):
         iterations += 1
         image = operator(direction)
         curvature = inner(direction, image)
-        active = (energy > target) & (curvature > 0)
-        step = torch.where(active, energy / curvature, 0.0)
-        scale = per_image(step.to(rhs.dtype), rhs)
-        solution = solution + scale * direction
-        residual = residual - scale * image
-        updated = torch.where(active, inner(residual, residual), energy)
-        ratio = torch.where(active, updated / energy, 0.0)
-        direction = residual + per_image(ratio.to(rhs.dtype), rhs) * direction
+        active = (norm > target) & (curvature > 0)
         if not active.any():
             break
-        energy = updated
+        scale = per_image(torch.where(active, energy / curvature, 0.0).to(rhs.dtype), rhs)
+        solution = solution + scale * direction
+        residual = residual - scale * image
+        preconditioned = precondition(residual)
+        updated = inner(residual, preconditioned)
+        ratio = per_image(torch.where(active, updated / energy, 0.0).to(rhs.dtype), rhs)
+        direction = preconditioned + ratio * direction
+        energy = torch.where(active, updated, energy)
+        norm = torch.where(active, inner(residual, residual), norm)
     scale = inner(rhs, rhs).clamp_min(torch.finfo(torch.float64).tiny)
-    return HessianSolve(solution, (energy / scale).sqrt(), iterations)
+    return HessianSolve(solution, (norm / scale).sqrt(), iterations)
 
 
 class ImplicitSolution:
@@ -60,8 +69,14 @@ class ImplicitSolution:
     `iterations` its length.
     """
 
-    def __init__(self, *, tol: float = 1e-6, max_iter: int = 200) -> None:
-        self.tol, self.max_iter = tol, max_iter
+    def __init__(
+        self,
+        *,
+        tol: float = 1e-6,
+        max_iter: int = 200,
+        preconditioner: Callable[[Tensor], Tensor] | None = None,
+    ) -> None:
+        self.tol, self.max_iter, self.preconditioner = tol, max_iter, preconditioner
         self.residual: Tensor | None = None
         self.iterations = 0
 
@@ -80,7 +95,13 @@ class ImplicitSolution:
             return image
 
         def solve(v: Tensor) -> Tensor:
-            result = conjugate_gradient(hessian, v, tol=self.tol, max_iter=self.max_iter)
+            result = conjugate_gradient(
+                hessian,
+                v,
+                tol=self.tol,
+                max_iter=self.max_iter,
+                preconditioner=self.preconditioner,
+            )
             self.residual, self.iterations = result.residual, result.iterations
             return result.solution
 

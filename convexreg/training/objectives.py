@@ -13,11 +13,12 @@ import torch
 from torch import Tensor
 
 from convexreg.regularizer import ConvexRegularizer
+from solvers.curvature import Preconditioner
 from solvers.data_terms import Proximity
-from solvers.fista import FISTA
 from solvers.implicit import ImplicitSolution
 from solvers.loop import minimise
 from solvers.objective import Sum, per_image
+from solvers.quasi_newton import QuasiNewton
 
 
 def psnr(image: Tensor, reference: Tensor) -> Tensor:
@@ -94,15 +95,15 @@ class Accuracy:
     :ivar backward: relative residual of the linear system of the backward pass.
     """
 
-    gap: float = 1e-4
+    gap: float = 3e-4
     backward: float = 1e-2
-    max_iter: int = 300
+    max_iter: int = 60
 
 
 class Equilibrium(TrainingObjective):
     """The exact minimiser of `|x - y|^2 / 2 + R(x; sigma)`, differentiated through its optimality condition.
 
-    Forward: FISTA to a certified gap. Backward: conjugate gradients on the Hessian, which is at least
+    Forward: quasi-Newton to a certified gap. Backward: preconditioned conjugate gradients on the Hessian, which is at least
     the identity (`solvers.implicit`). The memory is that of one gradient.
     """
 
@@ -116,11 +117,15 @@ class Equilibrium(TrainingObjective):
             solution = minimise(
                 objective,
                 noisy,
-                FISTA(),
+                QuasiNewton(),
                 gap_tol=self.accuracy.gap,
                 max_iter=self.accuracy.max_iter,
             )
-        derivative = ImplicitSolution(tol=self.accuracy.backward, max_iter=100)
+            curvature = objective.curvature(solution.x)
+        derivative = ImplicitSolution(
+            tol=self.accuracy.backward,
+            preconditioner=None if curvature is None else Preconditioner(curvature),
+        )
         restored = derivative.attach(lambda x: x - noisy + regularizer.grad(x, sigma), solution.x)
         self._implicit = derivative
         self.diagnostics = {
