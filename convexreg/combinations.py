@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from convexreg.gradnets import GradientModule, GradientNetwork, MGradNetC, Sigma, per_image_sum
-from convexreg.operators import LinearOperator
+from convexreg.gradnets import GradientModule, GradientNetwork, MGradNetC, Sigma
+from convexreg.operators import LinearOperator, Reach
 from convexreg.potentials import ElementwisePotential, LogCosh, Quadratic, per_channel
 from convexreg.rho import IdentityRho
 from solvers.curvature import Curvature
@@ -63,17 +63,23 @@ class LinearCombination(GradientNetwork):
         pairs = zip(self.coefficients, self.networks, strict=True)
         return sum((c * network(x, sigma) for c, network in pairs), torch.zeros_like(x))
 
-    def potential(self, x: Tensor, sigma: Sigma = None) -> Tensor:
-        return self.coefficients.double() @ torch.stack(
-            [network.potential(x, sigma) for network in self.networks]
-        )
+    def density(self, x: Tensor, sigma: Sigma = None) -> Tensor:
+        pairs = zip(self.coefficients, self.networks, strict=True)
+        return sum((c * network.density(x, sigma) for c, network in pairs), torch.zeros(()).to(x))
 
-    def value_and_grad(self, x: Tensor, sigma: Sigma = None) -> tuple[Tensor, Tensor]:
-        value, grad = x.new_zeros(x.shape[0], dtype=torch.float64), torch.zeros_like(x)
+    def density_and_grad(self, x: Tensor, sigma: Sigma = None) -> tuple[Tensor, Tensor]:
+        density, grad = torch.zeros(()).to(x), torch.zeros_like(x)
         for c, network in zip(self.coefficients, self.networks, strict=True):
-            its_value, its_grad = network.value_and_grad(x, sigma)
-            value, grad = value + c * its_value, grad + c * its_grad
-        return value, grad
+            its_density, its_grad = network.density_and_grad(x, sigma)
+            density, grad = density + c * its_density, grad + c * its_grad
+        return density, grad
+
+    def reach(self) -> Reach | None:
+        reaches = [network.reach() for network in self.networks]
+        known = [reach for reach in reaches if reach is not None]
+        if len(known) < len(reaches) or len({reach.circular for reach in known}) > 1:
+            return None
+        return Reach(max(reach.radius for reach in known), known[0].circular)
 
     def lipschitz(self, image_size: tuple[int, int] | None = None, sigma: Sigma = None) -> Tensor:
         pairs = zip(self.coefficients.abs(), self.networks, strict=True)
@@ -131,8 +137,11 @@ class StronglyMonotone(GradientNetwork):
     def forward(self, x: Tensor, sigma: Sigma = None) -> Tensor:
         return self.network(x, sigma) + self._shift(x, sigma) * x
 
-    def potential(self, x: Tensor, sigma: Sigma = None) -> Tensor:
-        return self.network.potential(x, sigma) + per_image_sum(self._shift(x, sigma) * x * x / 2)
+    def density(self, x: Tensor, sigma: Sigma = None) -> Tensor:
+        return self.network.density(x, sigma) + (self._shift(x, sigma) * x * x / 2).sum(1)
+
+    def reach(self) -> Reach | None:
+        return self.network.reach()
 
     def lipschitz(self, image_size: tuple[int, int] | None = None, sigma: Sigma = None) -> Tensor:
         bound = self.network.lipschitz(image_size, sigma)
@@ -168,17 +177,18 @@ class GradNetM(LinearCombination):
         grad = super().forward(x, sigma)
         return grad if self.offset is None else grad + per_channel(self.offset, x)
 
-    def _linear(self, x: Tensor) -> Tensor | float:
-        return 0.0 if self.offset is None else per_image_sum(per_channel(self.offset, x) * x)
+    def density(self, x: Tensor, sigma: Sigma = None) -> Tensor:
+        density = super().density(x, sigma)
+        return (
+            density if self.offset is None else density + (per_channel(self.offset, x) * x).sum(1)
+        )
 
-    def potential(self, x: Tensor, sigma: Sigma = None) -> Tensor:
-        return super().potential(x, sigma) + self._linear(x)
-
-    def value_and_grad(self, x: Tensor, sigma: Sigma = None) -> tuple[Tensor, Tensor]:
-        value, grad = super().value_and_grad(x, sigma)
-        if self.offset is not None:
-            grad = grad + per_channel(self.offset, x)
-        return value + self._linear(x), grad
+    def density_and_grad(self, x: Tensor, sigma: Sigma = None) -> tuple[Tensor, Tensor]:
+        density, grad = super().density_and_grad(x, sigma)
+        if self.offset is None:
+            return density, grad
+        offset = per_channel(self.offset, x)
+        return density + (offset * x).sum(1), grad + offset
 
 
 class MGradNetM(GradNetM):

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from convexreg.conditioning import NoiseScaling
-from convexreg.operators import LinearOperator
+from convexreg.operators import LinearOperator, Reach
 from convexreg.potentials import ElementwisePotential, Potential, per_channel
 from convexreg.quadrature import line_integral
 from convexreg.rho import Rho
@@ -47,12 +47,25 @@ class GradientNetwork(nn.Module, ABC):
         """`g(x)`."""
 
     @abstractmethod
+    def density(self, x: Tensor, sigma: Sigma = None) -> Tensor:
+        """The terms of the potential at each position, `(B, ...)` without a channel dimension."""
+
+    def density_and_grad(self, x: Tensor, sigma: Sigma = None) -> tuple[Tensor, Tensor]:
+        """`density(x)` and `g(x)`, sharing what they have in common."""
+        return self.density(x, sigma), self(x, sigma)
+
     def potential(self, x: Tensor, sigma: Sigma = None) -> Tensor:
         """The function whose gradient is `g`, `(B,)` in float64, up to a constant in `x`."""
+        return per_image_sum(self.density(x, sigma))
 
     def value_and_grad(self, x: Tensor, sigma: Sigma = None) -> tuple[Tensor, Tensor]:
-        """`potential(x)` and `g(x)`, sharing what they have in common."""
-        return self.potential(x, sigma), self(x, sigma)
+        """`potential(x)` and `g(x)`."""
+        density, grad = self.density_and_grad(x, sigma)
+        return per_image_sum(density), grad
+
+    def reach(self) -> Reach | None:
+        """What the gradient at a pixel depends on; `None` for everything."""
+        return None
 
     @abstractmethod
     def lipschitz(self, image_size: tuple[int, int] | None = None, sigma: Sigma = None) -> Tensor:
@@ -145,14 +158,18 @@ class GradNetC(GradientNetwork):
         gradient = self.operator.adjoint(s)
         return gradient + per_channel(self.output_bias, gradient)
 
-    def potential(self, x: Tensor, sigma: Sigma = None) -> Tensor:
+    def density(self, x: Tensor, sigma: Sigma = None) -> Tensor:
         u = self.operator(x)
         if self.conditioning is None:
             density = line_integral(self.cascade, u)
         else:
             scale, weight = self.conditioning.factors(u, sigma)
             density = weight * line_integral(self.cascade, scale * u)
-        return per_image_sum(density) + per_image_sum(per_channel(self.output_bias, x) * x)
+        return density.sum(1) + (per_channel(self.output_bias, x) * x).sum(1)
+
+    def reach(self) -> Reach | None:
+        there = self.operator.reach()
+        return None if there is None else Reach(2 * there.radius, there.circular)
 
     def channel_slopes(self) -> Tensor:
         """`sum_l beta_{l-1} prod_{i >= l} alpha_i sup s_i'` in absolute value, `(C,)`."""
@@ -252,18 +269,24 @@ class GradientModule(GradientNetwork):
         value, s = self.phi.value_and_grad(z, weight)
         return self._pull_back(self.rho(value).unsqueeze(1) * s, scale)
 
-    def potential(self, x: Tensor, sigma: Sigma = None) -> Tensor:
+    def density(self, x: Tensor, sigma: Sigma = None) -> Tensor:
         z, _, weight = self.argument(x, sigma)
         value = self.phi.value(z, weight)
-        return per_image_sum(value if self.rho is None else self.rho.integral(value))
+        return value if self.rho is None else self.rho.integral(value)
 
-    def value_and_grad(self, x: Tensor, sigma: Sigma = None) -> tuple[Tensor, Tensor]:
+    def density_and_grad(self, x: Tensor, sigma: Sigma = None) -> tuple[Tensor, Tensor]:
         z, scale, weight = self.argument(x, sigma)
         value, s = self.phi.value_and_grad(z, weight)
         if self.rho is not None:
             s = self.rho(value).unsqueeze(1) * s
             value = self.rho.integral(value)
-        return per_image_sum(value), self._pull_back(s, scale)
+        return value, self._pull_back(s, scale)
+
+    def reach(self) -> Reach | None:
+        there = self.operator.reach()
+        if there is None or (there.circular and self.phi.radius):
+            return None  # a pooling window pads by zeros
+        return Reach(2 * (there.radius + self.phi.radius), there.circular)
 
     def lipschitz(self, image_size: tuple[int, int] | None = None, sigma: Sigma = None) -> Tensor:
         if self.rho is not None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -19,6 +20,18 @@ from convexreg.convolution import analysis, compose_kernels, synthesis
 from solvers.curvature import Curvature
 
 Padding = Literal["circular", "zero"]
+
+
+@dataclass(frozen=True)
+class Reach:
+    """What of an image the result at a pixel depends on.
+
+    :ivar radius: how many pixels away it looks.
+    :ivar circular: whether the image continues periodically beyond its border, or by zeros.
+    """
+
+    radius: int
+    circular: bool
 
 
 class LinearOperator(nn.Module, ABC):
@@ -48,6 +61,10 @@ class LinearOperator(nn.Module, ABC):
             holds for every image size.
         :return: 0-dim tensor, or `(B,)` with one row of weights per image. Differentiable.
         """
+
+    def reach(self) -> Reach | None:
+        """What `W x` at a pixel depends on; `None` for everything."""
+        return None
 
     def normal_curvature(self, weights: Tensor) -> Curvature | None:
         """Model of `W^T Diag(weights) W` for preconditioning, `weights` `(B, out_channels, H, W)`."""
@@ -173,6 +190,10 @@ class Convolution(LinearOperator):
         for kernel in first:
             bound = bound * _symbol_maximum(kernel, None, None)
         return _round_up(bound, last.dtype)
+
+    def reach(self) -> Reach:
+        radius = sum(kernel.shape[-1] // 2 for kernel in self.kernels)
+        return Reach(radius, self.padding == "circular")
 
     def normal_curvature(self, weights: Tensor) -> Curvature | None:
         """Circulant part with the mean weight of each channel; diagonal `sum_c weights_c * w_c^2`.

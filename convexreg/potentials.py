@@ -33,6 +33,8 @@ class Potential(nn.Module, ABC):
     """A function of the channels at each position; convex unless `convex` says otherwise."""
 
     convex: bool = True
+    radius: int = 0
+    """How many pixels away the gradient at a pixel looks, one way."""
     nonnegative: bool = False
     """Whether no value is negative: what some outer functions `rho` need to be monotone."""
 
@@ -419,7 +421,7 @@ class PooledNorm(Potential):
             raise ValueError(f"{channels} channels do not divide into groups of {group_size}")
         if window < 1 or window % 2 == 0:
             raise ValueError(f"the pooling window must be odd, got {window}")
-        self.window = window
+        self.window, self.radius = window, window // 2
         mixing = torch.zeros(channels // group_size, channels, window, window)
         for group in range(channels // group_size):
             mixing[group, group * group_size : (group + 1) * group_size] = 1 / window**2

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from convexreg.gradnets import GradientNetwork, Sigma
+from convexreg.tiling import value_and_grad
 from solvers.curvature import Curvature
 from solvers.objective import Objective
 
@@ -53,19 +54,25 @@ class ConvexRegularizer(nn.Module):
     def energy(self, x: Tensor, sigma: Sigma = None) -> Tensor:
         """`R(x; sigma)`, `(B,)` in float64."""
         planes, levels = self._split(x, sigma)
-        return self._merge_values(self.network.potential(planes, levels), x)
+        value, _ = value_and_grad(self.network, planes, levels, grad=False)
+        assert value is not None
+        return self._merge_values(value, x)
 
     def grad(self, x: Tensor, sigma: Sigma = None) -> Tensor:
         """`grad R(x; sigma)`, in the shape of `x`. Differentiable in `x` and the parameters."""
         planes, levels = self._split(x, sigma)
-        return self._merge(self.network(planes, levels), x)
+        _, grad = value_and_grad(self.network, planes, levels, value=False)
+        assert grad is not None
+        return self._merge(grad, x)
 
     forward = grad
 
     def value_and_grad(self, x: Tensor, sigma: Sigma = None) -> tuple[Tensor, Tensor]:
-        """Energy and gradient, sharing the forward pass."""
+        """Energy and gradient, sharing the filter responses."""
         planes, levels = self._split(x, sigma)
-        value, grad = self.network.value_and_grad(planes, levels)
+        value, grad = value_and_grad(self.network, planes, levels)
+        assert value is not None
+        assert grad is not None
         return self._merge_values(value, x), self._merge(grad, x)
 
     def lipschitz(self, image_size: tuple[int, int] | None = None, sigma: Sigma = None) -> Tensor:
