@@ -9,10 +9,14 @@ import time
 from dataclasses import asdict, fields
 from pathlib import Path
 
+import torch
+
 from benchmarks.environment import environment
 from benchmarks.records import write_json
 from benchmarks.registry import Options, benchmark, benchmarks
 from benchmarks.report import write_report
+
+_RESULTS = Path("runs/benchmarks")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -30,24 +34,33 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True)
     listing = commands.add_parser("list", help="what there is to run")
     listing.set_defaults(command=_list)
-    run = commands.add_parser("run", help="run benchmarks, then report on them")
+    run = commands.add_parser("run", help="run benchmarks and save their results")
     run.set_defaults(command=_run)
     run.add_argument("names", nargs="+", metavar="NAME")
-    run.add_argument("--results", type=Path, default=Path("runs/benchmarks"), metavar="FOLDER")
-    run.add_argument("--load", type=Path, action="append", default=[], metavar="FILE.py")
+    run.add_argument("--results", type=Path, default=_RESULTS, metavar="FOLDER")
+    run.add_argument(
+        "--load", type=Path, action="append", default=[], metavar="FILE.py", help="your own rows"
+    )
+    run.add_argument("--threads", type=int, help="of PyTorch")
+    names = {"type": lambda text: tuple(text.split(",")), "default": (), "metavar": "A,B"}
+    run.add_argument("--methods", help="only these", **names)
+    run.add_argument("--problems", help="only these", **names)
+    run.add_argument("--models", help="further model files", **names)
+    run.add_argument("--weights", metavar="FOLDER", help="published weights")
+    run.add_argument("--images", metavar="NAME or FOLDER")
+    run.add_argument("--tuning-images", metavar="NAME or FOLDER")
+    run.add_argument("--limit", type=int, help="number of images")
+    run.add_argument("--tuning-limit", type=int, help="number of tuning images")
+    run.add_argument("--crop", type=int, help="pixels a side")
     defaults = Options()
-    run.add_argument("--images", default=defaults.images)
-    run.add_argument("--tuning-images", default=defaults.tuning_images)
-    run.add_argument("--limit", type=int)
-    run.add_argument("--methods", type=lambda text: tuple(text.split(",")), default=())
     run.add_argument("--repeats", type=int, default=defaults.repeats)
-    run.add_argument("--time-limit", type=float, default=defaults.time_limit)
+    run.add_argument("--time-limit", type=float, default=defaults.time_limit, metavar="SECONDS")
     run.add_argument("--seed", type=int, default=defaults.seed)
     run.add_argument("--device", default=defaults.device)
-    run.add_argument("--tiny", action="store_true")
+    run.add_argument("--tiny", action="store_true", help="smallest input, to see that it runs")
     report = commands.add_parser("report", help="draw tables and figures from saved results")
     report.set_defaults(command=_report)
-    report.add_argument("--results", type=Path, default=Path("runs/benchmarks"), metavar="FOLDER")
+    report.add_argument("--results", type=Path, default=_RESULTS, metavar="FOLDER")
     report.add_argument("--out", type=Path, default=Path("report"), metavar="FOLDER")
     return parser
 
@@ -60,6 +73,8 @@ def _list(arguments: argparse.Namespace) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> int:
+    if arguments.threads is not None:
+        torch.set_num_threads(arguments.threads)
     for path in arguments.load:
         _load(path)
     options = Options(**{field.name: getattr(arguments, field.name) for field in fields(Options)})

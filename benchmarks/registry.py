@@ -30,27 +30,35 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure as Canvas
 
 # Every module here registers its benchmarks when it is imported; add yours.
-_MODULES: tuple[str, ...] = ()
+_MODULES = ("benchmarks.convergence",)
 
 
 @dataclass(frozen=True)
 class Options:
-    """How to run; every benchmark understands all of them.
+    """How to run; a benchmark ignores what does not concern it.
 
-    :ivar images: a dataset's name or a folder of images.
+    :ivar images: a dataset's name or a folder of images; each benchmark has its own default.
     :ivar tuning_images: where weights are tuned; never the test images.
-    :ivar limit: use only the first so many images.
-    :ivar methods: only these methods; empty for all.
+    :ivar limit, tuning_limit: use only the first so many images.
+    :ivar crop: use only the central square of so many pixels a side.
+    :ivar methods, problems: only these; empty for all.
+    :ivar models: further model files to compare.
+    :ivar weights: folder of published weights (`crr_*.safetensors`).
     :ivar repeats: timed repetitions of every method.
-    :ivar time_limit: seconds one method may take on one problem; then its status is `time limit`.
-    :ivar seed: of everything random.
+    :ivar time_limit: seconds one method may take on one image; then its outcome is `time limit`.
+    :ivar seed: of everything random but the measurement noise, which follows the image's number.
     :ivar tiny: the smallest input that exercises every line, for tests.
     """
 
-    images: str = "photographs"
-    tuning_images: str = "tuning-photographs"
+    images: str | None = None
+    tuning_images: str | None = None
     limit: int | None = None
+    tuning_limit: int | None = None
+    crop: int | None = None
     methods: tuple[str, ...] = ()
+    problems: tuple[str, ...] = ()
+    models: tuple[str, ...] = ()
+    weights: str | None = None
     repeats: int = 3
     time_limit: float = 600.0
     seed: int = 0
@@ -88,6 +96,10 @@ class Benchmark(ABC):
 
     def tables(self, folder: Path) -> list[Table]:
         """Tables from the saved files."""
+        return []
+
+    def headline(self, folder: Path) -> list[Table]:
+        """The few tables worth a place in the README."""
         return []
 
     def figures(self, folder: Path) -> list[Figure]:

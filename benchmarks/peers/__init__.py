@@ -1,0 +1,1 @@
+"""Solvers to compare with, each counting its gradient evaluations through a `Recorder`."""

@@ -1,0 +1,60 @@
+"""The one look of all figures: small enough for a phone, readable without colour vision."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure as Canvas
+
+# Okabe & Ito's colours that show on white, then the same again with another dash.
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+_DASHES = ("-", "--", ":", "-.")
+_STYLE = {
+    "font.size": 9,
+    "axes.titlesize": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#e4e4e4",
+    "grid.linewidth": 0.6,
+    "axes.axisbelow": True,
+    "legend.frameon": False,
+    "legend.fontsize": 8,
+    "lines.linewidth": 1.5,
+    "svg.hashsalt": "convexreg",
+    "svg.fonttype": "path",
+}
+
+
+def canvas(*, title: str, x: str, y: str, height: float = 3.6) -> tuple[Canvas, Axes]:
+    """An empty plot 4.8 inches wide, which is a phone's width at its natural size."""
+    import matplotlib
+    from matplotlib.figure import Figure as Canvas
+
+    with matplotlib.rc_context(_STYLE):
+        figure = Canvas(figsize=(4.8, height), layout="constrained")
+        axes = figure.add_subplot()
+        axes.set_title(title, loc="left")
+        axes.set_xlabel(x)
+        axes.set_ylabel(y)
+    return figure, axes
+
+
+def style_of(name: str, names: Iterable[str]) -> dict[str, str]:
+    """Colour and dash of a method among `names`, the same in every figure of a report."""
+    number = list(dict.fromkeys(names)).index(name)
+    return {
+        "color": _COLOURS[number % len(_COLOURS)],
+        "linestyle": _DASHES[number // len(_COLOURS) % len(_DASHES)],
+    }
+
+
+def legend_below(figure: Canvas, axes: Axes, columns: int = 2) -> None:
+    """The legend under the plot, where it covers nothing."""
+    handles, labels = axes.get_legend_handles_labels()
+    figure.legend(
+        handles, labels, loc="outside lower center", ncols=columns, frameon=False, fontsize=8
+    )

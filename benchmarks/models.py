@@ -1,0 +1,112 @@
+"""The regularizers under test: shipped, from files, published, and one made by hand."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+
+import torch
+
+from benchmarks.registry import Options
+from convexreg.conditioning import NoiseScaling
+from convexreg.gradnets import GradientModule
+from convexreg.models import load_model, load_pretrained, pretrained_names
+from convexreg.operators import Convolution
+from convexreg.potentials import PseudoHuber
+from convexreg.regularizer import ConvexRegularizer
+
+PUBLISHED = ("crr_deq_multinoise", "crr_huber_bilevel", "icnn_bilevel", "wcrr_deq_multinoise")
+
+
+class Unavailable(ValueError):
+    """A method that cannot be tried here; the message says why."""
+
+
+@dataclass(frozen=True)
+class NamedModel:
+    """A regularizer that is loaded when asked for; loading may raise `Unavailable`."""
+
+    name: str
+    description: str
+    load: Callable[[], ConvexRegularizer]
+
+
+def models(options: Options) -> list[NamedModel]:
+    """Shipped models, files given by the user, published weights, and the hand-made one."""
+    shipped = [
+        NamedModel(name, "shipped with convexreg", _remember(name, load_pretrained))
+        for name in pretrained_names()
+    ]
+    files = [
+        NamedModel(Path(path).stem, f"model file {Path(path).name}", _remember(path, _open))
+        for path in options.models
+    ]
+    published = [
+        NamedModel(f"{name} (published)", "weights of its authors", _published(name, options))
+        for name in PUBLISHED
+    ]
+    return [*shipped, *files, *published, NamedModel("cosines", "DCT filters, by hand", cosines)]
+
+
+def default_model(options: Options) -> NamedModel:
+    """The model solvers are compared on: the first of the user's or the shipped ones, else the
+    hand-made one."""
+    table = {row.name: row for row in models(options)}
+    preferred = [*(Path(path).stem for path in options.models), "mgradnet-m", "crr"]
+    if options.tiny:
+        preferred = []
+    return next((table[name] for name in preferred if name in table), table["cosines"])
+
+
+def _remember(
+    name: str, load: Callable[[str], ConvexRegularizer]
+) -> Callable[[], ConvexRegularizer]:
+    return cache(lambda: load(name))
+
+
+def _open(path: str) -> ConvexRegularizer:
+    return load_model(path).regularizer
+
+
+def _published(name: str, options: Options) -> Callable[[], ConvexRegularizer]:
+    @cache
+    def load() -> ConvexRegularizer:
+        if find_spec("convexreg.baselines.published") is None:
+            raise Unavailable("this version of convexreg cannot read published weights")
+        path = Path(options.weights or ".") / f"{name}.safetensors"
+        if options.weights is None or not path.is_file():
+            raise Unavailable(f"give --weights FOLDER with {path.name}")
+        from convexreg.baselines.published import load_published
+
+        return load_published(path)
+
+    return load
+
+
+@cache
+def cosines(size: int = 7) -> ConvexRegularizer:
+    """Pseudo-Huber ridges on the discrete cosine transform of `size` x `size` patches, without its mean.
+
+    Learned by nobody: what filters from a textbook give with the same noise conditioning.
+    """
+    grid = torch.arange(size, dtype=torch.float64)
+    lines = torch.cos(math.pi / size * torch.outer(grid, grid + 0.5))
+    lines = lines / lines.norm(dim=1, keepdim=True)
+    kernels = torch.einsum("ih,jw->ijhw", lines, lines).flatten(0, 1)[1:].unsqueeze(1) / size
+    count = kernels.shape[0]
+    operator = Convolution((1, count), (size,))
+    conditioning = NoiseScaling(
+        count, count, sigma_min=1 / 255, sigma_max=50 / 255, relative_slope=1.4
+    )
+    with torch.no_grad():
+        operator.kernels[0].copy_(kernels)
+        # filters of norm 1/size see noise of standard deviation sigma/size
+        conditioning.log_threshold -= math.log(20 * size)
+        conditioning.log_slope -= math.log(size)
+    network = GradientModule(operator, PseudoHuber(), bias=False, conditioning=conditioning)
+    model = ConvexRegularizer(network, sigma_range=(1 / 255, 50 / 255), name="cosines")
+    return model.eval().requires_grad_(False)
