@@ -36,6 +36,18 @@ class Box:
         """The nearest point of the box."""
         return x if self.everything else x.clamp(self.lower, self.upper)
 
+    def gradient_mapping(self, x: Tensor, grad: Tensor, lipschitz: Tensor) -> Tensor:
+        """`L (x - P(x - grad / L))`, zero at minimisers only; without a box it is `grad`.
+
+        In float64, because the step itself may be lost in the rounding of `x`.
+
+        :param lipschitz: `(B,)`, positive.
+        """
+        if self.everything:
+            return grad
+        x, scale = x.double(), lipschitz.double().reshape(-1, *[1] * (x.ndim - 1))
+        return scale * (x - self.project(x - grad.double() / scale))
+
     def furthest_descent(self, x: Tensor, grad: Tensor, mu: Tensor) -> Tensor:
         """`max over s in the box of <grad, x - s> - mu/2 |s - x|^2`, `(B,)` in float64.
 

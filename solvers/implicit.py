@@ -105,8 +105,8 @@ class ImplicitSolution:
             self.residual, self.iterations = result.residual, result.iterations
             return result.solution
 
-        # Adding the residual back keeps the value exactly that of the minimiser.
-        attached = minimiser.detach() - residual + residual.detach()
+        # The difference is zero: the value stays exactly that of the minimiser.
+        attached = minimiser.detach() + (residual.detach() - residual)
         if attached.requires_grad:
             attached.register_hook(solve)
         return attached

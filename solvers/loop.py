@@ -109,6 +109,7 @@ def minimise(
         proposed = solver.step(objective, state, box)
         finite = torch.isfinite(proposed.x).reshape(batch, -1).all(1)
         finite &= ~torch.isnan(proposed.gap) & torch.isfinite(proposed.stationarity)
+        finite &= proposed.lower < float("inf")
         settle(Status.NOT_FINITE, ~finite)
         state = _advance(active & finite, proposed, state)
         iterations += active.long()

@@ -46,13 +46,13 @@ class Objective(ABC):
 class Sum(Objective):
     """`sum_i c_i F_i` with `c_i >= 0`, each 0-dim or one per image.
 
-    :raises ValueError: a negative coefficient.
+    :raises ValueError: a coefficient that is negative or NaN.
     """
 
     def __init__(self, terms: Sequence[Objective], coefficients: Sequence[Tensor | float]) -> None:
         self.terms = list(terms)
         self.coefficients = [torch.as_tensor(c, dtype=torch.float64) for c in coefficients]
-        if any((c < 0).any() for c in self.coefficients):
+        if not all((c >= 0).all() for c in self.coefficients):
             raise ValueError("the coefficients of a convex sum must be nonnegative")
 
     def _pairs(self, x: Tensor) -> list[tuple[Tensor, Objective]]:
@@ -75,8 +75,12 @@ class Sum(Objective):
         return sum((c * term.value(x) for c, term in self._pairs(x)), value)
 
     def lipschitz(self, x: Tensor) -> Tensor:
+        # a term of weight zero has constant zero, even where none is known
         return torch.stack(
-            [(c * term.lipschitz(x)).expand(x.shape[0]) for c, term in self._pairs(x)]
+            [
+                torch.where(c > 0, c * term.lipschitz(x), 0.0).expand(x.shape[0])
+                for c, term in self._pairs(x)
+            ]
         ).sum(0)
 
     def strong_convexity(self, x: Tensor) -> Tensor:
@@ -99,6 +103,11 @@ class Sum(Objective):
 def per_image(value: Tensor, x: Tensor) -> Tensor:
     """Shape a 0-dim or `(B,)` tensor to broadcast against `x`, `(B, ...)`."""
     return value if value.ndim == 0 else value.reshape(-1, *[1] * (x.ndim - 1))
+
+
+def rms(x: Tensor) -> Tensor:
+    """Root mean square of each image, accumulated in float64, `(B,)`."""
+    return x.flatten(1).double().square().mean(1).sqrt()
 
 
 def inner(a: Tensor, b: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from solvers.box import Box
 from solvers.certificates import Certificate, certificate_after_step
-from solvers.objective import Objective, inner, per_image
+from solvers.objective import Objective, inner, per_image, rms
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Step:
     certificate: Certificate
     stationarity: Tensor
     step_size: Tensor
-    value_evaluations: int
+    value_evaluations: Tensor
 
 
 def starting_constant(objective: Objective, x: Tensor, search: Backtracking | None) -> Tensor:
@@ -71,26 +71,34 @@ def proximal_step(
     box: Box,
     search: Backtracking | None,
 ) -> Step:
-    """`x = P(y - grad / L)`, with `L` increased per image until the majorisation test passes."""
-    attempts = 0
+    """`x = P(y - grad / L)`, with `L` increased per image until the majorisation test passes.
+
+    Where it does not within the limit of the search, nothing is certified.
+    """
     x = box.project(y - grad * per_image((1 / lipschitz).to(y.dtype), y))
-    while search is not None and attempts < search.limit:
-        attempts += 1
+    attempts = torch.zeros_like(value)
+    untested = torch.full_like(value, search is not None, dtype=torch.bool)
+    for _ in range(search.limit if search is not None else 0):
+        attempts = attempts + untested
         move = x - y
         rise = objective.value(x) - value
         model = inner(grad, move) + lipschitz / 2 * inner(move, move)
         # What float64 sums of terms rounded to the dtype of x cannot resolve.
         rounding = 4 * torch.finfo(y.dtype).eps * (value.abs() / y[0].numel() ** 0.5 + rise.abs())
-        failed = ~(rise <= model + rounding)
-        if not failed.any():
+        untested = untested & ~(rise <= model + rounding)
+        if not untested.any():
             break
-        lipschitz = torch.where(failed, lipschitz * search.increase, lipschitz)
+        lipschitz = torch.where(untested, lipschitz * search.increase, lipschitz)
         x = box.project(y - grad * per_image((1 / lipschitz).to(y.dtype), y))
-    move = (x - y).flatten(1)
     certificate = certificate_after_step(value, grad, y, x, lipschitz, mu, box)
-    rms = move.double().square().mean(1).sqrt()
-    size = x.flatten(1).double().square().mean(1).sqrt()
-    return Step(x, lipschitz, certificate, rms * lipschitz, rms / size.clamp_min(1e-30), attempts)
+    if search is not None and bool(untested.any()):
+        unknown = torch.where(untested, float("inf"), 0.0)
+        certificate = Certificate(
+            certificate.gap + unknown, certificate.lower, certificate.distance + unknown
+        )
+    stationarity = rms(box.gradient_mapping(y, grad, lipschitz))
+    step_size = rms(x - y) / rms(x).clamp_min(1e-30)
+    return Step(x, lipschitz, certificate, stationarity, step_size, attempts)
 
 
 def contradicts(

@@ -11,7 +11,7 @@ from solvers.box import Box
 from solvers.certificates import certificate_at
 from solvers.curvature import Preconditioner
 from solvers.loop import Solver, State
-from solvers.objective import Objective, inner, per_image
+from solvers.objective import Objective, inner, per_image, rms
 
 
 @dataclass(frozen=True)
@@ -99,13 +99,12 @@ class QuasiNewton(Solver[QuasiNewtonState]):
         usable = product > 1e-10 * (inner(move, move) * inner(change, change)).sqrt()
         pair = Pair(move, change, torch.where(usable, 1 / product, 0.0))
         certificate = certificate_at(value, grad, x, state.mu, box)
-        mapping = x - box.project(x - grad)
         return QuasiNewtonState(
             x=x,
             gap=certificate.gap,
             lower=torch.maximum(state.lower, certificate.lower),
-            stationarity=_rms(mapping),
-            step_size=_rms(move) / _rms(x).clamp_min(1e-30),
+            stationarity=rms(box.gradient_mapping(x, grad, torch.ones_like(value))),
+            step_size=rms(move) / rms(x).clamp_min(1e-30),
             evaluations=evaluations + trials,
             violated=state.violated,
             value=value,
@@ -127,7 +126,8 @@ class QuasiNewton(Solver[QuasiNewtonState]):
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """The first `P(x - t direction)`, `t = 1, 1/2, ...`, with enough decrease, per image.
 
-        An image for which none is found keeps its point. Returns point, value, gradient and the
+        An image for which none is found keeps its point; its value is NaN if the last trial's was not
+        finite. Returns point, value, gradient and the
         evaluations used.
         """
         t = torch.ones_like(slope)
@@ -151,11 +151,9 @@ class QuasiNewton(Solver[QuasiNewtonState]):
             if not pending.any():
                 break
             t = t / 2
-        return x, value, grad, trials
-
-
-def _rms(x: Tensor) -> Tensor:
-    return x.flatten(1).double().square().mean(1).sqrt()
+        # no step however short gives a number: that is not stagnation
+        lost = pending & ~torch.isfinite(its_value)
+        return x, torch.where(lost, float("nan"), value), grad, trials
 
 
 def _free_variables(x: Tensor, grad: Tensor, box: Box) -> Tensor:
