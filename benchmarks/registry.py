@@ -30,7 +30,15 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure as Canvas
 
 # Every module here registers its benchmarks when it is imported; add yours.
-_MODULES = ("benchmarks.convergence",)
+_MODULES = (
+    "benchmarks.convergence",
+    "benchmarks.papers.gradient_fields",
+    "benchmarks.papers.polymax",
+    "benchmarks.papers.approximation",
+    "benchmarks.papers.coupling",
+    "benchmarks.papers.colour",
+    "benchmarks.papers.score",
+)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from convexreg.gradnets import GradientNetwork, Sigma, per_image_sum
+from convexreg.gradnets import GradientNetwork, Sigma
 from convexreg.operators import Dense
 
 
@@ -22,6 +22,9 @@ class ICGN(GradientNetwork):
 
     :param nodes: of the quadrature.
     """
+
+    positions: Tensor
+    weights: Tensor
 
     def __init__(self, dimension: int, hidden: int, *, nodes: int = 5) -> None:
         super().__init__()
@@ -43,7 +46,7 @@ class ICGN(GradientNetwork):
         gram = (s * (1 - s)).square() @ self.weights
         return self.operator.adjoint(gram * u)
 
-    def potential(self, x: Tensor, sigma: Sigma = None) -> Tensor:
+    def density(self, x: Tensor, sigma: Sigma = None) -> Tensor:
         """In closed form: `psi(u) = Q(u + b) - Q(b) - Q'(b) u`, `Q = (softplus - s + s^2) / 6`.
 
         (`Q'' = s'^2`, `Q' = s^2 / 2 - s^3 / 3`.)
@@ -51,7 +54,7 @@ class ICGN(GradientNetwork):
         del sigma
         u, b = self.operator(x), self.bias
         slope = torch.sigmoid(b).square() * (1 / 2 - torch.sigmoid(b) / 3)
-        return per_image_sum(_twice_integrated(u + b) - _twice_integrated(b) - slope * u)
+        return (_twice_integrated(u + b) - _twice_integrated(b) - slope * u).sum(1)
 
     def lipschitz(self, image_size: tuple[int, int] | None = None, sigma: Sigma = None) -> Tensor:
         """`|W|^2 / 16`."""

@@ -42,31 +42,37 @@ class ICNN(ScalarNetwork):
         return True
 
     def _mixings(self) -> list[Tensor]:
+        """`A_1 .. A_{K-1}` and `a^T`."""
         return [functional.softplus(raw) for raw in self.raw_mixings]
 
     def value(self, x: Tensor) -> Tensor:
-        *mixings, output = self._mixings()
-        first, *skips = self.skips
-        z = functional.softplus(first(x))
-        for mixing, skip in zip(mixings, skips, strict=True):
-            z = functional.softplus(z @ mixing.mT + skip(x))
-        return (z @ output.mT).squeeze(-1) + x @ self.linear
+        mixings = self._mixings()
+        z = None
+        for index, skip in enumerate(self.skips):
+            p = skip(x)
+            z = functional.softplus(p if z is None else p + z @ mixings[index - 1].mT)
+        assert z is not None
+        return (z @ mixings[-1].mT).squeeze(-1) + x @ self.linear
 
     def lipschitz(self, image_size: tuple[int, int] | None = None, sigma: Sigma = None) -> Tensor:
-        """Bounds on every unit's slope `s` and curvature `c`, from layer to layer.
+        """Bounds on every unit's slope and curvature, from layer to layer.
 
         A unit `softplus(p)` has slope at most that of `p` and curvature at most
         `slope(p)^2 / 4 + curvature(p)`; both are subadditive in `p = A z + U x`.
         """
         del image_size, sigma
-        slope = curvature = torch.zeros(1)
-        for mixing, skip in zip([None, *self._mixings()[:-1]], self.skips, strict=True):
+        mixings = self._mixings()
+        slope = curvature = None
+        for index, skip in enumerate(self.skips):
+            assert isinstance(skip, nn.Linear)
             norms = skip.weight.norm(dim=1)
-            below = torch.zeros_like(norms) if mixing is None else mixing @ slope
-            bent = torch.zeros_like(norms) if mixing is None else mixing @ curvature
-            slope = norms + below
-            curvature = slope.square() / 4 + bent
-        return (self._mixings()[-1] @ curvature).squeeze(0)
+            if slope is None or curvature is None:
+                slope, curvature = norms, norms.square() / 4
+            else:
+                slope = norms + mixings[index - 1] @ slope
+                curvature = slope.square() / 4 + mixings[index - 1] @ curvature
+        assert curvature is not None
+        return (mixings[-1] @ curvature).squeeze(0)
 
 
 def _inverse_softplus(value: Tensor) -> Tensor:

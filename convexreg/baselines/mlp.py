@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -25,7 +26,7 @@ class MLP(nn.Module):
         last = len(widths) - 2
         self.layers = nn.ModuleList(
             nn.Linear(before, after, bias=bias_out or index < last)
-            for index, (before, after) in enumerate(zip(widths, widths[1:], strict=False))
+            for index, (before, after) in enumerate(pairwise(widths))
         )
 
     def forward(self, x: Tensor) -> Tensor:

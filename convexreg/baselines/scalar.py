@@ -25,6 +25,7 @@ class ScalarNetwork(GradientNetwork):
         del sigma
         return torch.func.grad(lambda points: self.value(points).sum())(x)
 
-    def potential(self, x: Tensor, sigma: Sigma = None) -> Tensor:
+    def density(self, x: Tensor, sigma: Sigma = None) -> Tensor:
+        """`f(x)`: vectors have one position."""
         del sigma
-        return self.value(x).double()
+        return self.value(x)

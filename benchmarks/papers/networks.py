@@ -1,0 +1,101 @@
+"""The architectures of the papers, built from the package's own parts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import nn
+
+from convexreg.combinations import CMGN, MMGN, GradNetM, MGradNetM
+from convexreg.gradnets import GradientModule, GradientNetwork, GradNetC, MGradNetC
+from convexreg.operators import Dense
+from convexreg.potentials import (
+    ElementwisePotential,
+    LinearSpline,
+    LogCosh,
+    LogSumExp,
+    Quadratic,
+    TanhMixture,
+)
+
+_SPLINE_KNOTS = 7
+
+
+def mgradnet_c(
+    dimension: int, hidden: int, depth: int, *, learned: bool = False
+) -> GradientNetwork:
+    """mGradNet-C: `depth` activations, tanh or the learned one of the released networks."""
+    return initialised(MGradNetC(Dense(dimension, hidden), _activations(hidden, depth, learned)))
+
+
+def gradnet_c(dimension: int, hidden: int, depth: int) -> GradientNetwork:
+    """GradNet-C with tanh: the scales may be negative."""
+    return initialised(GradNetC(Dense(dimension, hidden), _activations(hidden, depth, False)))
+
+
+def mgradnet_m(
+    dimension: int, hidden: int, modules: int, *, linear: bool = False
+) -> GradientNetwork:
+    """mGradNet-M: `rho = 1` and `a softmax(z) - b softmax(-z)`, `a, b >= 0` learned in every module.
+
+    The conic combination of the modules is carried by `a` and `b`.
+
+    :param linear: add a module `V^T V x`, as the 2023 paper does; softmax modules are bounded.
+    """
+    parts = [GradientModule(Dense(dimension, hidden), _softmax_pair()) for _ in range(modules)]
+    if linear:
+        parts.append(GradientModule(Dense(dimension, dimension), Quadratic(), bias=False))
+    return initialised(MGradNetM(parts, coefficients=[1.0] * len(parts)))
+
+
+def gradnet_m(dimension: int, hidden: int, modules: int) -> GradientNetwork:
+    """GradNet-M: as mGradNet-M, the modules combined with learned numbers of any sign."""
+    parts = [GradientModule(Dense(dimension, hidden), _softmax_pair()) for _ in range(modules)]
+    return initialised(GradNetM(parts))
+
+
+def c_mgn(dimension: int, hidden: int, depth: int) -> GradientNetwork:
+    """C-MGN of the 2023 paper (eqs 4-6)."""
+    activations = _activations(hidden, depth, False)
+    return initialised(CMGN(Dense(dimension, hidden), Dense(dimension, dimension), activations))
+
+
+def m_mgn(dimension: int, hidden: int, modules: int) -> GradientNetwork:
+    """M-MGN of the 2023 paper (eqs 8-9)."""
+    operators = [Dense(dimension, hidden) for _ in range(modules)]
+    return initialised(MMGN(operators, Dense(dimension, dimension)))
+
+
+def ridge(dimension: int, hidden: int, *, limit: float, monotone: bool) -> GradientNetwork:
+    """One layer of linear splines with 7 knots: CRR-NN (monotone) and its nonconvex form."""
+    spline = LinearSpline(hidden, _SPLINE_KNOTS, limit, monotone=monotone)
+    module = GradientModule(Dense(dimension, hidden), spline)
+    return initialised(GradNetM([module], monotone=monotone, coefficients=[1.0]))
+
+
+def softmax_layer(dimension: int, hidden: int, temperature: float) -> GradientNetwork:
+    """`W^T softmax(tau (W x + b))`, the network of the universal approximation theorem (Thm 4)."""
+    module = GradientModule(Dense(dimension, hidden), LogSumExp(temperature=temperature))
+    return initialised(module)
+
+
+def initialised(network: GradientNetwork) -> GradientNetwork:
+    """Draw the hidden biases as the released networks do, uniformly in `+-1 / sqrt(dimension)`."""
+    for module in network.modules():
+        if isinstance(module, GradNetC | GradientModule) and module.bias is not None:
+            bound = module.operator.in_channels**-0.5
+            nn.init.uniform_(module.bias, -bound, bound)
+    return network
+
+
+def _activations(hidden: int, depth: int, learned: bool) -> Sequence[ElementwisePotential]:
+    return [TanhMixture(hidden) if learned else LogCosh() for _ in range(depth)]
+
+
+def _softmax_pair() -> LogSumExp:
+    return LogSumExp(symmetric=True, learned=True)
+
+
+def parameter_count(network: nn.Module) -> int:
+    """Number of learned parameters."""
+    return sum(parameter.numel() for parameter in network.parameters())

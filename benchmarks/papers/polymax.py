@@ -1,0 +1,157 @@
+"""Gradient fields in many dimensions: the PolyMax field, modular against cascaded networks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from benchmarks.papers import drawing
+from benchmarks.papers.ensemble import Network, fit
+from benchmarks.papers.fields import PolyMax
+from benchmarks.papers.networks import mgradnet_c, mgradnet_m
+from benchmarks.papers.trials import (
+    best_variant,
+    chosen,
+    distinct,
+    mean_and_spread,
+    numbers,
+    published,
+    select,
+)
+from benchmarks.records import read_rows, write_rows
+from benchmarks.registry import Benchmark, Figure, Options, Table, register
+from convexreg.baselines.icnn import ICNN
+
+LEARNING_RATES = (1e-2, 1e-3, 1e-4)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Of the training; the published ones, but for the number of trials."""
+
+    dimensions: tuple[int, ...] = (32, 256)
+    trials: int = 3
+    steps: int = 10_000
+    batch_size: int = 100
+    held_out_points: int = 2000
+
+
+TINY = Settings(dimensions=(8,), trials=2, steps=10, batch_size=20, held_out_points=50)
+
+# About 1024 parameters for every dimension of the space.
+NETWORKS: dict[str, Callable[[int], nn.Module]] = {
+    "mGradNet-C": lambda d: mgradnet_c(d, 1024 * d // (d + 6), 2),
+    "mGradNet-M": lambda d: mgradnet_m(d, 256 * d // (d + 1), 4),
+    "ICNN": lambda d: ICNN(d, _icnn_widths(d)),
+}
+
+
+def _icnn_widths(dimension: int) -> list[int]:
+    """Two equal layers: `h^2 + 2 h (d + 1)` parameters and a few."""
+    half = dimension + 1.5
+    width = int((half**2 + 1024 * dimension) ** 0.5 - half)
+    return [width, width]
+
+
+def relative_error(network: Network, x: Tensor, target: Tensor) -> Tensor:
+    """Mean squared norm of the error; the fields have mean norm one."""
+    return (network(x) - target).square().sum(-1).mean()
+
+
+def _batches(
+    field: PolyMax, settings: Settings, generator: torch.Generator
+) -> Iterator[list[Tensor]]:
+    for _ in range(settings.steps):
+        x = torch.rand(settings.trials, settings.batch_size, field.dimension, generator=generator)
+        yield [x, field.gradient(x)]
+
+
+@register
+class PolyMaxField(Benchmark):
+    """Regression of the PolyMax field on fresh uniform points.
+
+    Every network is trained with each of three learning rates; the one with the lowest validation
+    error is the one that counts. MSE is the mean squared norm of the error, for a field of mean norm one.
+    """
+
+    name = "polymax"
+    description = "Gradient of a maximum of quadratic forms in 32 and 256 dimensions"
+
+    def run(self, options: Options, folder: Path) -> None:
+        settings = TINY if options.tiny else Settings()
+        networks = chosen(NETWORKS, options)
+        rows: list[dict[str, Any]] = []
+        for dimension in settings.dimensions:
+            field = PolyMax(dimension)
+            for name, rate in product(networks, LEARNING_RATES):
+                generator = torch.Generator().manual_seed(options.seed)
+                shape = (settings.trials, settings.held_out_points, dimension)
+                held_out = torch.rand(2, *shape, generator=generator)
+                validation, test = ([points, field.gradient(points)] for points in held_out)
+                fitted = fit(
+                    lambda build=networks[name], d=dimension: build(d),
+                    relative_error,
+                    _batches(field, settings, generator),
+                    validation,
+                    trials=settings.trials,
+                    seed=options.seed,
+                    learning_rate=rate,
+                    validate_every=max(settings.steps // 20, 1),
+                )
+                with torch.no_grad():
+                    mse = fitted.ensemble.map(relative_error, *test)
+                rows += [
+                    {
+                        "dimension": dimension,
+                        "network": name,
+                        "learning_rate": rate,
+                        "trial": trial,
+                        "parameters": fitted.ensemble.parameter_count,
+                        "validation_mse_db": f"{10 * float(lowest.log10()):.3f}",
+                        "mse_db": f"{10 * float(mse[trial].log10()):.3f}",
+                        "seconds": f"{fitted.seconds:.1f}",
+                    }
+                    for trial, lowest in enumerate(fitted.history.amin(0))
+                ]
+                write_rows(folder / "trials.csv", rows)
+
+    def tables(self, folder: Path) -> list[Table]:
+        trials = read_rows(folder / "trials.csv")
+        reported = published(self.name)
+        rows = []
+        for dimension in distinct(trials, "dimension"):
+            for name in distinct(trials, "network"):
+                of_network = select(trials, dimension=dimension, network=name)
+                best = best_variant(of_network, "learning_rate", "validation_mse_db")
+                theirs = reported["rows"].get(dimension, {}).get(name)
+                rows.append(
+                    {
+                        "d": dimension,
+                        "network": name,
+                        "parameters": best[0]["parameters"],
+                        "learning rate": best[0]["learning_rate"],
+                        "MSE (dB)": mean_and_spread(numbers(best, "mse_db")),
+                        "published MSE (dB)": f"{theirs:.2f}" if theirs else "-",
+                        "s a trial": f"{numbers(best, 'seconds')[0]:.0f}",
+                    }
+                )
+        note = (
+            "MSE is 10 log10 of the mean squared norm of the error for a field of mean norm one. The "
+            "learning rate, of 0.01, 0.001 and 0.0001, is the one with the lowest validation error."
+        )
+        return [Table(self.description, rows, note)]
+
+    def figures(self, folder: Path) -> list[Figure]:
+        return [
+            Figure(
+                "polymax",
+                "Test error on the PolyMax field for every learning rate, all trials.",
+                drawing.rate_sweep(read_rows(folder / "trials.csv")),
+            )
+        ]

@@ -1,0 +1,240 @@
+"""Score matching by denoising, where the truth is known (a use the 2024 paper names)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from benchmarks.papers import drawing
+from benchmarks.papers.ensemble import Fit, Network, fit, jacobian
+from benchmarks.papers.networks import mgradnet_c, mgradnet_m
+from benchmarks.papers.trials import chosen, distinct, mean_and_spread, numbers, select
+from benchmarks.records import read_rows, write_rows
+from benchmarks.registry import Benchmark, Figure, Options, Table, register
+from convexreg.baselines.mlp import MLP
+
+SLICE = 4.0
+"""The figure shows the score along the first axis between minus and plus this."""
+
+
+@dataclass(frozen=True)
+class Density:
+    """A log-concave density of the plane whose blurring by Gaussian noise is known.
+
+    :ivar sample: `(shape, generator)` to points `(*shape, 2)`.
+    :ivar energy: `(y, sigma)` to `-log p_sigma(y)` up to a constant, with `p_sigma = p * N(0, sigma^2)`.
+    """
+
+    sample: Callable[[tuple[int, ...], torch.Generator], Tensor]
+    energy: Callable[[Tensor, float], Tensor]
+
+    def score(self, y: Tensor, sigma: float) -> Tensor:
+        """`-grad log p_sigma(y)`, a monotone gradient, computed in float64."""
+        energy = torch.func.grad(lambda points: self.energy(points, sigma).sum())
+        return energy(y.double()).to(y.dtype)
+
+
+_ANGLE = math.radians(30)
+_ROTATION = torch.tensor(
+    [[math.cos(_ANGLE), math.sin(_ANGLE)], [-math.sin(_ANGLE), math.cos(_ANGLE)]],
+    dtype=torch.float64,
+)
+_CENTRES = 1.1 * torch.tensor(
+    [[math.cos(t), math.sin(t)] for t in (math.pi / 2, 7 * math.pi / 6, 11 * math.pi / 6)],
+    dtype=torch.float64,
+)
+
+
+def _sample_laplace(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    uniform = torch.rand(*shape, 2, generator=generator, dtype=torch.float64) - 0.5
+    return (-uniform.sign() * torch.log1p(-2 * uniform.abs())) @ _ROTATION
+
+
+def _laplace_energy(y: Tensor, sigma: float) -> Tensor:
+    z = y @ _ROTATION.mT
+    right = -z + torch.special.log_ndtr(z / sigma - sigma)
+    left = z + torch.special.log_ndtr(-z / sigma - sigma)
+    return -torch.logaddexp(right, left).sum(-1)
+
+
+def _sample_mixture(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    component = torch.randint(3, shape, generator=generator)
+    noise = torch.randn(*shape, 2, generator=generator, dtype=torch.float64)
+    return _CENTRES[component] + noise
+
+
+def _mixture_energy(y: Tensor, sigma: float) -> Tensor:
+    square = (y.unsqueeze(-2) - _CENTRES).square().sum(-1)
+    return -torch.logsumexp(-square / (2 * (1 + sigma**2)), -1)
+
+
+DENSITIES = {
+    "Laplace": Density(_sample_laplace, _laplace_energy),
+    "mixture": Density(_sample_mixture, _mixture_energy),
+}
+"""`exp(-|R x|_1)` with a rotation `R`: its energy is a sum of convex ridges, blurred or not. And an equal
+mixture of three unit Gaussians around a triangle of radius 1.1, log-concave up to a radius of
+`sqrt(4/3)`: its energy is no sum of ridges."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Of the training."""
+
+    sigma: float = 0.5
+    trials: int = 5
+    steps: int = 5000
+    batch_size: int = 1000
+    learning_rate: float = 5e-3
+    held_out_points: int = 20_000
+
+
+TINY = Settings(trials=2, steps=10, batch_size=50, held_out_points=200)
+
+NETWORKS: dict[str, Callable[[], nn.Module]] = {
+    "mGradNet-C": lambda: mgradnet_c(2, 12, 2, learned=True),
+    "mGradNet-M": lambda: mgradnet_m(2, 12, 4, linear=True),
+    "MLP": lambda: MLP([2, 11, 11, 2]),
+}
+
+
+def denoising_error(network: Network, noisy: Tensor, clean: Tensor, sigma: Tensor) -> Tensor:
+    """Mean squared error of the denoiser `y - sigma^2 g(y)` (Vincent 2011; Tweedie's formula)."""
+    return (noisy - sigma**2 * network(noisy) - clean).square().mean()
+
+
+def _pairs(
+    density: Density, settings: Settings, points: int, generator: torch.Generator
+) -> list[Tensor]:
+    """Noisy points, clean points and the noise level of every trial."""
+    clean = density.sample((settings.trials, points), generator).float()
+    noise = torch.randn(clean.shape, generator=generator)
+    return [clean + settings.sigma * noise, clean, torch.full((settings.trials,), settings.sigma)]
+
+
+def _batches(
+    density: Density, settings: Settings, generator: torch.Generator
+) -> Iterator[list[Tensor]]:
+    for _ in range(settings.steps):
+        yield _pairs(density, settings, settings.batch_size, generator)
+
+
+@register
+class Score(Benchmark):
+    """Networks trained as denoisers of a log-concave density learn its blurred score.
+
+    The minimiser of the denoising error is `g = -grad log p_sigma`, the gradient of a convex function
+    (Prekopa), so that the constraint of a monotone network costs nothing. The error of the score is
+    relative, `E |g - s|^2 / E |s|^2` over noisy points.
+    """
+
+    name = "score"
+    description = "Denoising score matching of log-concave densities with known scores"
+
+    def run(self, options: Options, folder: Path) -> None:
+        settings = TINY if options.tiny else Settings()
+        rows: list[dict[str, Any]] = []
+        slices: list[dict[str, Any]] = []
+        networks = chosen(NETWORKS, options)
+        for (kind, density), name in product(DENSITIES.items(), networks):
+            generator = torch.Generator().manual_seed(options.seed)
+            validation, test = (
+                _pairs(density, settings, settings.held_out_points, generator) for _ in range(2)
+            )
+            fitted = fit(
+                networks[name],
+                denoising_error,
+                _batches(density, settings, generator),
+                validation,
+                trials=settings.trials,
+                seed=options.seed,
+                learning_rate=settings.learning_rate,
+                validate_every=max(settings.steps // 20, 1),
+                decay_over=settings.steps,
+            )
+            label = {"density": kind, "network": name}
+            rows += [label | row for row in _measure(fitted, density, test, settings.sigma)]
+            slices += [label | row for row in _slice(fitted, density, settings.sigma)]
+            write_rows(folder / "trials.csv", rows)
+            write_rows(folder / "slices.csv", slices)
+
+    def tables(self, folder: Path) -> list[Table]:
+        trials = read_rows(folder / "trials.csv")
+        rows = []
+        for kind, name in product(distinct(trials, "density"), distinct(trials, "network")):
+            its = select(trials, density=kind, network=name)
+            rows.append(
+                {
+                    "density": kind,
+                    "network": name,
+                    "parameters": its[0]["parameters"],
+                    "score error (dB)": mean_and_spread(numbers(its, "score_error_db")),
+                    "denoising MSE": mean_and_spread(numbers(its, "mse"), 5),
+                    "best possible": mean_and_spread(numbers(its, "mmse"), 5),
+                    "asymmetry": mean_and_spread(numbers(its, "asymmetry"), 4),
+                    "smallest eigenvalue": mean_and_spread(numbers(its, "smallest_eigenvalue"), 4),
+                }
+            )
+        note = (
+            "Score error: 10 log10 of E|g - s|^2 / E|s|^2. Best possible: the denoising error of the true "
+            "score on the same points. Asymmetry: largest |J - J^T| over the test points; smallest "
+            "eigenvalue: of the symmetric part of the Jacobian over the test points (negative: not monotone)."
+        )
+        return [Table(self.description, rows, note)]
+
+    def figures(self, folder: Path) -> list[Figure]:
+        return [
+            Figure(
+                "score",
+                "First component of the score along the first axis: the truth and the first trial.",
+                drawing.score_slices(read_rows(folder / "slices.csv")),
+            )
+        ]
+
+
+def _measure(
+    fitted: Fit, density: Density, test: list[Tensor], sigma: float
+) -> list[dict[str, Any]]:
+    noisy, clean, _ = test
+    truth = density.score(noisy, sigma)
+    with torch.no_grad():
+        learned = fitted.ensemble(noisy)
+        jacobians = fitted.ensemble.map(jacobian, noisy)
+    error = (learned - truth).square().mean((1, 2)) / truth.square().mean((1, 2))
+    mse, mmse = (
+        (noisy - sigma**2 * g - clean).square().mean((1, 2)).tolist() for g in (learned, truth)
+    )
+    asymmetry = (jacobians - jacobians.mT).abs().amax((1, 2, 3)).tolist()
+    smallest = torch.linalg.eigvalsh((jacobians + jacobians.mT) / 2).amin((1, 2)).tolist()
+    return [
+        {
+            "trial": trial,
+            "parameters": fitted.ensemble.parameter_count,
+            "score_error_db": f"{10 * math.log10(float(error[trial])):.3f}",
+            "mse": f"{mse[trial]:.6f}",
+            "mmse": f"{mmse[trial]:.6f}",
+            "asymmetry": f"{asymmetry[trial]:.2e}",
+            "smallest_eigenvalue": f"{smallest[trial]:.4f}",
+            "seconds": f"{fitted.seconds:.1f}",
+        }
+        for trial in range(len(error))
+    ]
+
+
+def _slice(fitted: Fit, density: Density, sigma: float, points: int = 81) -> list[dict[str, Any]]:
+    position = torch.linspace(-SLICE, SLICE, points)
+    line = torch.stack([position, torch.zeros(points)], 1)
+    truth = density.score(line, sigma)[:, 0]
+    with torch.no_grad():
+        learned = fitted.ensemble(line.expand(len(fitted.ensemble), -1, -1))[0, :, 0]
+    return [
+        {"position": f"{float(p):.2f}", "true": f"{float(s):.4f}", "learned": f"{float(g):.4f}"}
+        for p, s, g in zip(position, truth, learned, strict=True)
+    ]

@@ -1,0 +1,64 @@
+"""Saved trials: their means and spreads, and the published numbers to set beside them."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeVar
+
+from benchmarks.registry import Options
+
+T = TypeVar("T")
+
+Row = Mapping[str, str]
+
+
+def select(rows: Iterable[Row], **values: object) -> list[Row]:
+    """The rows with these values in these columns."""
+    wanted = {column: str(value) for column, value in values.items()}
+    return [row for row in rows if all(row[c] == v for c, v in wanted.items())]
+
+
+def distinct(rows: Iterable[Row], column: str) -> list[str]:
+    """The values of a column in the order they first appear."""
+    return list(dict.fromkeys(row[column] for row in rows))
+
+
+def numbers(rows: Iterable[Row], column: str) -> list[float]:
+    """A column as numbers, empty cells left out."""
+    return [float(row[column]) for row in rows if row[column]]
+
+
+def best_variant(rows: Sequence[Row], variant: str, criterion: str) -> list[Row]:
+    """The rows of the variant whose mean criterion, on validation data, is lowest."""
+    groups = [select(rows, **{variant: value}) for value in distinct(rows, variant)]
+    return min(groups, key=lambda group: statistics.fmean(numbers(group, criterion)))
+
+
+def mean_and_spread(values: Sequence[float], digits: int = 2) -> str:
+    """`mean +- sample standard deviation`; a dash without values."""
+    if not values:
+        return "-"
+    spread = statistics.stdev(values) if len(values) > 1 else 0.0
+    return f"{statistics.fmean(values):.{digits}f} ± {spread:.{digits}f}"
+
+
+def chosen(table: Mapping[str, T], options: Options) -> dict[str, T]:
+    """The methods asked for, all by default.
+
+    :raises ValueError: one that does not exist.
+    """
+    unknown = set(options.methods) - set(table)
+    if unknown:
+        raise ValueError(f"there is no method {sorted(unknown)[0]!r}; there are {', '.join(table)}")
+    return {name: entry for name, entry in table.items() if name in (options.methods or table)}
+
+
+@cache
+def published(experiment: str) -> dict[str, Any]:
+    """What the papers report for an experiment, with its source (`published.json`)."""
+    path = Path(__file__).with_name("published.json")
+    return json.loads(path.read_text(encoding="utf-8"))[experiment]
