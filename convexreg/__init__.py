@@ -1,0 +1,50 @@
+"""Image reconstruction with learned convex regularizers, provable solvers and certificates."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from typing import TYPE_CHECKING
+
+from convexreg.models import (
+    Model,
+    ModelConfig,
+    ModelFileError,
+    load_model,
+    load_pretrained,
+    pretrained_names,
+    save_model,
+)
+from convexreg.reconstruct import Reconstruction, reconstruct
+from convexreg.regularizer import ConvexRegularizer
+
+if TYPE_CHECKING:
+    from convexreg.prior import ConvexDenoiser, ConvexPrior, ConvexReconstructor
+
+__version__ = version("convexreg")
+
+_NEEDS_DEEPINV = ("ConvexPrior", "ConvexReconstructor", "ConvexDenoiser")
+
+__all__ = [
+    "ConvexDenoiser",
+    "ConvexPrior",
+    "ConvexReconstructor",
+    "ConvexRegularizer",
+    "Model",
+    "ModelConfig",
+    "ModelFileError",
+    "Reconstruction",
+    "load_model",
+    "load_pretrained",
+    "pretrained_names",
+    "reconstruct",
+    "save_model",
+]
+
+
+def __getattr__(name: str) -> object:
+    """Classes built on deepinv, which takes seconds to import, are loaded when they are asked for."""
+    if name in _NEEDS_DEEPINV:
+        from convexreg import prior
+
+        return getattr(prior, name)
+    raise AttributeError(f"module 'convexreg' has no attribute {name!r}")

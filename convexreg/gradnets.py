@@ -222,8 +222,8 @@ class GradientModule(GradientNetwork):
 
     Potential `P(phi(W x + b))` summed over positions, `P' = rho`. On images `phi` and `rho` act
     locally, at every pixel. Monotone when `phi` is convex and `rho` is nonnegative and nondecreasing
-    on the values of `phi` (Cor. 12.1). With `rho = 1` (the default) the Lipschitz constant is `|| Diag(D)^{1/2} W ||^2` with
-    `D` the potential's curvature bound; a `rho` that grows without bound has none.
+    on the values of `phi` (Cor. 12.1). With `rho = 1` (the default) the Lipschitz constant is
+    `|| Diag(D)^{1/2} W ||^2` with `D` the potential's curvature bound; a `rho` that grows without bound has none.
 
     :param conditioning: noise conditioning: `phi(z / nu(sigma))` with weight `m(sigma) nu(sigma)`.
     """

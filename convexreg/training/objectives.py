@@ -45,7 +45,7 @@ class TrainingObjective(ABC):
         error = (self.denoise(regularizer, noisy, sigma) - clean).flatten(1).square().mean(1)
         return error.clamp_min(1e-12).log().mean()
 
-    def after_backward(self) -> None:
+    def after_backward(self) -> None:  # noqa: B027 - most objectives have nothing to add
         """Complete the diagnostics with those of the backward pass."""
 
 
@@ -103,8 +103,8 @@ class Accuracy:
 class Equilibrium(TrainingObjective):
     """The exact minimiser of `|x - y|^2 / 2 + R(x; sigma)`, differentiated through its optimality condition.
 
-    Forward: quasi-Newton to a certified gap. Backward: preconditioned conjugate gradients on the Hessian, which is at least
-    the identity (`solvers.implicit`). The memory is that of one gradient.
+    Forward: quasi-Newton to a certified gap. Backward: preconditioned conjugate gradients on the
+    Hessian, which is at least the identity (`solvers.implicit`). The memory is that of one gradient.
     """
 
     def __init__(self, accuracy: Accuracy | None = None) -> None:

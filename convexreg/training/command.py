@@ -1,0 +1,106 @@
+"""What `convexreg train` does."""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from convexreg.images import ImageError
+from convexreg.models import ModelConfig, open_model, parameter_count, save_model
+from convexreg.training.data import ImageFolder
+from convexreg.training.objectives import Equilibrium, Score, TrainingObjective, Unrolled
+from convexreg.training.run import Record, TrainingRun, TrainingSettings
+
+OBJECTIVES: dict[str, type[TrainingObjective]] = {
+    "unrolled": Unrolled,
+    "score": Score,
+    "equilibrium": Equilibrium,
+}
+
+
+def train(options: argparse.Namespace) -> None:
+    """Train, write the model file with its card, and say where everything is.
+
+    :raises ValueError: no images, a start of another architecture, or nothing to resume from.
+    """
+    if not options.output.parent.is_dir():
+        raise ImageError(
+            f"the output folder {options.output.parent} does not exist; create it first"
+        )
+    images = ImageFolder(options.images)
+    validation = ImageFolder(options.validation) if options.validation else None
+    torch.manual_seed(options.seed)
+    if options.start:
+        start = open_model(options.start)
+        if start.config.architecture != options.architecture:
+            raise ValueError(
+                f"{options.start} is a {start.config.architecture}, not a {options.architecture}"
+            )
+        config, regularizer = start.config, start.regularizer
+    else:
+        config = ModelConfig(architecture=options.architecture)
+        regularizer = config.build()
+    regularizer.name = options.output.stem
+    settings = TrainingSettings(
+        steps=options.steps,
+        batch_size=options.batch_size,
+        patch_size=options.patch_size,
+        learning_rate=options.learning_rate,
+        conditioning_rate=options.conditioning_rate or 5 * options.learning_rate,
+        seed=options.seed,
+    )
+    folder = options.run or options.output.with_suffix(".run")
+    run = TrainingRun(
+        regularizer,
+        config,
+        OBJECTIVES[options.objective](),
+        images,
+        folder,
+        settings,
+        validation=validation,
+        device=options.device,
+    )
+    if options.resume:
+        run.resume()
+    elif run.checkpoint.exists():
+        raise ValueError(
+            f"{folder} holds a checkpoint of an earlier run; pass --resume to continue it, or another "
+            "--run"
+        )
+    bar = tqdm(total=settings.steps, initial=run.step, disable=options.quiet, unit="step")
+
+    def show(record: Record) -> None:
+        bar.update()
+        bar.set_postfix_str(f"loss {record.loss:.3f}")
+        if record.validation_psnr:
+            bar.write(f"step {record.step}: validation PSNR {record.validation_psnr}")
+
+    regularizer = run.run(show)
+    bar.close()
+    card = model_card(options, regularizer, run, len(images.images))
+    save_model(options.output, regularizer.cpu(), config, card)
+    print(f"model: {options.output}\nlog: {folder / 'log.jsonl'}")
+
+
+def model_card(
+    options: argparse.Namespace, regularizer: torch.nn.Module, run: TrainingRun, images: int
+) -> dict[str, Any]:
+    """Data, objective, settings, date, cost and validation PSNR of a training run."""
+    return {
+        "training_data": f"{images} images of the folder {Path(options.images).name}",
+        "objective": options.objective,
+        "started_from": str(options.start) if options.start else "random filters",
+        "steps": run.settings.steps,
+        "batch": f"{options.batch_size} patches {options.patch_size} x {options.patch_size}",
+        "learning_rates": [run.settings.learning_rate, run.settings.conditioning_rate],
+        "seed": options.seed,
+        "date": datetime.date.today().isoformat(),
+        "training_minutes": round(run.seconds / 60, 1),
+        "parameters": parameter_count(regularizer),
+        "validation_psnr": run.validate() if run.validation is not None else {},
+    }
