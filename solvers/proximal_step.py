@@ -73,11 +73,13 @@ def proximal_step(
 ) -> Step:
     """`x = P(y - grad / L)`, with `L` increased per image until the majorisation test passes.
 
-    Where it does not within the limit of the search, nothing is certified.
+    Where it does not within the limit of the search, nothing is certified: the gap is `inf`, and NaN
+    if the last value was not finite.
     """
     x = box.project(y - grad * per_image((1 / lipschitz).to(y.dtype), y))
     attempts = torch.zeros_like(value)
     untested = torch.full_like(value, search is not None, dtype=torch.bool)
+    rise = torch.zeros_like(value)
     for _ in range(search.limit if search is not None else 0):
         attempts = attempts + untested
         move = x - y
@@ -85,14 +87,15 @@ def proximal_step(
         model = inner(grad, move) + lipschitz / 2 * inner(move, move)
         # What float64 sums of terms rounded to the dtype of x cannot resolve.
         rounding = 4 * torch.finfo(y.dtype).eps * (value.abs() / y[0].numel() ** 0.5 + rise.abs())
-        untested = untested & ~(rise <= model + rounding)
+        untested = untested & ~(rise.isfinite() & (rise <= model + rounding))
         if not untested.any():
             break
         lipschitz = torch.where(untested, lipschitz * search.increase, lipschitz)
         x = box.project(y - grad * per_image((1 / lipschitz).to(y.dtype), y))
     certificate = certificate_after_step(value, grad, y, x, lipschitz, mu, box)
     if search is not None and bool(untested.any()):
-        unknown = torch.where(untested, float("inf"), 0.0)
+        unknown = torch.where(rise.isfinite(), float("inf"), float("nan"))
+        unknown = torch.where(untested, unknown, 0.0)
         certificate = Certificate(
             certificate.gap + unknown, certificate.lower, certificate.distance + unknown
         )
