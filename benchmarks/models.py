@@ -28,11 +28,16 @@ class Unavailable(ValueError):
 
 @dataclass(frozen=True)
 class NamedModel:
-    """A regularizer that is loaded when asked for; loading may raise `Unavailable`."""
+    """A regularizer that is loaded when asked for; loading may raise `Unavailable`.
+
+    :ivar tune_denoising: whether its weight has to be tuned for denoising as well; models conditioned
+        on the noise level are trained so that one is right.
+    """
 
     name: str
     description: str
     load: Callable[[], ConvexRegularizer]
+    tune_denoising: bool = False
 
 
 def models(options: Options) -> list[NamedModel]:
@@ -49,7 +54,12 @@ def models(options: Options) -> list[NamedModel]:
         NamedModel(f"{name} (published)", "weights of its authors", _published(name, options))
         for name in PUBLISHED
     ]
-    return [*shipped, *files, *published, NamedModel("cosines", "DCT filters, by hand", cosines)]
+    return [
+        *shipped,
+        *files,
+        *published,
+        NamedModel("cosines", "DCT filters, by hand", cosines, True),
+    ]
 
 
 def default_model(options: Options) -> NamedModel:

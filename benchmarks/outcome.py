@@ -14,6 +14,7 @@ class Outcome(str, Enum):
     FINISHED = "finished"  # a fixed amount of work, no stopping rule
     ITERATION_LIMIT = "iteration limit"
     TIME_LIMIT = "time limit"
+    STAGNATED = "stagnated"  # as far as the floating-point precision goes, short of the tolerance
     FAILED = "failed"
     SKIPPED = "skipped"  # could not be tried here; the message says why
 
@@ -27,12 +28,14 @@ class Outcome(str, Enum):
 
 
 def outcome_of(status: int) -> Outcome:
-    """The outcome of a solver's status; stagnation at rounding is not convergence."""
+    """The outcome that a solver's status means."""
     match Status(status):
         case Status.CONVERGED:
             return Outcome.CONVERGED
         case Status.TIME_LIMIT:
             return Outcome.TIME_LIMIT
+        case Status.STAGNATED:
+            return Outcome.STAGNATED
         case Status.NOT_FINITE | Status.BOUND_VIOLATED:
             return Outcome.FAILED
         case _:

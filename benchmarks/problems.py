@@ -22,13 +22,11 @@ class Forward:
 
     :ivar physics: anything with `A` and `A_adjoint`; deepinv's physics.
     :ivar sampled: where there are measurements at all, broadcastable to `y`; noise falls only there.
-    :ivar kernel: the blur kernel `(1, 1, k, k)` of a circular blur, for methods that need it.
     """
 
     physics: Any
     bounds: OperatorBounds
     sampled: Tensor | None = None
-    kernel: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -136,12 +134,13 @@ def _blur(kernel: Callable[[], Tensor], boundary: str) -> Callable[..., Forward]
             weights = weights[..., cut:-cut, cut:-cut]
             weights = weights / weights.sum()
         if boundary == "valid":
-            physics = deepinv.physics.Blur(filter=weights, padding="valid", device=device)
+            physics = deepinv.physics.Blur(
+                filter=weights, padding="valid", use_fft=True, device=device
+            )
         else:
             physics = deepinv.physics.BlurFFT((1, height, width), filter=weights, device=device)
         like = torch.empty(1, 1, height, width, dtype=dtype, device=device)
-        circular = weights if boundary == "circular" else None
-        return Forward(physics, operator_bounds(physics, like), kernel=circular)
+        return Forward(physics, operator_bounds(physics, like))
 
     return build
 

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 # Every module here registers its benchmarks when it is imported; add yours.
 _MODULES = (
     "benchmarks.convergence",
+    "benchmarks.cost",
+    "benchmarks.reconstruction",
     "benchmarks.papers.gradient_fields",
     "benchmarks.papers.polymax",
     "benchmarks.papers.approximation",

@@ -1,0 +1,126 @@
+"""Reconstruction methods under test.
+
+A method of your own takes ten lines in a file given by `--load FILE.py`:
+
+    from benchmarks.methods import METHODS, Method
+    from scipy.ndimage import median_filter
+    import torch
+
+    def median(measurement, weight):
+        return torch.from_numpy(median_filter(measurement.y.numpy(), (1, 1, 3, 3)))
+
+    METHODS["median"] = Method("3 x 3 median", median, families=("denoising",))
+
+A function that returns a tensor has done a fixed amount of work (outcome `finished`); return a
+`Result` to say more. With `weight=1.0` in the row the weight is tuned from there on the tuning images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+from torch import Tensor
+
+from benchmarks.classical import (
+    block_matching,
+    total_generalized_variation,
+    total_variation,
+    wavelets,
+)
+from benchmarks.classical.result import Result
+from benchmarks.models import NamedModel, models
+from benchmarks.outcome import outcome_of
+from benchmarks.problems import Measurement
+from benchmarks.registry import Options
+from solvers import QuasiNewton, Sum, minimise
+
+FAMILIES = ("denoising", "deblurring", "physics")
+# Denoising: certified relative gap. Elsewhere nothing is certified without a box, and the rms of the
+# gradient decides; both leave the PSNR unchanged to 0.001 dB.
+GAP_TOLERANCE, GRADIENT_TOLERANCE, MAX_ITERATIONS = 1e-5, 1e-5, 500
+
+
+@dataclass(frozen=True)
+class Method:
+    """A row of the table.
+
+    :ivar reconstruct: `(measurement, weight)` to an image or a `Result`; raises
+        `Unavailable` when it cannot be tried here.
+    :ivar weight: where the tuning of the weight starts, in units in which one is a fair guess; `None`
+        when there is nothing to tune.
+    :ivar tuned: the families in which the weight is tuned; elsewhere it is one.
+    """
+
+    description: str
+    reconstruct: Callable[[Measurement, float], Tensor | Result]
+    weight: float | None = None
+    families: tuple[str, ...] = FAMILIES
+    tuned: tuple[str, ...] = FAMILIES
+
+
+METHODS: dict[str, Method] = {
+    "measurements": Method(
+        "what the methods start from", lambda measurement, weight: measurement.start
+    ),
+    "TV": Method("isotropic total variation, to high accuracy", total_variation.reconstruct, 1.0),
+    "TGV": Method(
+        "second-order total generalized variation (deepinv)",
+        total_generalized_variation.reconstruct,
+        1.0,
+        ("denoising",),
+    ),
+    "wavelets": Method(
+        "l1 norm of orthonormal wavelet coefficients, deepinv's FISTA", wavelets.reconstruct, 1.0
+    ),
+    "BM3D": Method(
+        "block matching, package bm3d (no regularizer)",
+        block_matching.reconstruct,
+        families=("denoising",),
+    ),
+}
+
+
+def methods(options: Options, family: str) -> dict[str, Method]:
+    """Classical methods and one method per model, those of the family and those asked for.
+
+    :raises ValueError: none of the names asked for is a method.
+    """
+    table = dict(METHODS)
+    for model in models(options):
+        table[model.name] = Method(
+            f"learned convex regularizer, {model.description}",
+            partial(_variational, model),
+            1.0,
+            tuned=FAMILIES if model.tune_denoising else FAMILIES[1:],
+        )
+    chosen = {
+        name: row
+        for name, row in table.items()
+        if family in row.families and (not options.methods or name in options.methods)
+    }
+    if not chosen:
+        raise ValueError(f"no such method for {family}; there are {', '.join(table)}")
+    return chosen
+
+
+def _variational(model: NamedModel, measurement: Measurement, weight: float) -> Result:
+    """The minimiser of `|A x - y|^2 / 2 + weight R(x; sigma)`, certified where it can be."""
+    regularizer = model.load().to(measurement.y.device)
+    terms = [measurement.data_term(), regularizer.term(measurement.sigma)]
+    solution = minimise(
+        Sum(terms, [1.0, weight]),
+        measurement.start,
+        QuasiNewton(),
+        gap_tol=GAP_TOLERANCE if measurement.denoising else None,
+        gtol=None if measurement.denoising else GRADIENT_TOLERANCE,
+        max_iter=MAX_ITERATIONS,
+        throw=False,
+    )
+    return Result(
+        solution.x,
+        outcome_of(int(solution.status)),
+        evaluations=float(solution.evaluations),
+        certified=float(solution.certificate.relative_gap),
+    )

@@ -1,0 +1,233 @@
+"""Image quality: every method on every problem and image, from the same measurements."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from benchmarks import reconstruction_report
+from benchmarks.classical.result import Result
+from benchmarks.clock import Clock
+from benchmarks.datasets import NamedImages, centre, open_images
+from benchmarks.methods import Method, methods
+from benchmarks.models import Unavailable
+from benchmarks.outcome import Outcome
+from benchmarks.problems import Measurement, Problem, problems
+from benchmarks.records import read_json, read_rows, write_json, write_rows
+from benchmarks.registry import Benchmark, Figure, Options, Table, register
+from benchmarks.summary import summarise
+from benchmarks.tuning import coarse_to_fine
+from convexreg.images import Photograph, write_image
+from convexreg.training.objectives import psnr
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """What has to agree for two runs to be compared."""
+
+    images: str
+    tuning_images: str
+    limit: int | None
+    tuning_limit: int | None
+    crop: int | None
+
+    @classmethod
+    def of(cls, options: Options, crop: int | None) -> Protocol:
+        """The protocol that the options ask for, with defaults filled in."""
+        tiny = options.tiny
+        return cls(
+            options.images or "photographs",
+            options.tuning_images or "tuning-photographs",
+            1 if tiny else options.limit,
+            1 if tiny else options.tuning_limit,
+            options.crop or (32 if tiny else crop),
+        )
+
+
+class ReconstructionBenchmark(Benchmark):
+    """The benchmark of one family of problems.
+
+    `images.csv` has a row per problem, method and image, `tuning.csv` one per weight tried,
+    `summary.csv` one per problem and method: all that tables and figures of it need. Runs with other
+    methods or problems add to the same files, as long as the protocol is the same.
+    """
+
+    family: ClassVar[str]
+    crop: ClassVar[int | None] = None
+
+    def run(self, options: Options, folder: Path) -> None:
+        protocol = Protocol.of(options, self.crop)
+        _check_protocol(folder / "protocol.json", protocol)
+        images = open_images(protocol.images, limit=protocol.limit, crop=protocol.crop)
+        tuning_images = open_images(
+            protocol.tuning_images, limit=protocol.tuning_limit, crop=protocol.crop
+        )
+        table = methods(options, self.family)
+        rows, trials = read_rows(folder / "images.csv"), read_rows(folder / "tuning.csv")
+        for problem in problems(self.family, options.problems)[: 1 if options.tiny else None]:
+            weights, tried = _tune(problem, table, tuning_images, options)
+            measured = _measure(problem, table, weights, images, options, folder)
+            trials = _replaced(trials, tried)
+            rows = _replaced(rows, measured)
+            write_rows(folder / "tuning.csv", trials)
+            write_rows(folder / "images.csv", rows)
+            write_rows(folder / "summary.csv", summarise(rows))
+
+    def tables(self, folder: Path) -> list[Table]:
+        return reconstruction_report.tables(folder, self.name)
+
+    def headline(self, folder: Path) -> list[Table]:
+        return reconstruction_report.headline(folder, self.name)
+
+    def figures(self, folder: Path) -> list[Figure]:
+        return reconstruction_report.figures(folder, self.name)
+
+
+@register
+class Denoising(ReconstructionBenchmark):
+    name = "denoising"
+    family = "denoising"
+    description = "PSNR of denoising at noise levels 5, 15, 25 and 50 of 255"
+
+
+@register
+class Deblurring(ReconstructionBenchmark):
+    name = "deblurring"
+    family = "deblurring"
+    description = "PSNR of deblurring: three kernels, two noise levels, two boundaries"
+
+
+@register
+class Physics(ReconstructionBenchmark):
+    name = "physics"
+    family = "physics"
+    crop = 128
+    description = "PSNR of inpainting, super-resolution, MRI and tomography"
+
+
+def _check_protocol(path: Path, protocol: Protocol) -> None:
+    known = read_json(path)
+    if known and known != asdict(protocol):
+        raise ValueError(
+            f"{path.parent} holds results of another protocol ({known}); choose another --results "
+            "folder, or remove it"
+        )
+    write_json(path, asdict(protocol))
+
+
+def _replaced(old: list[dict[str, str]], new: list[dict[str, object]]) -> list[dict[str, str]]:
+    """The old rows with those of the same problem and method replaced."""
+    text = [{key: str(value) for key, value in row.items()} for row in new]
+    renewed = {(row["problem"], row["method"]) for row in text}
+    return [row for row in old if (row["problem"], row["method"]) not in renewed] + text
+
+
+def _tune(
+    problem: Problem, table: dict[str, Method], images: NamedImages, options: Options
+) -> tuple[dict[str, float], list[dict[str, object]]]:
+    """The best weight of every method on the tuning images, and all that was tried."""
+    weights, rows = {}, []
+    for name, method in table.items():
+        if method.weight is None or problem.family not in method.tuned:
+            weights[name] = 1.0
+            continue
+
+        def score(weight: float, method: Method = method) -> float:
+            total = 0.0
+            for number, (_, image) in enumerate(images):
+                measurement = problem.measure(image, number, device=options.device)
+                result, _, _ = _attempt(method, measurement, weight, options)
+                if result is None:
+                    return float("-inf")
+                total += float(psnr(result.image, measurement.clean))
+            return total / len(images)
+
+        budget = 2 if options.tiny else 24
+        trials = coarse_to_fine(score, method.weight, budget=budget)
+        weights[name] = trials[0].weight
+        rows += [
+            {
+                "problem": problem.name,
+                "method": name,
+                "weight": f"{trial.weight:.4g}",
+                "psnr": f"{trial.score:.3f}",
+                "chosen": trial is trials[0],
+            }
+            for trial in trials
+        ]
+    return weights, rows
+
+
+def _measure(
+    problem: Problem,
+    table: dict[str, Method],
+    weights: dict[str, float],
+    images: NamedImages,
+    options: Options,
+    folder: Path,
+) -> list[dict[str, object]]:
+    """All methods on all images, one image after the other."""
+    rows = []
+    for number, (image_name, image) in enumerate(images):
+        measurement = problem.measure(image, number, device=options.device)
+        if number == 0:
+            _save_example(folder, problem, "clean", measurement.clean)
+        for name, method in table.items():
+            result, seconds, failure = _attempt(method, measurement, weights[name], options)
+            row: dict[str, object] = {
+                "problem": problem.name,
+                "method": name,
+                "image": image_name,
+                "outcome": str(failure[0] if result is None else result.outcome),
+                "message": failure[1],
+                "psnr": "",
+                "weight": f"{weights[name]:.4g}",
+                "evaluations": "",
+                "certified": "",
+                "seconds": f"{seconds:.3f}",
+            }
+            if result is not None:
+                row["psnr"] = f"{float(psnr(result.image, measurement.clean)):.4f}"
+                row["evaluations"] = f"{result.evaluations:g}"
+                row["certified"] = f"{result.certified:.2e}"
+                if number == 0:
+                    _save_example(folder, problem, name, result.image)
+            rows.append(row)
+    return rows
+
+
+def _attempt(
+    method: Method, measurement: Measurement, weight: float, options: Options
+) -> tuple[Result | None, float, tuple[Outcome, str]]:
+    """The result and its time; without a result, why. A method's exception is its failure."""
+    clock = Clock(options.device)
+    try:
+        with torch.no_grad():
+            answer = method.reconstruct(measurement, weight)
+    except Unavailable as reason:
+        return None, clock.seconds, (Outcome.SKIPPED, str(reason))
+    except Exception as error:
+        return None, clock.seconds, (Outcome.FAILED, f"{type(error).__name__}: {error}")
+    seconds = clock.seconds
+    result = answer if isinstance(answer, Result) else Result(answer)
+    if result.image.shape != measurement.clean.shape:
+        shape = tuple(result.image.shape)
+        return None, seconds, (Outcome.FAILED, f"returned an image of shape {shape}")
+    if not bool(torch.isfinite(result.image).all()):
+        return None, seconds, (Outcome.FAILED, "returned NaN or infinite pixels")
+    if seconds > options.time_limit:
+        result = Result(result.image, Outcome.TIME_LIMIT, result.evaluations, result.certified)
+    return result, seconds, (Outcome.FINISHED, "")
+
+
+def _save_example(folder: Path, problem: Problem, name: str, image: Tensor) -> None:
+    """The middle of the first image, to look at."""
+    examples = folder / "examples"
+    examples.mkdir(exist_ok=True)
+    pixels = centre(image[0].cpu(), 128).float()
+    path = examples / f"{problem.name}.{name.replace('/', '-')}.png"
+    write_image(path, Photograph(pixels, None, 8))
