@@ -95,8 +95,8 @@ class Accuracy:
     :ivar backward: relative residual of the linear system of the backward pass.
     """
 
-    gap: float = 3e-4
-    backward: float = 1e-2
+    gap: float = 1e-3
+    backward: float = 2e-2
     max_iter: int = 60
 
 

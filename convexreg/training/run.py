@@ -20,9 +20,9 @@ from convexreg.regularizer import ConvexRegularizer
 from convexreg.training.data import ImageFolder, PatchSampler
 from convexreg.training.objectives import TrainingObjective, psnr
 from solvers.data_terms import Proximity
-from solvers.fista import FISTA
 from solvers.loop import minimise
 from solvers.objective import Sum
+from solvers.quasi_newton import QuasiNewton
 
 VALIDATION_SIGMAS = (5 / 255, 15 / 255, 25 / 255, 50 / 255)
 
@@ -237,7 +237,7 @@ def denoised_psnr(
     noisy = (image + sigma * noise.to(image.device)).unsqueeze(0)
     with torch.no_grad():
         objective = Sum([Proximity(noisy), regularizer.term(sigma)], [1.0, 1.0])
-        solution = minimise(objective, noisy, FISTA(), gap_tol=gap_tol, max_iter=1000)
+        solution = minimise(objective, noisy, QuasiNewton(), gap_tol=gap_tol, max_iter=1000)
     return psnr(solution.x, image.unsqueeze(0))[0]
 
 
