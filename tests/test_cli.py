@@ -1,0 +1,162 @@
+"""The command line: what it writes, prints and refuses."""
+
+from __future__ import annotations
+
+import json
+
+import numpy
+import pytest
+import torch
+from PIL import Image
+
+from convexreg import cli
+from convexreg.images import Photograph, read_image, write_image
+
+
+@pytest.fixture
+def photo(tmp_path):
+    """A noisy gray photograph of 48 x 40 pixels."""
+    rows, columns = torch.meshgrid(torch.arange(48.0), torch.arange(40.0), indexing="ij")
+    clean = 0.5 + 0.3 * torch.sin(rows / 6) * torch.cos(columns / 5)
+    noisy = clean + 25 / 255 * torch.randn(48, 40)
+    write_image(tmp_path / "in.png", Photograph(noisy[None], None, 8))
+    return tmp_path / "in.png"
+
+
+def run(*arguments: object) -> int:
+    return cli.main([str(argument) for argument in arguments])
+
+
+@pytest.mark.parametrize("sigma", ["25/255", "0.098", "auto"])
+def test_denoise(photo, tmp_path, capsys, sigma):
+    assert run("denoise", photo, "-o", tmp_path / "out.png", "--sigma", sigma, "-q") == 0
+    before, after = read_image(photo).pixels, read_image(tmp_path / "out.png").pixels
+    assert after.shape == before.shape
+    assert after.diff(dim=-1).abs().mean() < before.diff(dim=-1).abs().mean() / 2
+    assert "certified relative gap" in capsys.readouterr().out
+
+
+def test_json_is_machine_readable(photo, tmp_path, capsys):
+    assert run("denoise", photo, "-o", tmp_path / "o.png", "--sigma", "0.1", "--json", "-q") == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["status"] == "converged"
+    assert 0 < result["certified_relative_gap"] <= 1.1e-4
+    assert result["sigma"] == 0.1
+
+
+def test_sixteen_bit_colour_with_alpha_survives(tmp_path):
+    pixels, alpha = torch.rand(3, 40, 44), torch.rand(1, 40, 44)
+    write_image(tmp_path / "in.tif", Photograph(pixels, alpha, 16))
+    assert (
+        run("denoise", tmp_path / "in.tif", "-o", tmp_path / "out.tif", "--sigma", ".1", "-q") == 0
+    )
+    result = read_image(tmp_path / "out.tif")
+    assert result.bits == 16
+    assert result.pixels.shape == (3, 40, 44)
+    assert (result.alpha - alpha).abs().max() < 1e-4
+
+
+@pytest.mark.parametrize("boundary", ["valid", "circular", "replicate", "reflect"])
+def test_deblur(photo, tmp_path, capsys, boundary):
+    kernel = numpy.outer([1.0, 2.0, 1.0], [1.0, 4.0, 1.0])
+    numpy.save(tmp_path / "k.npy", kernel)
+    code = run(
+        "deblur", photo, "--kernel", tmp_path / "k.npy", "-o", tmp_path / "out.png", "--sigma", "0.1",
+        "--boundary", boundary, "-q",
+    )  # fmt: skip
+    assert code == 0
+    assert read_image(tmp_path / "out.png").pixels.shape == (1, 48, 40)
+    assert "normalised to sum one" in capsys.readouterr().out
+
+
+def test_demo(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("convexreg.demo._MAX_ITER", 2)
+    assert run("demo", "-o", tmp_path / "demo.png", "-q") == 0
+    with Image.open(tmp_path / "demo.png") as picture:
+        assert picture.size[0] > 500
+    out = capsys.readouterr().out
+    assert "denoising" in out
+    assert "deblurring" in out
+
+
+def test_train_then_use_and_resume(tmp_path, capsys):
+    (tmp_path / "photos").mkdir()
+    for index in range(2):
+        image = numpy.random.default_rng(index).integers(0, 255, (32, 32), dtype=numpy.uint8)
+        Image.fromarray(image).save(tmp_path / "photos" / f"{index}.png")
+    model = tmp_path / "m.safetensors"
+    command = (
+        "train", tmp_path / "photos", "-o", model, "--objective", "score", "--steps", "2",
+        "--batch-size", "1", "--patch-size", "16", "-q",
+    )  # fmt: skip
+    assert run(*command) == 0
+    assert run("info", model) == 0
+    assert "score" in capsys.readouterr().out
+    assert run(*command) == 2
+    assert "--resume" in capsys.readouterr().err
+    assert run(*command, "--resume") == 0
+
+
+def test_info_lists_the_shipped_models(capsys):
+    assert run("info", "--json") == 0
+    cards = json.loads(capsys.readouterr().out)
+    assert {"mgradnet-m", "crr"} <= set(cards)
+
+
+def _kernel(tmp_path, array) -> str:
+    numpy.save(tmp_path / "k.npy", numpy.asarray(array, dtype=float))
+    return str(tmp_path / "k.npy")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--sigma", "0"], "sigma must be positive"),
+        (["--sigma", "-0.1"], "sigma must be positive"),
+        (["--sigma", "25"], "sigma must be in"),
+        (["--sigma", "a/b"], "number such as"),
+        (["--sigma", "1/0"], "number such as"),
+        (["--sigma", ".1", "--model", "nothing"], "no shipped model"),
+        (["--sigma", ".1", "--model", "./nothing.safetensors"], "no model file"),
+        (["--sigma", ".1", "--lam", "-1"], "lam must be nonnegative"),
+    ],
+)
+def test_refusals_of_denoise(photo, tmp_path, capsys, arguments, message):
+    assert run("denoise", photo, "-o", tmp_path / "out.png", "-q", *arguments) == 2
+    captured = capsys.readouterr()
+    assert message in captured.err
+    assert captured.err.count("\n") == 1
+    assert not (tmp_path / "out.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("kernel", "message"),
+    [
+        ([[1.0, 1.0]], "must be odd"),
+        ([[1.0, -1.0, 1.0]], "negative"),
+        ([[0.0, 0.0, 0.0]], "sums to zero"),
+        ([[float("nan")]], "NaN"),
+    ],
+)
+def test_refusals_of_kernels(photo, tmp_path, capsys, kernel, message):
+    path = _kernel(tmp_path, kernel)
+    code = run("deblur", photo, "--kernel", path, "-o", tmp_path / "o.png", "--sigma", ".1", "-q")
+    assert code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_refusals_of_files(photo, tmp_path, capsys):
+    (tmp_path / "broken.png").write_bytes(photo.read_bytes()[:200])
+    (tmp_path / "text.png").write_text("not an image")
+    for source, target, message in (
+        ("missing.png", "o.png", "there is no file"),
+        ("broken.png", "o.png", "damaged"),
+        ("text.png", "o.png", "damaged"),
+        ("in.png", "nowhere/o.png", "does not exist"),
+        ("in.png", "o.xyz", "suffix"),
+    ):
+        assert (
+            run("denoise", tmp_path / source, "-o", tmp_path / target, "--sigma", ".1", "-q") == 2
+        )
+        assert message in capsys.readouterr().err
+    assert not list(tmp_path.glob("o.*"))

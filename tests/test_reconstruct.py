@@ -1,0 +1,220 @@
+"""Reconstruction: every supported physics, per-image results, and refusals."""
+
+from __future__ import annotations
+
+import math
+
+import deepinv
+import numpy
+import pytest
+import torch
+from solvers import FISTA, Backtracking, GradientDescent, QuasiNewton, Status
+from torch import Tensor
+
+from convexreg import ConvexRegularizer, ModelConfig, reconstruct
+
+SHAPE = (1, 24, 20)
+
+
+@pytest.fixture
+def regularizer() -> ConvexRegularizer:
+    config = ModelConfig(channels=(1, 8), kernel_sizes=(5,))
+    return config.build().double().requires_grad_(False)
+
+
+@pytest.fixture
+def image() -> Tensor:
+    rows, columns = torch.meshgrid(torch.arange(24), torch.arange(20), indexing="ij")
+    return (0.3 + 0.4 * ((rows - 10) ** 2 + (columns - 9) ** 2 < 40))[None, None].double()
+
+
+def _kernel() -> Tensor:
+    kernel = torch.tensor([[1.0, 2.0, 1.0], [2.0, 5.0, 3.0], [0.0, 1.0, 2.0]]).double()
+    return (kernel / kernel.sum())[None, None]
+
+
+def _physics(name: str):
+    mask = (torch.rand(SHAPE, generator=torch.Generator().manual_seed(1)) > 0.3).double()
+    match name.split("-"):
+        case ["denoising"]:
+            return deepinv.physics.Denoising()
+        case ["inpainting"]:
+            return deepinv.physics.Inpainting(SHAPE, mask=mask)
+        case ["blur", padding]:
+            return deepinv.physics.Blur(_kernel(), padding=padding)
+        case ["fft"]:
+            return deepinv.physics.BlurFFT(SHAPE, _kernel())
+        case ["downsampling"]:
+            return deepinv.physics.Downsampling(SHAPE, filter=_kernel(), factor=2)
+    raise AssertionError(name)
+
+
+PHYSICS = (
+    "denoising",
+    "inpainting",
+    "blur-valid",
+    "blur-circular",
+    "blur-replicate",
+    "blur-reflect",
+    "fft",
+    "downsampling",
+)
+
+
+@pytest.mark.parametrize("name", PHYSICS)
+def test_reaches_the_certificate_and_solvers_agree(name, regularizer, image):
+    physics = _physics(name)
+    sharp = physics.A(image)
+    y = sharp + 0.05 * torch.randn_like(sharp)
+    results = [
+        reconstruct(
+            y,
+            physics,
+            sigma=0.05,
+            regularizer=regularizer,
+            gap_tol=1e-4,
+            solver=solver,
+            max_iter=5000,
+        )
+        for solver in (QuasiNewton(), FISTA(restart=True), FISTA(backtracking=Backtracking()))
+    ]
+    for result in results:
+        assert result.converged, result.summary()
+        assert float(result.certificate.relative_gap.max()) <= 1e-4
+        assert result.image.shape == image.shape
+    for result in results[1:]:
+        assert (result.image - results[0].image).abs().max() < 0.03
+
+
+def test_unknown_linear_operator_is_backtracked_and_checked(regularizer, image):
+    class Half:
+        def A(self, x: Tensor) -> Tensor:
+            return x / 2
+
+        A_adjoint = A
+
+    result = reconstruct(
+        image / 2,
+        Half(),
+        sigma=0.05,
+        regularizer=regularizer,
+        solver=FISTA(backtracking=Backtracking()),
+    )
+    assert result.converged
+    with pytest.raises(ValueError, match="no proven Lipschitz constant"):
+        reconstruct(
+            image / 2, Half(), sigma=0.05, regularizer=regularizer, solver=GradientDescent()
+        )
+
+
+def test_float32_is_certified_in_float64(regularizer, image):
+    y = (image + 0.1 * torch.randn_like(image)).float()
+    result = reconstruct(
+        y, deepinv.physics.Denoising(), sigma=0.1, regularizer=regularizer.float(), gap_tol=1e-5
+    )
+    assert result.image.dtype == torch.float32
+    assert result.certificate.gap.dtype == torch.float64
+    assert float(result.certificate.relative_gap[0]) <= 1.2e-5
+
+
+def test_each_image_of_a_batch_is_reconstructed_as_if_alone(regularizer, image):
+    easy = torch.full_like(image, 0.5)
+    y = torch.cat([image + 0.15 * torch.randn_like(image), easy, image])
+    sigma = torch.tensor([0.15, 0.05, 0.02])
+    physics = deepinv.physics.Denoising()
+    together = reconstruct(y, physics, sigma=sigma, regularizer=regularizer)
+    for index in range(3):
+        alone = reconstruct(
+            y[index : index + 1], physics, sigma=float(sigma[index]), regularizer=regularizer
+        )
+        # float(sigma) differs from the float32 tensor by one rounding
+        assert (alone.image - together.image[index]).abs().max() < 1e-6
+        assert alone.iterations[0] == together.iterations[index]
+
+
+def test_colour_and_weights_per_image(regularizer, image):
+    y = image.expand(2, 3, -1, -1) + 0.1 * torch.randn(2, 3, 24, 20).double()
+    lam = torch.tensor([0.0, 1.0])
+    result = reconstruct(
+        y, deepinv.physics.Denoising(), sigma=0.1, regularizer=regularizer, lam=lam
+    )
+    assert (result.image[0] - y[0]).abs().max() < 1e-6
+    assert (result.image[1] - y[1]).abs().max() > 0.01
+
+
+def test_without_certificate_it_says_so(regularizer, image):
+    physics = _physics("blur-circular")
+    result = reconstruct(physics.A(image), physics, sigma=0.05, regularizer=regularizer, box=None)
+    assert math.isinf(float(result.certificate.gap[0]))
+    assert "no certificate" in result.summary()
+    assert "gradient rms" in result.summary()
+
+
+def test_iteration_limit_is_reported(regularizer, image):
+    y = image + 0.1 * torch.randn_like(image)
+    result = reconstruct(
+        y,
+        deepinv.physics.Denoising(),
+        sigma=0.1,
+        regularizer=regularizer,
+        max_iter=1,
+        gap_tol=1e-12,
+    )
+    assert not result.converged
+    assert int(result.status[0]) == Status.MAX_ITERATIONS
+    assert "max iterations after 1" in result.summary()
+
+
+GOOD = torch.rand(1, 1, 16, 16)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"y": torch.full((1, 1, 8, 8), math.nan)}, "NaN or infinite"),
+        ({"y": torch.full((1, 1, 8, 8), math.inf)}, "NaN or infinite"),
+        ({"y": torch.zeros(0, 1, 8, 8)}, "at least one number"),
+        ({"y": torch.zeros(8)}, "batch"),
+        ({"y": torch.zeros(1, 1, 8, 8, dtype=torch.uint8)}, "floating-point"),
+        ({"y": numpy.zeros((1, 1, 8, 8))}, "floating-point tensor"),
+        ({"y": torch.rand(1, 2, 8, 8)}, "2 channels"),
+        ({"sigma": 0.0}, "sigma must be positive"),
+        ({"sigma": -1.0}, "sigma must be positive"),
+        ({"sigma": math.nan}, "sigma must be positive"),
+        ({"sigma": 0.9}, "sigma must be in"),
+        ({"sigma": torch.tensor([0.1, 0.1])}, "one per image"),
+        ({"lam": -1.0}, "lam must be nonnegative"),
+        ({"box": (1.0, 0.0)}, "lower < upper"),
+        ({"gap_tol": 0.0}, "positive"),
+        ({"regularizer": "no-such-model"}, "no shipped model"),
+    ],
+)
+def test_bad_input_is_one_clear_sentence(change, message, regularizer):
+    arguments = {"y": GOOD, "sigma": 0.1, "regularizer": regularizer, **change}
+    with pytest.raises(ValueError, match=message):
+        reconstruct(arguments.pop("y"), deepinv.physics.Denoising(), **arguments)
+
+
+def test_nonlinear_physics_is_refused(regularizer):
+    with pytest.raises(ValueError, match="not linear"):
+        reconstruct(GOOD, _Saturation(), sigma=0.1, regularizer=regularizer)
+
+
+class _Saturation:
+    def A(self, x: Tensor) -> Tensor:
+        return x.clamp(0.2, 0.6)
+
+    def A_adjoint(self, y: Tensor) -> Tensor:
+        return y
+
+
+def test_wrong_adjoint_is_refused(regularizer):
+    class Shift:
+        def A(self, x: Tensor) -> Tensor:
+            return x.roll(1, -1) * 2
+
+        def A_adjoint(self, y: Tensor) -> Tensor:
+            return y
+
+    with pytest.raises(ValueError, match="not the adjoint"):
+        reconstruct(GOOD, Shift(), sigma=0.1, regularizer=regularizer)
