@@ -82,16 +82,18 @@ class LinearCombination(GradientNetwork):
         return Reach(max(reach.radius for reach in known), known[0].circular)
 
     def lipschitz(self, image_size: tuple[int, int] | None = None, sigma: Sigma = None) -> Tensor:
-        pairs = zip(self.coefficients.abs(), self.networks, strict=True)
-        return sum(
-            (c * network.lipschitz(image_size, sigma) for c, network in pairs), torch.tensor(0.0)
-        )
+        total = torch.tensor(0.0)
+        for c, network in zip(self.coefficients.abs(), self.networks, strict=True):
+            bound = c * network.lipschitz(image_size, sigma)
+            total = total + torch.where(c > 0, bound, 0.0)  # zero times no bound is zero
+        return total
 
     def strong_convexity(self) -> Tensor:
+        total = torch.zeros((), dtype=torch.float64)
         if not self.monotone:
-            return torch.tensor(0.0)
+            return total
         pairs = zip(self.coefficients, self.networks, strict=True)
-        return sum((c * network.strong_convexity() for c, network in pairs), torch.tensor(0.0))
+        return sum((c * network.strong_convexity() for c, network in pairs), total)
 
     def curvature(self, x: Tensor, sigma: Sigma = None) -> Curvature | None:
         total: Curvature | None = None
@@ -111,7 +113,8 @@ class StronglyMonotone(GradientNetwork):
     :param network: a monotone network, or any network with a proven Lipschitz constant (see below).
     :param mu: the modulus, `>= 0`. With `convexify` the network's own Lipschitz constant `L` is added
         to it, which makes a network that is not monotone monotone (Prop. 3.2).
-    :raises ValueError: a network that is neither monotone nor convexified, or `mu < 0`.
+    :raises ValueError: a network that is neither monotone nor convexified, or `mu < 0`; on evaluation,
+        one to convexify that has no proven Lipschitz constant.
     """
 
     def __init__(self, network: GradientNetwork, mu: float, *, convexify: bool = False) -> None:
@@ -132,6 +135,11 @@ class StronglyMonotone(GradientNetwork):
             return x.new_tensor(self.mu)
         # A bound for every image size: the network must be the same function on all of them.
         bound = self.network.lipschitz(None, sigma).to(x)
+        if not torch.isfinite(bound).all():
+            raise ValueError(
+                "the network to convexify has no proven Lipschitz constant; use parts that have one "
+                "(no rho)"
+            )
         return (self.mu + bound).reshape(-1, *[1] * (x.ndim - 1))
 
     def forward(self, x: Tensor, sigma: Sigma = None) -> Tensor:

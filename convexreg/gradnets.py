@@ -72,8 +72,8 @@ class GradientNetwork(nn.Module, ABC):
         """Proven Lipschitz constant of `g` (2-norm); `inf` where there is none. 0-dim or `(B,)`."""
 
     def strong_convexity(self) -> Tensor:
-        """Proven modulus `mu >= 0` of the potential, 0-dim."""
-        return torch.tensor(0.0)
+        """Proven modulus `mu >= 0` of the potential, 0-dim in float64."""
+        return torch.zeros((), dtype=torch.float64)
 
     def curvature(self, x: Tensor, sigma: Sigma = None) -> Curvature | None:
         """Model of the Jacobian at `x` for preconditioning; `None` where there is none."""
@@ -223,7 +223,8 @@ class GradientModule(GradientNetwork):
     Potential `P(phi(W x + b))` summed over positions, `P' = rho`. On images `phi` and `rho` act
     locally, at every pixel. Monotone when `phi` is convex and `rho` is nonnegative and nondecreasing
     on the values of `phi` (Cor. 12.1). With `rho = 1` (the default) the Lipschitz constant is
-    `|| Diag(D)^{1/2} W ||^2` with `D` the potential's curvature bound; a `rho` that grows without bound has none.
+    `|| Diag(D)^{1/2} W ||^2` with `D` the potential's curvature bound; a `rho` that grows without
+    bound has none.
 
     :param conditioning: noise conditioning: `phi(z / nu(sigma))` with weight `m(sigma) nu(sigma)`.
     """

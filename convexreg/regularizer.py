@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor, nn
 
@@ -83,7 +81,7 @@ class ConvexRegularizer(nn.Module):
         return self.network.lipschitz(image_size, self._checked(sigma))
 
     def strong_convexity(self) -> Tensor:
-        """Proven modulus of strong convexity of `R`, 0-dim."""
+        """Proven modulus of strong convexity of `R`, 0-dim in float64."""
         return self.network.strong_convexity()
 
     def curvature(self, x: Tensor, sigma: Sigma = None) -> Curvature | None:
@@ -162,8 +160,7 @@ class RegularizationTerm(Objective):
         return self.regularizer.curvature(x, self.sigma)
 
     def lipschitz(self, x: Tensor) -> Tensor:
-        bound = self.regularizer.lipschitz((x.shape[-2], x.shape[-1]), self.sigma)
-        return torch.where(torch.isnan(bound), math.inf, bound)
+        return self.regularizer.lipschitz((x.shape[-2], x.shape[-1]), self.sigma)
 
     def strong_convexity(self, x: Tensor) -> Tensor:
-        return self.regularizer.strong_convexity().to(x)
+        return self.regularizer.strong_convexity().to(x.device)
