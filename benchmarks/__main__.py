@@ -1,4 +1,4 @@
-"""Command line: `python -m benchmarks list | run NAME ... | report`."""
+"""Command line: `python -m benchmarks list | run NAME ... | report | table`."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ from pathlib import Path
 import torch
 
 from benchmarks.environment import environment
-from benchmarks.records import write_json
+from benchmarks.readme import COMMITTED, README, with_tables
+from benchmarks.records import read_json, write_json
 from benchmarks.registry import Options, benchmark, benchmarks
 from benchmarks.report import write_report
+from convexreg.files import write_atomically
 
 _RESULTS = Path("runs/benchmarks")
 
@@ -62,6 +64,11 @@ def _parser() -> argparse.ArgumentParser:
     report.set_defaults(command=_report)
     report.add_argument("--results", type=Path, default=_RESULTS, metavar="FOLDER")
     report.add_argument("--out", type=Path, default=Path("report"), metavar="FOLDER")
+    table = commands.add_parser("table", help="put the committed results into the README")
+    table.set_defaults(command=_table)
+    table.add_argument("--results", type=Path, default=COMMITTED, metavar="FOLDER")
+    table.add_argument("--readme", type=Path, default=README, metavar="FILE")
+    table.add_argument("--check", action="store_true", help="only say whether they agree")
     return parser
 
 
@@ -90,12 +97,28 @@ def _run(arguments: argparse.Namespace) -> int:
             "options": asdict(options),
             "environment": environment(options.device),
         }
-        write_json(folder / "run.json", stamp)
+        # a benchmark may add to earlier results: every run that made a file is kept
+        runs = read_json(folder / "run.json").get("runs", [])
+        write_json(folder / "run.json", {"runs": [*runs, stamp]})
+        print(f"{name}: {stamp['seconds']:.0f} s, results in {folder}")
     return 0
 
 
 def _report(arguments: argparse.Namespace) -> int:
     print(f"wrote {write_report(arguments.results, arguments.out)}")
+    return 0
+
+
+def _table(arguments: argparse.Namespace) -> int:
+    text = arguments.readme.read_text(encoding="utf-8")
+    expected = with_tables(text, arguments.results)
+    if not arguments.check:
+        write_atomically(arguments.readme, expected.encode())
+    elif text != expected:
+        raise ValueError(
+            f"the tables of {arguments.readme} differ from {arguments.results}; run "
+            "`python -m benchmarks table`"
+        )
     return 0
 
 

@@ -11,7 +11,7 @@ from benchmarks.classical.result import Result
 from benchmarks.outcome import Outcome
 from benchmarks.problems import Measurement
 
-MAX_ITERATIONS, TOLERANCE = 1500, 1e-6
+MIN_ITERATIONS, MAX_ITERATIONS, TOLERANCE = 100, 1500, 1e-6
 # |D|^2 for forward differences in two dimensions
 DIFFERENCES_SQUARED_NORM = 8.0
 
@@ -51,6 +51,7 @@ def primal_dual(measurement: Measurement, lam: float) -> Result:
         u = u / (u.norm(dim=-1, keepdim=True) / lam).clamp_min(1)
         change = float((following - x).norm() / following.norm())
         x = following
-        if change < TOLERANCE:
+        # the first steps can be zero: at the start the data may fit and the multipliers are zero
+        if change < TOLERANCE and iteration >= MIN_ITERATIONS:
             return Result(x, Outcome.CONVERGED, evaluations=iteration)
     return Result(x, Outcome.ITERATION_LIMIT, evaluations=MAX_ITERATIONS)

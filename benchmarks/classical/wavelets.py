@@ -17,16 +17,17 @@ MAX_ITERATIONS = 300
 def soft_threshold(x: Tensor, threshold: float) -> Tensor:
     """The prox of the details' l1 norm: exact, for the transform is orthonormal.
 
-    Images are extended by reflection to a multiple of `2^LEVELS` and the transform is periodic.
+    Images are extended by reflection to a multiple of `2^levels` and the transform is periodic.
     """
     import numpy
     import pywt
 
     height, width = x.shape[-2:]
-    step = 2**LEVELS
+    levels = min(LEVELS, pywt.dwt_max_level(min(height, width), WAVELET))
+    step = 2**levels
     pad = (0, -width % step, 0, -height % step)
     planes = torch.nn.functional.pad(x, pad, mode="reflect").double().cpu().numpy()
-    approximation, *details = pywt.wavedec2(planes, WAVELET, mode="periodization", level=LEVELS)
+    approximation, *details = pywt.wavedec2(planes, WAVELET, mode="periodization", level=levels)
     shrunk = [
         tuple(numpy.sign(band) * numpy.maximum(numpy.abs(band) - threshold, 0) for band in level)
         for level in details

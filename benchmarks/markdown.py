@@ -1,0 +1,44 @@
+"""Tables as Markdown."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from benchmarks.registry import Table
+
+
+def table_lines(table: Table) -> str:
+    """A table, its title above and its note below."""
+    columns = list(table.rows[0]) if table.rows else []
+    lines = [
+        _line(columns),
+        "|" + "---|" * len(columns),
+        *(_line([str(row.get(column, "")) for column in columns]) for row in table.rows),
+    ]
+    parts = (f"**{table.title}**", "\n".join(lines), table.note)
+    return "\n\n".join(part for part in parts if part)
+
+
+def _line(cells: list[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def environment_line(name: str, document: dict[str, Any]) -> str:
+    """On what the results were computed, and the command that computes them again."""
+    return f"`python -m benchmarks run {name}`: {environment_text(document)}."
+
+
+def environment_text(document: dict[str, Any]) -> str:
+    """Processor, threads, versions, commits and dates of the runs in a `run.json`."""
+    runs = document.get("runs", [])
+    if not runs:
+        return "no record of the run"
+    last = runs[-1]["environment"]
+    versions = last["versions"]
+    commits = dict.fromkeys(str(run["environment"]["commit"]) for run in runs)
+    days = dict.fromkeys(run["environment"]["date"][:10] for run in runs)
+    processor = last["cpu"] if last["device"] == "cpu" else last["device"]
+    return (
+        f"{processor}, {last['threads']} thread(s), torch {versions['torch']}, "
+        f"deepinv {versions['deepinv']}, commit {', '.join(commits)}, {', '.join(days)}"
+    )
