@@ -16,7 +16,7 @@ from typing import Any, Literal
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
-from torch import nn
+from torch import Tensor, nn
 
 from convexreg.combinations import MGradNetM
 from convexreg.conditioning import NoiseScaling
@@ -153,10 +153,17 @@ def load_model(path: str | Path) -> Model:
         config = ModelConfig(
             **{key: tuple(v) if isinstance(v, list) else v for key, v in settings.items()}
         )
-        regularizer = config.build(metadata["name"])
+        regularizer = config.build(metadata["name"]).to(_common_dtype(tensors))
         regularizer.load_state_dict(tensors)
-        card = json.loads(metadata["card"])
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        card = dict(json.loads(metadata["card"]))
+    except (
+        LookupError,
+        TypeError,
+        AttributeError,
+        ArithmeticError,
+        ValueError,
+        RuntimeError,
+    ) as error:
         raise ModelFileError(
             f"the model file {path} is damaged or inconsistent: {error}"
         ) from error
@@ -164,6 +171,13 @@ def load_model(path: str | Path) -> Model:
     if broken:
         raise ModelFileError(f"the model file {path} holds NaN or infinite numbers in {broken[0]}")
     return Model(regularizer.eval().requires_grad_(False), config, card)
+
+
+def _common_dtype(tensors: Mapping[str, Tensor]) -> torch.dtype:
+    dtypes = {tensor.dtype for tensor in tensors.values()}
+    if len(dtypes) != 1 or not (dtype := dtypes.pop()).is_floating_point:
+        raise ValueError("the weights are not of one floating-point type")
+    return dtype
 
 
 def pretrained_names() -> list[str]:

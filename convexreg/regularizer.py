@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import torch
 from torch import Tensor, nn
 
@@ -9,6 +11,13 @@ from convexreg.gradnets import GradientNetwork, Sigma
 from convexreg.tiling import value_and_grad
 from solvers.curvature import Curvature
 from solvers.objective import Objective
+
+
+@functools.cache
+def colour_transform(dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Orthonormal `(3, 3)` from red, green and blue to luminance and two opponent colours."""
+    rows = torch.tensor([[1, 1, 1], [1, 0, -1], [1, -2, 1]], dtype=torch.float64)
+    return (rows / rows.norm(dim=1, keepdim=True)).to(device, dtype)
 
 
 class ConvexRegularizer(nn.Module):
@@ -45,9 +54,6 @@ class ConvexRegularizer(nn.Module):
         self.in_channels = in_channels
         self.sigma_range = sigma_range
         self.name = name
-        # Orthonormal rows: luminance, then two opponent colours.
-        colour = torch.tensor([[1.0, 1.0, 1.0], [1.0, 0.0, -1.0], [1.0, -2.0, 1.0]])
-        self.register_buffer("colour", colour / colour.norm(dim=1, keepdim=True), persistent=False)
 
     def energy(self, x: Tensor, sigma: Sigma = None) -> Tensor:
         """`R(x; sigma)`, `(B,)` in float64."""
@@ -123,6 +129,16 @@ class ConvexRegularizer(nn.Module):
                 f"images must be floating-point tensors (B, C, H, W), got {x.dtype} {tuple(x.shape)}"
             )
         sigma = self._checked(sigma)
+        dtype = next(self.parameters()).dtype
+        if x.dtype != dtype:
+            raise ValueError(
+                f"the images are {x.dtype} and the model {self.name} is {dtype}; convert one of them"
+            )
+        levels = sigma.numel() if isinstance(sigma, Tensor) else 1
+        if levels not in (1, x.shape[0]):
+            raise ValueError(
+                f"got {x.shape[0]} images and {levels} noise levels; give one level, or one per image"
+            )
         if x.shape[1] == self.in_channels:
             return x, sigma
         if x.shape[1] != 3 or self.in_channels != 1:
@@ -130,7 +146,7 @@ class ConvexRegularizer(nn.Module):
                 f"the model {self.name} takes images of {self.in_channels} channel(s)"
                 f"{' or colour' if self.in_channels == 1 else ''}, got {x.shape[1]} channels"
             )
-        planes = torch.einsum("kc,bchw->bkhw", self.colour.to(x), x)
+        planes = torch.einsum("kc,bchw->bkhw", colour_transform(x.dtype, x.device), x)
         if isinstance(sigma, Tensor) and sigma.numel() > 1:
             sigma = sigma.reshape(-1).repeat_interleave(3)
         return planes.flatten(0, 1).unsqueeze(1), sigma
@@ -138,7 +154,9 @@ class ConvexRegularizer(nn.Module):
     def _merge(self, grad: Tensor, x: Tensor) -> Tensor:
         if x.shape[1] == self.in_channels:
             return grad
-        return torch.einsum("kc,bkhw->bchw", self.colour.to(x), grad.reshape(x.shape))
+        return torch.einsum(
+            "kc,bkhw->bchw", colour_transform(x.dtype, x.device), grad.reshape(x.shape)
+        )
 
     def _merge_values(self, value: Tensor, x: Tensor) -> Tensor:
         return value if x.shape[1] == self.in_channels else value.reshape(x.shape[0], -1).sum(1)
