@@ -1,0 +1,247 @@
+"""Regularizers: what the network promises holds on images, gray and colour, in tiles and batches."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from networks import Build
+from oracles import gradient, jacobian
+from tables import over, perturbed
+from torch import Tensor
+
+from convexreg import ConvexRegularizer, ModelConfig, tiling
+from convexreg.combinations import LinearCombination, StronglyMonotone
+from convexreg.gradnets import GradientModule, GradNetC
+from convexreg.operators import Convolution
+from convexreg.potentials import LogCosh, PooledNorm
+from convexreg.regularizer import colour_transform
+
+SMALL = ModelConfig("mgradnet-m", (1, 3, 6), (3, 3), "zero", 1 / 255, 0.5)
+SIGMAS = torch.tensor([0.02, 0.1, 0.4]).double()
+
+
+def configured(**changes) -> Build:
+    """A regularizer of a shipped architecture with random weights."""
+    return lambda: perturbed(replace(SMALL, **changes).build(), 0.2).eval()
+
+
+def _mixed() -> ConvexRegularizer:
+    """A conic combination with a window, a strongly convex part and no noise conditioning."""
+    operator = Convolution((1, 4), (3,), padding="zero")
+    windowed = GradientModule(operator, PooledNorm(4, group_size=2, window=3), bias=False)
+    ridges = GradientModule(Convolution((1, 4), (5,)), LogCosh())
+    network = LinearCombination([windowed, StronglyMonotone(ridges, 0.3)])
+    return perturbed(ConvexRegularizer(network), 0.2)
+
+
+REGULARIZERS: dict[str, Build] = {
+    "m-zero": configured(),
+    "m-circular": configured(padding="circular"),
+    "m-mixing": configured(mixing=True, group_size=3),
+    "m-colour": configured(channels=(3, 3, 6)),
+    "c-zero": configured(architecture="mgradnet-c"),
+    "c-circular": configured(architecture="mgradnet-c", padding="circular"),
+    "crr-zero": configured(architecture="crr"),
+    "crr-circular": configured(architecture="crr", padding="circular"),
+    "mixed": _mixed,
+}
+GRAY = {name: build for name, build in REGULARIZERS.items() if name != "m-colour"}
+
+
+def images(regularizer: ConvexRegularizer, batch: int, height: int = 7, width: int = 8) -> Tensor:
+    """Random images with an edge, float64."""
+    x = 0.3 * torch.rand(batch, regularizer.in_channels, height, width).double()
+    x[..., width // 2 :] += 0.5
+    return x
+
+
+@over("build", REGULARIZERS)
+def test_energy_and_gradient_agree(build: Build) -> None:
+    regularizer = build()
+    x = images(regularizer, 3)
+    value, grad = regularizer.value_and_grad(x, SIGMAS)
+    assert value.dtype == torch.float64
+    assert value.shape == (3,)
+    torch.testing.assert_close(regularizer.energy(x, SIGMAS), value, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(regularizer.grad(x, SIGMAS), grad, rtol=1e-12, atol=1e-14)
+    torch.testing.assert_close(regularizer(x, SIGMAS), grad, rtol=1e-12, atol=1e-14)
+    derivative = gradient(lambda points: regularizer.energy(points, SIGMAS), x)
+    torch.testing.assert_close(grad, derivative, rtol=1e-8, atol=1e-11)
+    term = regularizer.term(SIGMAS)
+    torch.testing.assert_close(term.value_and_grad(x)[1], grad, rtol=1e-12, atol=1e-14)
+    torch.testing.assert_close(term.value(x), value, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(term.lipschitz(x), regularizer.lipschitz((7, 8), SIGMAS))
+
+
+@over("build", REGULARIZERS)
+def test_a_batch_is_its_images_each_with_its_noise_level(build: Build) -> None:
+    regularizer = build()
+    x = images(regularizer, 3)
+    value, grad = regularizer.value_and_grad(x, SIGMAS)
+    bounds = regularizer.lipschitz((7, 8), SIGMAS).expand(3)
+    for i, sigma in enumerate(SIGMAS.tolist()):
+        here = slice(i, i + 1)
+        for level in (sigma, SIGMAS[i], SIGMAS[here]):
+            alone_value, alone_grad = regularizer.value_and_grad(x[here], level)
+            torch.testing.assert_close(alone_value, value[here], rtol=1e-12, atol=1e-12)
+            torch.testing.assert_close(alone_grad, grad[here], rtol=1e-12, atol=1e-13)
+            torch.testing.assert_close(regularizer.lipschitz((7, 8), level), bounds[i])
+
+
+@over("build", REGULARIZERS)
+def test_hessian_lies_between_the_proven_constants(build: Build) -> None:
+    """Convex, and no more curved than `lipschitz` says, by dense eigenvalues at several points."""
+    regularizer = build()
+    for sigma in (0.01, 0.1, 0.4):
+        bounds = regularizer.lipschitz((7, 8), sigma), regularizer.lipschitz(None, sigma)
+        for scale in (0.0, 0.1, 1.0, 10.0):
+            x = scale * images(regularizer, 1)
+            hessian = jacobian(lambda points, s=sigma: regularizer.grad(points, s), x)
+            assert (hessian - hessian.T).abs().max() <= 1e-12 * max(1, float(bounds[1]))
+            eigenvalues = torch.linalg.eigvalsh(hessian)
+            assert eigenvalues[0] >= regularizer.strong_convexity() - 1e-10
+            assert all(bound >= eigenvalues[-1] for bound in bounds)
+
+
+@over("build", GRAY)
+def test_colour_is_an_orthonormal_transform(build: Build) -> None:
+    """A gray model on colour: the sum over three planes, with neither constant changed."""
+    regularizer = build()
+    transform = colour_transform(torch.float64, torch.device("cpu"))
+    identity = torch.eye(3, dtype=torch.float64)
+    torch.testing.assert_close(transform @ transform.T, identity, rtol=0, atol=1e-15)
+    x = torch.rand(2, 3, 7, 8).double()
+    sigma = SIGMAS[:2]
+    value, grad = regularizer.value_and_grad(x, sigma)
+    planes = torch.einsum("kc,bchw->kbhw", transform, x).unsqueeze(2)
+    torch.testing.assert_close(value, sum(regularizer.energy(plane, sigma) for plane in planes))
+    plane_grads = torch.cat([regularizer.grad(plane, sigma) for plane in planes], 1)
+    torch.testing.assert_close(grad, torch.einsum("kc,bkhw->bchw", transform, plane_grads))
+    torch.testing.assert_close(regularizer.energy(x, sigma), value)
+    derivative = gradient(lambda points: regularizer.energy(points, sigma), x)
+    torch.testing.assert_close(grad, derivative, rtol=1e-8, atol=1e-11)
+    gray = x[:, :1]
+    luminance = regularizer.energy(gray.expand(-1, 3, -1, -1), sigma)
+    chroma = 2 * regularizer.energy(torch.zeros_like(gray), sigma)
+    torch.testing.assert_close(luminance, regularizer.energy(gray * 3**0.5, sigma) + chroma)
+
+
+def test_colour_constants_hold() -> None:
+    regularizer = configured()()
+    x = torch.rand(1, 3, 4, 5).double()
+    hessian = jacobian(lambda points: regularizer.grad(points, 0.1), x)
+    eigenvalues = torch.linalg.eigvalsh(hessian)
+    assert eigenvalues[0] >= -1e-12
+    assert eigenvalues[-1] <= regularizer.lipschitz((4, 5), 0.1)
+
+
+@over("build", {name: build for name, build in REGULARIZERS.items() if "circular" in name})
+def test_constant_images_are_not_touched(build: Build) -> None:
+    """Zero-mean filters do not see the mean."""
+    regularizer = build()
+    constant = torch.full((1, regularizer.in_channels, 7, 8), 0.6).double()
+    at_zero = regularizer.grad(torch.zeros_like(constant), 0.1)
+    torch.testing.assert_close(regularizer.grad(constant, 0.1), at_zero)
+
+
+@pytest.mark.parametrize("size", [(11, 26), (17, 16)], ids=str)
+@over("build", REGULARIZERS)
+def test_tiles_change_nothing(
+    build: Build, size: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    regularizer = build()
+    x = images(regularizer, 2, *size)
+    sigma = SIGMAS[:2]
+    value, grad = regularizer.value_and_grad(x, sigma)
+    monkeypatch.setattr(tiling, "_SIDE", {"cpu": 8})
+    tiled_value, tiled_grad = regularizer.value_and_grad(x, sigma)
+    torch.testing.assert_close(tiled_value, value, rtol=1e-11, atol=1e-11)
+    torch.testing.assert_close(tiled_grad, grad, rtol=1e-11, atol=1e-12)
+    torch.testing.assert_close(regularizer.energy(x, sigma), value, rtol=1e-11, atol=1e-11)
+    torch.testing.assert_close(regularizer.grad(x, sigma), grad, rtol=1e-11, atol=1e-12)
+
+
+def test_tiles_change_nothing_on_colour(monkeypatch: pytest.MonkeyPatch) -> None:
+    regularizer = configured()()
+    colour = torch.rand(2, 3, 19, 13).double()
+    value, grad = regularizer.value_and_grad(colour, SIGMAS[:2])
+    monkeypatch.setattr(tiling, "_SIDE", {"cpu": 8})
+    tiled_value, tiled_grad = regularizer.value_and_grad(colour, SIGMAS[:2])
+    torch.testing.assert_close(tiled_value, value, rtol=1e-11, atol=1e-11)
+    torch.testing.assert_close(tiled_grad, grad, rtol=1e-11, atol=1e-12)
+
+
+@over("build", REGULARIZERS)
+def test_float32_is_float64_rounded(build: Build) -> None:
+    regularizer = build()
+    x = images(regularizer, 2).float()
+    value, grad = regularizer.value_and_grad(x.double(), 0.1)
+    single = regularizer.float()
+    single_value, single_grad = single.value_and_grad(x, 0.1)
+    assert single_value.dtype == torch.float64
+    assert single_grad.dtype == torch.float32
+    torch.testing.assert_close(single_value, value, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(single_grad.double(), grad, rtol=1e-4, atol=1e-4)
+
+
+def test_noise_levels_outside_the_range_are_refused() -> None:
+    regularizer = configured()()
+    x = images(regularizer, 2)
+    for sigma in (1 / 255, 0.5, torch.tensor(1 / 255), torch.tensor([1 / 255, 0.5])):
+        regularizer.grad(x, sigma)
+    for sigma in (0.9 / 255, 0.51, 25.0, -0.1, 0.0, float("nan"), torch.tensor([0.1, 0.6])):
+        for call in (regularizer.grad, regularizer.energy, regularizer.value_and_grad):
+            with pytest.raises(ValueError, match=r"sigma must be in \[0.0039\d*, 0.5\]"):
+                call(x, sigma)
+        with pytest.raises(ValueError, match="sigma must be in"):
+            regularizer.lipschitz(None, sigma)
+    with pytest.raises(ValueError, match="give sigma"):
+        regularizer.grad(x)
+    with pytest.raises(ValueError, match="2 images and 3 noise levels"):
+        regularizer.grad(x, SIGMAS)
+
+
+@pytest.mark.parametrize(
+    ("x", "message"),
+    [
+        (torch.zeros(1, 1, 8, 8, dtype=torch.uint8), "floating-point tensors"),
+        (torch.zeros(1, 8, 8).double(), "floating-point tensors"),
+        (torch.zeros(1, 2, 8, 8).double(), "got 2 channels"),
+        (torch.zeros(1, 4, 8, 8).double(), "got 4 channels"),
+        (torch.zeros(1, 1, 8, 8), "are torch.float32 and the model .* is torch.float64"),
+    ],
+)
+def test_images_of_another_kind_are_refused(x: Tensor, message: str) -> None:
+    regularizer = configured()()
+    for call in (regularizer.grad, regularizer.energy, regularizer.value_and_grad):
+        with pytest.raises(ValueError, match=message):
+            call(x, 0.1)
+
+
+def test_a_colour_model_refuses_gray() -> None:
+    regularizer = configured(channels=(3, 3, 6))()
+    with pytest.raises(ValueError, match="images of 3 channel"):
+        regularizer.grad(torch.zeros(1, 1, 8, 8).double(), 0.1)
+
+
+def test_networks_that_are_not_monotone_are_refused() -> None:
+    network = GradNetC(Convolution((1, 2), (3,)), [LogCosh()])
+    with pytest.raises(ValueError, match="not monotone"):
+        ConvexRegularizer(network)
+    convexified = ConvexRegularizer(StronglyMonotone(network, 0.0, convexify=True))
+    assert convexified.strong_convexity() == 0
+
+
+def test_curvature_model_is_near_the_hessian_where_it_is_exact() -> None:
+    """Circular ridges at a constant image: the Hessian is the circulant matrix of the model."""
+    regularizer = configured(architecture="crr", padding="circular")()
+    x = torch.full((1, 1, 6, 7), 0.5).double()
+    model = regularizer.curvature(x, 0.1)
+    assert model is not None
+    hessian = jacobian(lambda points: regularizer.grad(points, 0.1), x)
+    impulse = hessian[:, 0].reshape(6, 7)
+    symbol = torch.fft.rfft2(impulse).real
+    torch.testing.assert_close(model.symbol[0, 0], symbol, rtol=1e-8, atol=1e-10)
+    torch.testing.assert_close(model.diagonal.flatten(), hessian.diagonal(), rtol=1e-8, atol=1e-10)
