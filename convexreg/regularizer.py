@@ -16,8 +16,9 @@ from solvers.objective import Objective
 @functools.cache
 def colour_transform(dtype: torch.dtype, device: torch.device) -> Tensor:
     """Orthonormal `(3, 3)` from red, green and blue to luminance and two opponent colours."""
-    rows = torch.tensor([[1, 1, 1], [1, 0, -1], [1, -2, 1]], dtype=torch.float64)
-    return (rows / rows.norm(dim=1, keepdim=True)).to(device, dtype)
+    with torch.inference_mode(False):  # the cached tensor must serve differentiated calls as well
+        rows = torch.tensor([[1, 1, 1], [1, 0, -1], [1, -2, 1]], dtype=torch.float64)
+        return (rows / rows.norm(dim=1, keepdim=True)).to(device, dtype)
 
 
 class ConvexRegularizer(nn.Module):

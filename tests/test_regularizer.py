@@ -128,6 +128,17 @@ def test_colour_is_an_orthonormal_transform(build: Build) -> None:
     torch.testing.assert_close(luminance, regularizer.energy(gray * 3**0.5, sigma) + chroma)
 
 
+def test_colour_works_in_and_after_inference_mode() -> None:
+    colour_transform.cache_clear()
+    regularizer = configured()()
+    x = torch.rand(1, 3, 6, 6).double()
+    with torch.inference_mode():
+        inside = regularizer.energy(x, 0.1)
+    derivative = gradient(lambda points: regularizer.energy(points, 0.1), x)
+    torch.testing.assert_close(regularizer.grad(x, 0.1), derivative, rtol=1e-8, atol=1e-11)
+    torch.testing.assert_close(regularizer.energy(x, 0.1), inside)
+
+
 def test_colour_constants_hold() -> None:
     regularizer = configured()()
     x = torch.rand(1, 3, 4, 5).double()
