@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -17,24 +18,26 @@ class ICNN(ScalarNetwork):
 
         z_1 = s(U_0 x + b_0),   z_{k+1} = s(A_k z_k + U_k x + b_k),   f(x) = <a, z_K> + <u, x>
 
-    with `s = softplus` and `A_k, a >= 0` (`softplus` of the parameters), so that `f` is convex: every
-    unit is a convex nondecreasing function of convex functions.
+    with `s = softplus` and `A_k, a >= 0`, so that `f` is convex: every unit is a convex nondecreasing
+    function of convex functions.
 
     :param dimension: `n`, the size of `x`.
     :param widths: units of the hidden layers `z_1 .. z_K`.
+    :param clipped: the nonnegative weights are the positive parts of parameters drawn symmetrically
+        around zero, as first published, where half of them start, and stay, without a gradient. By
+        default they are `softplus` of the parameters, which trains much better.
     :raises ValueError: no hidden layer.
     """
 
-    def __init__(self, dimension: int, widths: Sequence[int]) -> None:
+    def __init__(self, dimension: int, widths: Sequence[int], *, clipped: bool = False) -> None:
         super().__init__()
         if not widths:
             raise ValueError("an input convex network needs at least one hidden layer")
+        self.clipped = clipped
         self.skips = nn.ModuleList(nn.Linear(dimension, width) for width in widths)
         self.linear = nn.Parameter(torch.zeros(dimension))
-        # The mean of the units below is what a layer starts from: sums of nonnegative terms grow.
         self.raw_mixings = nn.ParameterList(
-            _inverse_softplus(2 * torch.rand(after, before) / before)
-            for before, after in zip(widths, [*widths[1:], 1], strict=True)
+            _initial_mixing(before, after, clipped) for before, after in pairwise([*widths, 1])
         )
 
     @property
@@ -43,7 +46,8 @@ class ICNN(ScalarNetwork):
 
     def _mixings(self) -> list[Tensor]:
         """`A_1 .. A_{K-1}` and `a^T`."""
-        return [functional.softplus(raw) for raw in self.raw_mixings]
+        positive = functional.relu if self.clipped else functional.softplus
+        return [positive(raw) for raw in self.raw_mixings]
 
     def value(self, x: Tensor) -> Tensor:
         mixings = self._mixings()
@@ -75,5 +79,9 @@ class ICNN(ScalarNetwork):
         return (mixings[-1] @ curvature).squeeze(0)
 
 
-def _inverse_softplus(value: Tensor) -> Tensor:
-    return value.clamp_min(1e-4).expm1().log()
+def _initial_mixing(before: int, after: int, clipped: bool) -> Tensor:
+    uniform = torch.rand(after, before)
+    if clipped:
+        return (2 * uniform - 1) / before**0.5
+    # weights uniform up to 2 / before: a layer starts from the mean of the one below
+    return (2 * uniform / before).clamp_min(1e-4).expm1().log()

@@ -54,7 +54,7 @@ def train(options: argparse.Namespace) -> None:
         conditioning_rate=options.conditioning_rate or 5 * options.learning_rate,
         seed=options.seed,
     )
-    folder = options.run or options.output.with_suffix(".run")
+    folder = options.run_folder or options.output.with_suffix(".run")
     run = TrainingRun(
         regularizer,
         config,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -102,9 +103,6 @@ class TrainingRun:
             ],
             betas=(0.9, 0.99),
         )
-        self.scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(
-            self.optimizer, self.settings.steps
-        )
         self.step = 0
         self.seconds = 0.0
 
@@ -143,6 +141,7 @@ class TrainingRun:
 
     def _optimise(self) -> float:
         clean, noisy, sigma = (tensor.to(self.device) for tensor in self.sampler.sample())
+        self._set_learning_rates()
         self.optimizer.zero_grad(set_to_none=True)
         loss = self.objective.loss(self.regularizer, clean, noisy, sigma)
         penalty = spline_roughness(self.regularizer)
@@ -156,8 +155,14 @@ class TrainingRun:
         loss.backward()
         self.objective.after_backward()
         self.optimizer.step()
-        self.scheduler.step()
         return loss.item()
+
+    def _set_learning_rates(self) -> None:
+        """A half cosine from the settings' rates to zero; a function of the step, so it resumes."""
+        factor = (1 + math.cos(math.pi * self.step / self.settings.steps)) / 2
+        rates = (self.settings.learning_rate, self.settings.conditioning_rate)
+        for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate * factor
 
     def validate(self) -> dict[str, float]:
         """Mean PSNR on the validation images at 5, 15, 25 and 50/255, keyed by the level times 255."""
@@ -223,7 +228,6 @@ class TrainingRun:
         self.optimizer.load_state_dict(state)
         self.generator.set_state(tensors["generator"])
         self.step, self.seconds = int(metadata["step"]), float(metadata["seconds"])
-        self.scheduler.step(self.step)
 
 
 def denoised_psnr(
