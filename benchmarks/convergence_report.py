@@ -124,6 +124,8 @@ def _curves(rows: Rows, methods: list[str], task: str, key: str, label: str, nam
     axes.set_ylim(3e-9, 10)
     if key == "seconds":
         axes.set_xscale("log")
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_minor_formatter("")
     legend_below(figure, axes)
     return Figure(name, f"{task}: true relative gap (best so far) against {label}.", figure)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 # Okabe & Ito's colours that show on white, then the same again with another dash.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _DASHES = ("-", "--", ":", "-.")
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "font.size": 9,
     "axes.titlesize": 10,
     "axes.spines.top": False,
@@ -43,7 +43,23 @@ def canvas(*, title: str, x: str, y: str, height: float = 3.6) -> tuple[Canvas, 
     return figure, axes
 
 
-def style_of(name: str, names: Iterable[str]) -> dict[str, str]:
+def panels(
+    lines: int, columns: int, *, width: float = 2.4, height: float = 2.4, shared: bool = False
+) -> tuple[Canvas, list[Axes]]:
+    """A figure of several empty plots, row by row, each `width` by `height` inches.
+
+    :param shared: whether all have the same axes.
+    """
+    import matplotlib
+    from matplotlib.figure import Figure as Canvas
+
+    with matplotlib.rc_context(_STYLE):
+        figure = Canvas(figsize=(width * columns, height * lines), layout="constrained")
+        axes = figure.subplots(lines, columns, squeeze=False, sharex=shared, sharey=shared)
+    return figure, list(axes.ravel())
+
+
+def style_of(name: str, names: Iterable[str]) -> dict[str, Any]:
     """Colour and dash of a method among `names`, the same in every figure of a report."""
     number = list(dict.fromkeys(names)).index(name)
     return {

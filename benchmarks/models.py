@@ -115,8 +115,8 @@ def cosines(size: int = 7) -> ConvexRegularizer:
     with torch.no_grad():
         operator.kernels[0].copy_(kernels)
         # filters of norm 1/size see noise of standard deviation sigma/size
-        conditioning.log_threshold -= math.log(20 * size)
-        conditioning.log_slope -= math.log(size)
+        conditioning.log_threshold.sub_(math.log(20 * size))
+        conditioning.log_slope.sub_(math.log(size))
     network = GradientModule(operator, PseudoHuber(), bias=False, conditioning=conditioning)
     model = ConvexRegularizer(network, sigma_range=(1 / 255, 50 / 255), name="cosines")
     return model.eval().requires_grad_(False)

@@ -135,7 +135,7 @@ def _blur(kernel: Callable[[], Tensor], boundary: str) -> Callable[..., Forward]
             weights = weights / weights.sum()
         if boundary == "valid":
             physics = deepinv.physics.Blur(
-                filter=weights, padding="valid", use_fft=True, device=device
+                filter=weights, padding="valid", use_fft=True, device=torch.device(device)
             )
         else:
             physics = deepinv.physics.BlurFFT((1, height, width), filter=weights, device=device)
@@ -150,7 +150,8 @@ def _inpainting(height: int, width: int, dtype: torch.dtype, device: str) -> For
 
     generator = torch.Generator().manual_seed(0)
     mask = (torch.rand(1, 1, height, width, generator=generator) < 0.5).to(device, dtype)
-    physics = deepinv.physics.Inpainting((1, height, width), mask=mask, device=device)
+    size: Any = (1, height, width)
+    physics = deepinv.physics.Inpainting(size, mask=mask, device=device)
     return Forward(physics, operator_bounds(physics, mask), sampled=mask)
 
 
@@ -193,7 +194,7 @@ def _tomography(height: int, width: int, dtype: torch.dtype, device: str) -> For
     """
     import deepinv
 
-    angles = torch.linspace(0, 180, 61, dtype=dtype, device=device)[:-1]
+    angles: Any = torch.linspace(0, 180, 61, dtype=dtype, device=device)[:-1]
     radon = deepinv.physics.Tomography(
         angles=angles, img_width=width, normalize=False, device=device, dtype=dtype
     )

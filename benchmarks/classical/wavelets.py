@@ -52,9 +52,9 @@ def reconstruct(measurement: Measurement, weight: float) -> Result:
         max_iter=MAX_ITERATIONS,
         early_stop=True,
         thres_conv=1e-6,
-        custom_init=lambda y, physics: (measurement.start, measurement.start),
     )
-    return Result(model(measurement.y, measurement.forward.physics))
+    start = (measurement.start, measurement.start)
+    return Result(model(measurement.y, measurement.forward.physics, init=start))
 
 
 def _prior() -> Any:

@@ -1,0 +1,275 @@
+"""The benchmark harness on tiny input: every benchmark runs, reports, repeats and is honest."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from benchmarks import readme
+from benchmarks.__main__ import main
+from benchmarks.outcome import Outcome
+from benchmarks.peers.convexreg_solvers import own
+from benchmarks.peers.table import PEERS
+from benchmarks.problems import PROBLEMS
+from benchmarks.recorder import CountedObjective, Recorder, Stop
+from benchmarks.records import read_rows
+from benchmarks.registry import Benchmark, benchmarks, register
+from benchmarks.tasks import Task, reference
+from convexreg.images import Photograph, write_image
+from solvers import FISTA, Backtracking, Box, GradientDescent, QuasiNewton, minimise
+
+OWN = [
+    name
+    for name, entry in benchmarks().items()
+    if not type(entry).__module__.startswith("benchmarks.papers")
+]
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory) -> Path:
+    """Every benchmark, once, on the smallest input."""
+    folder = tmp_path_factory.mktemp("results")
+    assert main(["run", *OWN, "--tiny", "--repeats", "2", "--results", str(folder)]) == 0
+    return folder
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_every_run_is_stamped_and_counted(results, name):
+    (stamp,) = json.loads((results / name / "run.json").read_text())["runs"]
+    assert stamp["options"]["tiny"] is True
+    assert {"cpu", "threads", "versions", "commit", "date"} <= stamp["environment"].keys()
+    entry = benchmarks()[name]
+    assert entry.tables(results / name)
+    assert entry.figures(results / name)
+
+
+@pytest.mark.parametrize("family", ["denoising", "deblurring", "physics"])
+def test_every_method_has_an_outcome_and_none_fails(results, family):
+    rows = read_rows(results / family / "images.csv")
+    outcomes = {row["method"]: row["outcome"] for row in rows}
+    assert {"TV", "wavelets", "cosines"} <= outcomes.keys()
+    assert str(Outcome.FAILED) not in outcomes.values()
+    assert all(row["message"] for row in rows if row["outcome"] == str(Outcome.SKIPPED))
+    assert all((row["psnr"] != "") != (row["outcome"] == "skipped") for row in rows)
+
+
+def test_solvers_respect_what_is_proven(results):
+    rows = read_rows(results / "convergence" / "summary.csv")
+    assert {row["method"] for row in rows} == set(PEERS)
+    assert all(row["outcome"] != str(Outcome.FAILED) for row in rows)
+    assert all(row["above_proven_curve"] in ("", "0") for row in rows)
+    assert all(row["certificate_below_gap"] == "0" for row in rows)
+
+
+@pytest.fixture(scope="module")
+def report(results, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("report")
+    assert main(["report", "--results", str(results), "--out", str(folder)]) == 0
+    return folder
+
+
+def test_report_is_one_page_without_a_network(report):
+    page = (report / "index.html").read_text()
+    assert "http://" not in page
+    assert "https://" not in page
+    assert "<script" not in page
+    assert page.count("data:image/svg+xml;base64,") == len(list(report.glob("*.svg")))
+    assert 'name="viewport"' in page
+    assert (report / "report.md").read_text().startswith("# Benchmarks")
+
+
+def test_report_from_the_same_files_is_the_same(results, report, tmp_path):
+    main(["report", "--results", str(results), "--out", str(tmp_path)])
+    first, again = (
+        {path.name: path.read_bytes() for path in folder.iterdir()} for folder in (report, tmp_path)
+    )
+    assert first == again
+
+
+def test_running_again_gives_the_same_numbers(results, tmp_path):
+    arguments = ["--tiny", "--repeats", "1", "--results", str(tmp_path)]
+    main(["run", "convergence", *arguments, "--methods", "quasi-Newton,nmAPG,L-BFGS (torch)"])
+    main(["run", "denoising", *arguments, "--methods", "TV,cosines"])
+    for name, keys in {
+        "convergence": ("task", "method", "tolerance", "evaluations", "certified_evaluations"),
+        "denoising": ("problem", "method", "psnr", "evaluations", "weight"),
+    }.items():
+        first = {tuple(row[k] for k in keys) for row in read_rows(results / name / "summary.csv")}
+        again = {tuple(row[k] for k in keys) for row in read_rows(tmp_path / name / "summary.csv")}
+        assert again
+        assert again <= first
+
+
+def test_runs_add_up_under_one_protocol_only(tmp_path, capsys):
+    arguments = ["run", "denoising", "--tiny", "--results", str(tmp_path)]
+    main([*arguments, "--methods", "wavelets"])
+    main([*arguments, "--methods", "measurements"])
+    rows = read_rows(tmp_path / "denoising" / "summary.csv")
+    assert {row["method"] for row in rows} == {"wavelets", "measurements"}
+    assert len(json.loads((tmp_path / "denoising" / "run.json").read_text())["runs"]) == 2
+    assert main([*arguments, "--crop", "24"]) == 2
+    assert "another protocol" in capsys.readouterr().err
+
+
+def test_own_method_on_own_folder(tmp_path):
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    image = torch.rand((1, 40, 32), generator=torch.Generator().manual_seed(0))
+    write_image(folder / "noise.png", Photograph(image, None, 8))
+    (tmp_path / "mine.py").write_text(
+        "import torch\n"
+        "from scipy.ndimage import median_filter\n"
+        "from benchmarks.methods import METHODS, Method\n"
+        "def median(measurement, weight):\n"
+        "    return torch.from_numpy(median_filter(measurement.y.numpy(), (1, 1, 3, 3)))\n"
+        "def broken(measurement, weight):\n"
+        "    return measurement.y[..., 1:]\n"
+        'METHODS["median"] = Method("3 x 3 median", median, families=("denoising",))\n'
+        'METHODS["broken"] = Method("wrong shape", broken, families=("denoising",))\n'
+    )
+    arguments = ["run", "denoising", "--tiny", "--results", str(tmp_path / "out")]
+    arguments += ["--load", str(tmp_path / "mine.py"), "--methods", "median,broken"]
+    try:
+        assert main([*arguments, "--images", str(folder)]) == 0
+    finally:
+        from benchmarks.methods import METHODS
+
+        METHODS.pop("median", None)
+        METHODS.pop("broken", None)
+    rows = {row["method"]: row for row in read_rows(tmp_path / "out/denoising/images.csv")}
+    assert rows["median"]["image"] == "noise"
+    assert rows["median"]["outcome"] == "finished"
+    assert rows["broken"]["outcome"] == "failed"
+    assert rows["broken"]["message"].startswith("returned an image of shape")
+    summary = {row["method"]: row for row in read_rows(tmp_path / "out/denoising/summary.csv")}
+    assert summary["broken"]["psnr"] == ""
+    assert summary["broken"]["outcomes"] == "failed 1"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run", "nothing"], "there is no benchmark 'nothing'"),
+        (["run", "denoising", "--images", "/nowhere"], "neither a folder"),
+        (["run", "denoising", "--methods", "magic"], "no such method"),
+        (["run", "denoising", "--problems", "mri"], "no problem of denoising"),
+        (["run", "convergence", "--tiny", "--methods", "magic"], "no such solver"),
+        (["run", "cost", "--load", "/nowhere.py"], "there is no Python file"),
+        (["report", "--results", "/nowhere"], "there are no results"),
+    ],
+)
+def test_mistakes_get_one_clear_sentence(arguments, message, tmp_path, capsys):
+    if arguments[0] == "run":
+        arguments = [*arguments, "--results", str(tmp_path)]
+    assert main(arguments) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+
+
+def test_listing_names_everything(capsys):
+    assert main(["list"]) == 0
+    printed = capsys.readouterr().out
+    assert all(name in printed for name in benchmarks())
+
+
+def test_two_benchmarks_cannot_share_a_name():
+    class Second(Benchmark):
+        name = "cost"
+        description = "again"
+
+        def run(self, options, folder):
+            raise NotImplementedError
+
+    with pytest.raises(ValueError, match="already is a benchmark"):
+        register(Second)
+
+
+@pytest.fixture(scope="module")
+def task() -> Task:
+    from benchmarks.models import cosines
+
+    image = torch.rand((1, 20, 17), generator=torch.Generator().manual_seed(1))
+    return Task("noise-25 random", PROBLEMS["noise-25"].measure(image, 0), cosines())
+
+
+def test_reference_is_certified_and_cached(task, tmp_path):
+    first = reference(task, tmp_path)
+    assert 0 <= first.gap <= 1e-12 * first.value
+    (path,) = tmp_path.iterdir()
+    written = path.stat().st_mtime_ns
+    again = reference(task, tmp_path)
+    assert torch.equal(first.x, again.x)
+    assert first.value == again.value
+    assert path.stat().st_mtime_ns == written
+
+
+@pytest.mark.parametrize("name", PEERS)
+def test_every_solver_reaches_the_minimum(task, name, tmp_path):
+    record = Recorder(
+        task, reference(task, tmp_path), target=1e-5, max_evaluations=1500, time_limit=60
+    )
+    with torch.no_grad(), pytest.raises(Stop) as stop:
+        PEERS[name].run(task, record)
+    assert stop.value.outcome is Outcome.CONVERGED
+    assert record.points[-1].evaluations == record.objective.evaluations
+
+
+@pytest.mark.parametrize("name", [name for name, peer in PEERS.items() if peer.box])
+def test_every_constrained_solver_reaches_the_minimum(task, name, tmp_path):
+    boxed = Task("box", task.measurement, task.regularizer, Box(0.3, 0.6))
+    record = Recorder(
+        boxed, reference(boxed, tmp_path), target=1e-5, max_evaluations=1500, time_limit=60
+    )
+    with torch.no_grad(), pytest.raises(Stop) as stop:
+        PEERS[name].run(boxed, record)
+    assert stop.value.outcome is Outcome.CONVERGED
+
+
+@pytest.mark.parametrize(
+    "solver",
+    [GradientDescent(), FISTA(), FISTA(Backtracking()), FISTA(restart=True), QuasiNewton()],
+    ids=repr,
+)
+def test_counters_agree_with_what_solvers_claim(task, solver):
+    counted = CountedObjective(task.objective)
+    solution = minimise(counted, task.start, solver, gap_tol=1e-4, max_iter=300)
+    assert counted.evaluations == float(solution.evaluations)
+
+
+def test_time_limit_and_failure_are_outcomes(task, tmp_path):
+    exact = reference(task, tmp_path)
+    record = Recorder(task, exact, target=1e-12, max_evaluations=1e9, time_limit=0.0)
+    with pytest.raises(Stop) as stop:
+        own(GradientDescent())(task, record)
+    assert stop.value.outcome is Outcome.TIME_LIMIT
+    record = Recorder(task, exact, target=1e-12, max_evaluations=1e9, time_limit=60)
+    with pytest.raises(Stop) as stop:
+        record(task.start * float("nan"))
+    assert stop.value.outcome is Outcome.FAILED
+
+
+def test_readme_tables_are_those_of_the_committed_results():
+    text = readme.README.read_text(encoding="utf-8")
+    if readme.BEGIN not in text:
+        pytest.skip("the README has no markers for the tables yet")
+    assert main(["table", "--check"]) == 0, "run `python -m benchmarks table`"
+
+
+def test_tables_go_between_the_markers(results, tmp_path):
+    path = tmp_path / "README.md"
+    path.write_text(f"before\n{readme.BEGIN}\nold\n{readme.END}\nafter\n")
+    arguments = ["table", "--readme", str(path), "--results", str(results)]
+    assert main([*arguments, "--check"]) == 2
+    assert main(arguments) == 0
+    text = path.read_text()
+    assert text.startswith("before\n")
+    assert text.endswith("after\n")
+    assert "| TV |" in text
+    assert "old" not in text
+    assert main([*arguments, "--check"]) == 0
+    path.write_text("no markers")
+    assert main(arguments) == 2

@@ -1,0 +1,171 @@
+"""The parts of the benchmark harness, against what is known by hand or by another route."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+import torch
+from deepinv.optim import TVPrior
+
+from benchmarks.classical import total_variation, wavelets
+from benchmarks.clock import Clock
+from benchmarks.datasets import DATASETS, centre, open_images
+from benchmarks.outcome import Outcome, outcome_of
+from benchmarks.problems import PROBLEMS
+from benchmarks.profile import performance_profile
+from benchmarks.summary import summarise
+from benchmarks.tuning import coarse_to_fine
+from solvers import Status
+
+
+def _image(height: int = 32, width: int = 32) -> torch.Tensor:
+    """A smooth image with an edge."""
+    rows, columns = torch.linspace(0, 1, height), torch.linspace(0, 1, width)
+    return (0.3 * rows[:, None] + 0.4 * (columns[None] > 0.4)).unsqueeze(0)
+
+
+@pytest.mark.parametrize("name", PROBLEMS)
+def test_operators_are_what_they_claim(name):
+    """The adjoint is exact, the bound on the norm holds, the noise is that of the protocol."""
+    problem = PROBLEMS[name]
+    measurement = problem.measure(_image(), 3, dtype=torch.float64)
+    physics, y = measurement.forward.physics, measurement.y
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(1, 1, 32, 32, generator=generator, dtype=torch.float64)
+    z = torch.randn(y.shape, generator=generator, dtype=torch.float64)
+    left, right = (physics.A(x) * z).sum(), (x * physics.A_adjoint(z)).sum()
+    assert torch.isclose(left, right, rtol=1e-9)
+    for _ in range(50):
+        x = physics.A_adjoint(physics.A(x / x.norm()))
+    assert float(x.norm()) <= float(measurement.forward.bounds.largest)
+    noise = torch.randn(y.shape, generator=torch.Generator().manual_seed(3)).double()
+    sampled = measurement.forward.sampled
+    noise = noise if sampled is None else noise * sampled
+    assert torch.allclose(y - physics.A(measurement.clean), problem.sigma * noise, atol=1e-9)
+    assert measurement.start.shape == measurement.clean.shape
+    single = problem.measure(_image(), 3)
+    assert torch.allclose(single.y.double(), y, atol=1e-5)
+
+
+def test_primal_dual_total_variation_agrees_with_the_prox():
+    measurement = PROBLEMS["noise-25"].measure(_image(), 0, dtype=torch.float64)
+    lam = 0.1
+    prox = TVPrior(def_crit=1e-10, n_it_max=5000).prox(measurement.y, gamma=lam)
+    result = total_variation.primal_dual(measurement, lam)
+    assert torch.allclose(result.image, prox, atol=2e-3)
+
+    def energy(x):
+        return (x - measurement.y).square().sum() / 2 + lam * TVPrior().fn(x).sum()
+
+    assert abs(energy(result.image) / energy(prox) - 1) < 1e-4
+
+
+@pytest.mark.parametrize("size", [(32, 32), (33, 41), (16, 19)])
+def test_wavelet_threshold_is_a_prox(size):
+    """Zero threshold is the identity; the map is nonexpansive; multiples of 8 are orthonormal."""
+    x = torch.rand(1, 1, *size, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    assert torch.allclose(wavelets.soft_threshold(x, 0.0), x, atol=1e-12)
+    shrunk = wavelets.soft_threshold(x, 0.3)
+    assert float((shrunk - x).norm()) > 0
+    if size == (32, 32):
+        z = x.flip(-1)
+        moved = (shrunk - wavelets.soft_threshold(z, 0.3)).norm()
+        assert float(moved) <= float((x - z).norm()) + 1e-12
+
+
+@pytest.mark.parametrize("target", [0.01, 0.9, 37.0])
+def test_tuning_finds_the_best_weight(target):
+    visited = []
+
+    def score(weight: float) -> float:
+        visited.append(weight)
+        return -abs(torch.log(torch.tensor(weight / target)).item())
+
+    trials = coarse_to_fine(score, 1.0)
+    assert 1 / 1.05 < trials[0].weight / target < 1.05
+    assert len(trials) == len(visited) <= 24
+    assert len({f"{weight:.9g}" for weight in visited}) == len(visited)
+
+
+def test_tuning_survives_failures_and_keeps_to_its_budget():
+    trials = coarse_to_fine(lambda weight: float("-inf"), 1.0, budget=5)
+    assert len(trials) == 5
+
+
+def test_performance_profile_by_hand():
+    inf = float("inf")
+    curves = performance_profile(
+        {"a": {"p": 1, "q": 4, "r": inf}, "b": {"p": 2, "q": 2}, "c": {"p": inf, "q": inf}}
+    )
+    assert curves["a"][0][1:3] == [1, 2]
+    assert curves["a"][1][-1] == pytest.approx(2 / 3)
+    assert curves["b"][0][1:3] == [1, 2]
+    assert curves["c"][1] == [0, 0]
+
+
+def test_clock_stops_while_paused():
+    clock = Clock()
+    with clock.paused():
+        time.sleep(0.05)
+    assert clock.seconds < 0.04
+    with pytest.raises(KeyError), clock.paused():
+        raise KeyError
+    time.sleep(0.02)
+    assert clock.seconds > 0.015
+
+
+def test_every_status_has_an_outcome():
+    assert outcome_of(Status.CONVERGED) is Outcome.CONVERGED
+    assert outcome_of(Status.TIME_LIMIT) is Outcome.TIME_LIMIT
+    assert outcome_of(Status.STAGNATED) is Outcome.STAGNATED
+    assert outcome_of(Status.MAX_ITERATIONS) is Outcome.ITERATION_LIMIT
+    assert {outcome_of(s) for s in Status if s.failed} == {Outcome.FAILED}
+
+
+def _row(method: str, image: str, psnr: str, outcome: str = "converged") -> dict[str, str]:
+    return {
+        "problem": "noise-25",
+        "method": method,
+        "image": image,
+        "outcome": outcome,
+        "message": "",
+        "psnr": psnr,
+        "weight": "1",
+        "evaluations": "10",
+        "certified": "1e-05",
+        "seconds": "0.5",
+    }
+
+
+def test_summary_pairs_differences_and_counts_failures():
+    rows = [
+        _row("TV", "a", "28.0"),
+        _row("TV", "b", "30.0"),
+        _row("ours", "a", "28.5"),
+        _row("ours", "b", "30.7"),
+        _row("fragile", "a", "99.0"),
+        _row("fragile", "b", "", "failed"),
+    ]
+    summary = {row["method"]: row for row in summarise(rows)}
+    assert summary["ours"]["psnr"] == "29.600"
+    assert summary["ours"]["difference"] == "0.600"
+    assert summary["ours"]["difference_error"] == "0.100"
+    assert summary["TV"]["difference"] == ""
+    assert summary["fragile"]["psnr"] == ""
+    assert summary["fragile"]["outcomes"] == "converged 1; failed 1"
+
+
+def test_default_images_need_no_network_and_never_mix():
+    test, tuning = (dict(open_images(key)) for key in ("photographs", "tuning-photographs"))
+    assert not test.keys() & tuning.keys()
+    for image in (*test.values(), *tuning.values()):
+        assert image.ndim == 3
+        assert image.shape[0] == 1
+        assert 0 <= float(image.min()) < float(image.max()) <= 1
+    (only,) = open_images("photographs", limit=1, crop=20)
+    assert only[1].shape == (1, 20, 20)
+    assert centre(torch.zeros(1, 9, 30), 20).shape == (1, 9, 9)
+    with pytest.raises(ValueError, match="neither a folder of images nor a dataset"):
+        open_images("no such thing")
+    assert all(row.description for row in DATASETS.values())
