@@ -70,11 +70,15 @@ class Proximity(Objective):
     """`|x - y|^2 / (2 gamma)`: the data term of denoising (`gamma = 1`) and of proximal operators.
 
     :param gamma: positive, 0-dim or one per image.
+    :raises ValueError: one that is not.
     """
 
     def __init__(self, y: Tensor, gamma: Tensor | float = 1.0) -> None:
         self.y = y
-        self.modulus = 1 / torch.as_tensor(gamma, dtype=torch.float64, device=y.device)
+        gamma = torch.as_tensor(gamma, dtype=torch.float64, device=y.device)
+        if not bool((gamma > 0).all()):
+            raise ValueError(f"gamma must be positive, got {gamma.tolist()}")
+        self.modulus = 1 / gamma
 
     def value_and_grad(self, x: Tensor) -> tuple[Tensor, Tensor]:
         residual = x - self.y
