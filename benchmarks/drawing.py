@@ -68,6 +68,15 @@ def style_of(name: str, names: Iterable[str]) -> dict[str, Any]:
     }
 
 
+def ticks_of_seconds(axes: Axes) -> None:
+    """1, 2 and 5 of every decade on a logarithmic axis, in plain numbers."""
+    from matplotlib.ticker import LogLocator
+
+    axes.xaxis.set_major_locator(LogLocator(base=10, subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter("")
+
+
 def legend_below(figure: Canvas, axes: Axes, columns: int = 2) -> None:
     """The legend under the plot, where it covers nothing."""
     handles, labels = axes.get_legend_handles_labels()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 import statistics
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from benchmarks.markdown import table_lines
 from benchmarks.papers import approximation, colour, coupling, gradient_fields, polymax, score
 from benchmarks.papers.ensemble import Ensemble, fit, minibatches, squared_error
 from benchmarks.papers.fields import BEYOND_RIDGES, CONVEX, NONCONVEX, PolyMax, grid
@@ -18,7 +20,6 @@ from benchmarks.papers.networks import c_mgn, mgradnet_c, mgradnet_m, parameter_
 from benchmarks.papers.trials import best_variant, published, select
 from benchmarks.records import read_rows
 from benchmarks.registry import Benchmark, Options
-from benchmarks.report import markdown_table, svg
 from convexreg.baselines.icgn import ICGN
 from convexreg.baselines.icnn import ICNN
 from convexreg.baselines.mlp import MLP, MLPGradient
@@ -29,6 +30,7 @@ from tests.tables import over, perturbed
 BASELINES = {
     "icnn": lambda: ICNN(3, [6, 5]),
     "icnn-one-layer": lambda: ICNN(3, [4]),
+    "icnn-clipped": lambda: ICNN(3, [6, 5], clipped=True),
     "icgn": lambda: ICGN(3, 8, nodes=24),
     "mlp-gradient": lambda: MLPGradient(3, [6, 5]),
 }
@@ -310,9 +312,11 @@ class TestExperiments:
         assert rows
         assert all(row.keys() == rows[0].keys() for row in rows)
         for table in experiment.tables(tmp_path):
-            assert len(markdown_table(table).splitlines()) > 4
+            assert len(table_lines(table).splitlines()) > 4
         for figure in experiment.figures(tmp_path):
-            assert b"</svg>" in svg(figure)
+            drawn = io.BytesIO()
+            figure.canvas.savefig(drawn, format="svg")
+            assert b"</svg>" in drawn.getvalue()
 
     def test_only_the_methods_asked_for_run(self, tmp_path: Path) -> None:
         experiment = gradient_fields.ConvexField()

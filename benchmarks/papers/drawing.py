@@ -8,27 +8,27 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from benchmarks.drawing import legend_below, panels, style_of
 from benchmarks.papers.fields import Field, grid
 from benchmarks.papers.trials import Row, distinct, numbers, select
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 
 def quiver(field: Field, *, arrows: int = 17, side: int = 101) -> Figure:
     """Contours of a function on the unit square and arrows of its gradient."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(4.2, 3.6), layout="constrained")
-    axes = figure.subplots()
-    axis = torch.linspace(0, 1, side)
-    heights = field.potential(grid(side)).reshape(side, side)
-    axes.contour(axis.numpy(), axis.numpy(), heights.numpy(), 12, cmap="Greys")
+    figure, (axes,) = panels(1, 1, width=4.4, height=3.6)
+    axis = torch.linspace(0, 1, side).numpy()
+    axes.grid(False)
+    axes.contour(
+        axis, axis, field.potential(grid(side)).reshape(side, side).numpy(), 12, cmap="Greys"
+    )
     points = grid(arrows)
     gradient = field.gradient(points)
-    drawn = axes.quiver(
-        *points.T.numpy(), *gradient.T.numpy(), gradient.norm(dim=-1).numpy(), cmap="viridis"
-    )
+    norm = gradient.norm(dim=-1).numpy()
+    drawn = axes.quiver(*points.T.numpy(), *gradient.T.numpy(), norm, cmap="viridis")
     figure.colorbar(drawn, ax=axes, label="norm of the gradient")
     axes.set(xlabel="$x_1$", ylabel="$x_2$", aspect="equal")
     return figure
@@ -37,140 +37,123 @@ def quiver(field: Field, *, arrows: int = 17, side: int = 101) -> Figure:
 def error_maps(rows: Sequence[Row], side: int) -> Figure:
     """One map of the error's norm for every column, on a common logarithmic scale."""
     from matplotlib.colors import LogNorm
-    from matplotlib.figure import Figure
 
     names = list(rows[0])
     columns = min(4, len(names))
-    lines = -(-len(names) // columns)
-    figure = Figure(figsize=(2.2 * columns + 0.6, 2.3 * lines), layout="constrained")
-    panels = figure.subplots(lines, columns, squeeze=False).ravel()
-    errors = {name: torch.tensor(numbers(rows, name)).reshape(side, side).numpy() for name in names}
+    figure, all_axes = panels(-(-len(names) // columns), columns, width=2.0, height=2.1)
+    errors = {n: torch.tensor(numbers(rows, n)).reshape(side, side).numpy() for n in names}
     highest = max(float(error.max()) for error in errors.values())
     scale = LogNorm(highest * 1e-3, highest)
-    for panel, name in zip(panels, names, strict=False):
-        drawn = panel.imshow(errors[name], origin="lower", extent=(0, 1, 0, 1), norm=scale)
-        panel.set(title=name, xticks=[0, 1], yticks=[0, 1])
-    for panel in panels[len(names) :]:
-        panel.set_axis_off()
-    figure.colorbar(drawn, ax=list(panels), label="norm of the error")
+    for axes, name in zip(all_axes, names, strict=False):
+        drawn = axes.imshow(errors[name], origin="lower", extent=(0, 1, 0, 1), norm=scale)
+        axes.set(title=name, xticks=[0, 1], yticks=[0, 1])
+        axes.grid(False)
+    _hide(all_axes[len(names) :])
+    figure.colorbar(drawn, ax=all_axes, label="norm of the error")
     return figure
 
 
-def training_curves(rows: Sequence[Row], schedules: Sequence[str]) -> Figure:
-    """Validation error against the epoch, one panel for every schedule."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(4 * len(schedules), 3.2), layout="constrained")
-    panels = figure.subplots(1, len(schedules), sharey=True, squeeze=False)[0]
-    for panel, schedule in zip(panels, schedules, strict=True):
-        for name in distinct(rows, "network"):
-            curve = select(rows, network=name, schedule=schedule)
-            panel.plot(numbers(curve, "epoch"), numbers(curve, "validation_mse_db"), label=name)
-        panel.set(title=f"{schedule} learning rate", xlabel="epoch")
-        panel.grid(alpha=0.3)
-    panels[0].set_ylabel("validation MSE (dB)")
-    panels[-1].legend(fontsize="small")
+def training_curves(rows: Sequence[Row]) -> Figure:
+    """Validation error against the epoch, one line for every network."""
+    figure, (axes,) = panels(1, 1, width=4.8, height=4.0)
+    names = distinct(rows, "network")
+    for name in names:
+        curve = select(rows, network=name)
+        values = numbers(curve, "validation_mse_db")
+        axes.plot(numbers(curve, "epoch"), values, label=name, **style_of(name, names))
+    axes.set(xlabel="epoch", ylabel="validation MSE (dB)")
+    legend_below(figure, axes, 3)
     return figure
 
 
 def transported_points(rows: Sequence[Row]) -> Figure:
     """Scatter plots of the columns `NAME 0` and `NAME 1`, coloured by the first coordinate before."""
-    from matplotlib.figure import Figure
-
     names = list(dict.fromkeys(column[:-2] for column in rows[0]))
     columns = -(-len(names) // 2)
-    figure = Figure(figsize=(2.1 * columns, 4.4), layout="constrained")
-    panels = figure.subplots(2, columns, sharex=True, sharey=True).ravel()
+    figure, all_axes = panels(2, columns, width=1.9, height=2.1, shared=True)
     colours = numbers(rows, "before 0")
-    for panel, name in zip(panels, names, strict=False):
+    for axes, name in zip(all_axes, names, strict=False):
         places = (numbers(rows, f"{name} {axis}") for axis in (0, 1))
-        panel.scatter(*places, c=colours, s=4, cmap="rainbow", rasterized=True)
-        panel.set(title=name, aspect="equal")
-        panel.title.set_fontsize(9)
-    for panel in panels[len(names) :]:
-        panel.set_axis_off()
+        axes.scatter(*places, c=colours, s=3, cmap="rainbow", rasterized=True)
+        axes.set(title=name, aspect="equal")
+    _hide(all_axes[len(names) :])
     return figure
 
 
 def rate_sweep(rows: Sequence[Row]) -> Figure:
     """Test MSE against the learning rate, one panel for every dimension."""
-    from matplotlib.figure import Figure
-
-    dimensions = distinct(rows, "dimension")
-    figure = Figure(figsize=(3.6 * len(dimensions), 3.2), layout="constrained")
-    panels = figure.subplots(1, len(dimensions), squeeze=False)[0]
-    for panel, dimension in zip(panels, dimensions, strict=True):
-        for name in distinct(rows, "network"):
+    dimensions, names = distinct(rows, "dimension"), distinct(rows, "network")
+    figure, all_axes = panels(1, len(dimensions), width=2.8, height=3.2)
+    for axes, dimension in zip(all_axes, dimensions, strict=True):
+        for name in names:
             its = select(rows, dimension=dimension, network=name)
-            panel.semilogx(numbers(its, "learning_rate"), numbers(its, "mse_db"), "o", label=name)
-        panel.set(title=f"d = {dimension}", xlabel="learning rate")
-        panel.grid(alpha=0.3)
-    panels[0].set_ylabel("test MSE (dB)")
-    panels[-1].legend(fontsize="small")
+            style = style_of(name, names) | {"linestyle": "none", "marker": "o"}
+            axes.semilogx(
+                numbers(its, "learning_rate"), numbers(its, "mse_db"), label=name, **style
+            )
+        axes.set(title=f"d = {dimension}", xlabel="learning rate")
+    all_axes[0].set_ylabel("test MSE (dB)")
+    legend_below(figure, all_axes[0], 3)
     return figure
 
 
 def error_against_width(rows: Sequence[Row]) -> Figure:
     """Test RMSE against width, one panel for every function: lines through the means, dots for trials."""
-    from matplotlib.figure import Figure
-
-    functions = distinct(rows, "function")
-    figure = Figure(figsize=(2.7 * len(functions) + 0.6, 2.9), layout="constrained")
-    panels = figure.subplots(1, len(functions), squeeze=False)[0]
-    for panel, function in zip(panels, functions, strict=True):
-        for index, name in enumerate(distinct(rows, "network")):
+    functions, names = distinct(rows, "function"), distinct(rows, "network")
+    figure, all_axes = panels(1, len(functions), width=2.4, height=3.0)
+    for axes, function in zip(all_axes, functions, strict=True):
+        for name in names:
             its = select(rows, function=function, network=name)
             widths = [int(width) for width in distinct(its, "width")]
             errors = [numbers(select(its, width=width), "rmse") for width in widths]
             means = [sum(values) / len(values) for values in errors]
-            panel.loglog(widths, means, f"C{index}-", label=name)
-            panel.loglog(numbers(its, "width"), numbers(its, "rmse"), f"C{index}.")
-        panel.set(title=function, xlabel="width", xticks=widths, xticklabels=map(str, widths))
-        panel.minorticks_off()
-        panel.grid(alpha=0.3)
-    panels[0].set_ylabel("test RMSE")
-    panels[0].legend(fontsize="small")
+            style = style_of(name, names)
+            axes.loglog(widths, means, label=name, **style)
+            axes.loglog(numbers(its, "width"), numbers(its, "rmse"), ".", color=style["color"])
+            axes.set_xticks(widths, [str(width) for width in widths])
+        axes.set(title=function, xlabel="width")
+        axes.minorticks_off()
+    all_axes[0].set_ylabel("test RMSE")
+    legend_below(figure, all_axes[0])
     return figure
 
 
 def score_slices(rows: Sequence[Row]) -> Figure:
-    """The score along a line, true (black) and learned, one panel for every density."""
-    from matplotlib.figure import Figure
-
-    densities = distinct(rows, "density")
-    figure = Figure(figsize=(3.6 * len(densities), 3.2), layout="constrained")
-    panels = figure.subplots(1, len(densities), squeeze=False)[0]
-    for panel, density in zip(panels, densities, strict=True):
-        for index, name in enumerate(distinct(rows, "network")):
-            its = select(rows, density=density, network=name)
-            position = numbers(its, "position")
-            if index == 0:
-                panel.plot(position, numbers(its, "true"), "k", lw=3, alpha=0.3, label="truth")
-            panel.plot(position, numbers(its, "learned"), lw=1, label=name)
-        panel.set(title=density, xlabel="$x_1$")
-        panel.grid(alpha=0.3)
-    panels[0].set_ylabel("score")
-    panels[0].legend(fontsize="small")
+    """The score along a line, true (grey) and learned, one panel for every density."""
+    densities, names = distinct(rows, "density"), distinct(rows, "network")
+    figure, all_axes = panels(1, len(densities), width=2.8, height=3.2)
+    for axes, density in zip(all_axes, densities, strict=True):
+        of_density = select(rows, density=density)
+        truth = select(of_density, network=names[0])
+        axes.plot(numbers(truth, "position"), numbers(truth, "true"), "0.7", lw=4, label="truth")
+        for name in names:
+            its = select(of_density, network=name)
+            learned = numbers(its, "learned")
+            axes.plot(numbers(its, "position"), learned, label=name, **style_of(name, names))
+        axes.set(title=density, xlabel="$x_1$")
+    all_axes[0].set_ylabel("score")
+    legend_below(figure, all_axes[0], 4)
     return figure
 
 
 def contact_sheet(path: Path, titles: Sequence[str], tile: tuple[int, int]) -> Figure:
     """A sheet of equal tiles with a title above every column."""
-    from matplotlib.figure import Figure
     from PIL import Image
 
     with Image.open(path) as sheet:
         picture = sheet.copy()
     height, width = tile
     lines = picture.height // height
-    figure = Figure(figsize=(1.5 * len(titles), 1.0 * lines + 0.4), layout="constrained")
-    panels = figure.subplots(lines, len(titles), squeeze=False)
-    for line in range(lines):
-        for column, title in enumerate(titles):
-            left, top = column * width, line * height
-            panel = panels[line][column]
-            panel.imshow(picture.crop((left, top, left + width, top + height)))
-            panel.set_axis_off()
-            if line == 0:
-                panel.set_title(title, fontsize=9)
+    figure, all_axes = panels(lines, len(titles), width=1.5, height=1.15)
+    for index, axes in enumerate(all_axes):
+        line, column = divmod(index, len(titles))
+        left, top = column * width, line * height
+        axes.imshow(picture.crop((left, top, left + width, top + height)))
+        axes.set_title(titles[column] if line == 0 else "")
+    _hide(all_axes)
     return figure
+
+
+def _hide(unused: Sequence[Axes]) -> None:
+    for axes in unused:
+        axes.set_axis_off()

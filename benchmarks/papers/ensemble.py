@@ -31,7 +31,7 @@ class Ensemble:
                 torch.manual_seed(seed)
                 members.append(build())
         self._template = members[0]
-        self._skeleton = copy.deepcopy(members[0]).to("meta")
+        self.skeleton = copy.deepcopy(members[0]).to("meta")
         parameters, self.buffers = stack_module_state(members)
         self.parameters = {
             name: value.detach().requires_grad_() for name, value in parameters.items()
@@ -52,7 +52,7 @@ class Ensemble:
             parameters: dict[str, Tensor], buffers: dict[str, Tensor], *its_inputs: Tensor
         ) -> Tensor:
             def network(x: Tensor) -> Tensor:
-                return functional_call(self._skeleton, (parameters, buffers), (x,))
+                return functional_call(self.skeleton, (parameters, buffers), (x,))
 
             return function(network, *its_inputs)
 
