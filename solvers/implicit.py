@@ -27,22 +27,27 @@ def conjugate_gradient(
 ) -> HessianSolve:
     """Solve `H v = rhs` for a symmetric positive (semi)definite `H`, image by image.
 
+    Returns the iterate with the smallest residual: a singular system that has no solution makes the
+    later ones grow without bound, and is given up.
+
     :param operator: `v -> H v` on a batch; images are independent.
     :param preconditioner: a symmetric positive definite approximation of `H^{-1}`.
     :param tol: on `|H v - rhs| / |rhs|`, per image; images that reach it stop changing.
     """
     precondition = preconditioner or (lambda v: v)
-    solution = torch.zeros_like(rhs)
+    solution = best = torch.zeros_like(rhs)
     residual, direction = rhs, precondition(rhs)
     energy = inner(residual, direction)
-    norm = inner(rhs, rhs)
+    norm = least = inner(rhs, rhs)
     target = tol**2 * norm
+    flat = torch.finfo(rhs.dtype).eps ** 0.5
     iterations = 0
     while iterations < max_iter and bool((norm > target).any()):
         iterations += 1
         image = operator(direction)
         curvature = inner(direction, image)
-        active = (norm > target) & (curvature > 0)
+        lengths = (inner(direction, direction) * inner(image, image)).sqrt()
+        active = (norm > target) & (curvature > flat * lengths)
         if not active.any():
             break
         scale = per_image(torch.where(active, energy / curvature, 0.0).to(rhs.dtype), rhs)
@@ -54,8 +59,10 @@ def conjugate_gradient(
         direction = preconditioned + ratio * direction
         energy = torch.where(active, updated, energy)
         norm = torch.where(active, inner(residual, residual), norm)
+        best = torch.where(per_image(norm < least, best), solution, best)
+        least = torch.minimum(norm, least)
     scale = inner(rhs, rhs).clamp_min(torch.finfo(torch.float64).tiny)
-    return HessianSolve(solution, (norm / scale).sqrt(), iterations)
+    return HessianSolve(best, (least / scale).sqrt(), iterations)
 
 
 class ImplicitSolution:
