@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
@@ -114,8 +114,9 @@ class TrainingRun:
     def run(self, callback: Callable[[Record], None] | None = None) -> ConvexRegularizer:
         """Train until `settings.steps`; returns the regularizer in evaluation mode.
 
-        :raises FloatingPointError: the loss became NaN or infinite.
+        :raises FloatingPointError: the loss or its gradient became NaN or infinite.
         """
+        self._cut_log()
         self.regularizer.train().requires_grad_(True)
         started = time.perf_counter() - self.seconds
         while self.step < self.settings.steps:
@@ -147,13 +148,14 @@ class TrainingRun:
         penalty = spline_roughness(self.regularizer)
         if penalty is not None:
             loss = loss + self.settings.tv2 * penalty
-        if not torch.isfinite(loss):
-            raise FloatingPointError(
-                f"the loss became {loss.item()} at step {self.step + 1}; lower the learning rate. "
-                f"The last good state is {self.checkpoint}"
-            )
         loss.backward()
         self.objective.after_backward()
+        gradients = [p.grad for p in self.regularizer.parameters() if p.grad is not None]
+        if not torch.isfinite(loss + torch.nn.utils.get_total_norm(gradients)):
+            raise FloatingPointError(
+                f"the loss became {loss.item()} or its gradient not finite at step {self.step + 1}; "
+                f"lower the learning rate. Checkpoints are kept in {self.checkpoint}"
+            )
         self.optimizer.step()
         return loss.item()
 
@@ -181,9 +183,19 @@ class TrainingRun:
         self.regularizer.train()
         return result
 
+    @property
+    def log(self) -> Path:
+        """One line of JSON per step, see `Record`."""
+        return self.folder / "log.jsonl"
+
     def _log(self, record: Record) -> None:
-        with (self.folder / "log.jsonl").open("a") as file:
+        with self.log.open("a") as file:
             file.write(json.dumps(asdict(record)) + "\n")
+
+    def _cut_log(self) -> None:
+        """Drop the steps that an interrupted run took after its checkpoint."""
+        lines = self.log.read_text().splitlines(keepends=True) if self.log.is_file() else []
+        write_atomically(self.log, "".join(lines[: self.step]).encode())
 
     def save_checkpoint(self) -> None:
         """Write everything a resumed run needs, all or nothing."""
@@ -205,13 +217,16 @@ class TrainingRun:
     def resume(self) -> None:
         """Continue from the checkpoint in the folder.
 
-        :raises ValueError: there is none, or it belongs to a run with other settings.
+        :raises ValueError: there is none, it is damaged, or it belongs to a run with other settings.
         """
         if not self.checkpoint.is_file():
             raise ValueError(f"there is no checkpoint {self.checkpoint} to resume from")
-        with safe_open(self.checkpoint, framework="pt") as file:
-            metadata = file.metadata()
-            tensors: dict[str, Tensor] = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a mapping
+        try:
+            with safe_open(self.checkpoint, framework="pt") as file:
+                metadata = file.metadata() or {}
+                tensors: dict[str, Tensor] = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a mapping
+        except (SafetensorError, OSError) as error:
+            raise ValueError(f"the checkpoint {self.checkpoint} is damaged ({error})") from error
         if metadata.get("settings") != self._identity():
             raise ValueError(
                 f"{self.checkpoint} belongs to a run with other settings; resume with the same ones, or "

@@ -1,0 +1,429 @@
+"""Training: objectives that learn, exact derivatives, runs that resume to the same bits."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy
+import pytest
+import torch
+from PIL import Image
+from problems import scenes, small_regularizer
+from safetensors.torch import load_file
+from tables import over
+from torch import Tensor
+
+from convexreg import ConvexRegularizer, ModelConfig
+from convexreg.images import ImageError
+from convexreg.models import ARCHITECTURES, Architecture
+from convexreg.training.data import ImageFolder, PatchSampler
+from convexreg.training.objectives import (
+    Accuracy,
+    Equilibrium,
+    Score,
+    TrainingObjective,
+    Unrolled,
+    psnr,
+)
+from convexreg.training.run import (
+    Record,
+    TrainingRun,
+    TrainingSettings,
+    denoised_psnr,
+    spline_roughness,
+)
+
+OBJECTIVES: dict[str, Callable[[], TrainingObjective]] = {
+    "score": Score,
+    "unrolled": lambda: Unrolled(4),
+    "equilibrium": Equilibrium,
+}
+SETTINGS = TrainingSettings(
+    steps=7, batch_size=2, patch_size=12, checkpoint_every=3, validate_every=4, seed=5
+)
+
+
+def config(architecture: Architecture = "mgradnet-m") -> ModelConfig:
+    return ModelConfig(architecture, (1, 2, 4), (3, 3), sigma_min=0.02, sigma_max=0.2)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four small photographs of squares on a slope."""
+    path = tmp_path_factory.mktemp("photographs")
+    generator = numpy.random.default_rng(0)
+    for index in range(4):
+        image = numpy.linspace(40, 90, 20 + index) * numpy.ones((22, 1))
+        top, left = generator.integers(2, 10, 2)
+        image[top : top + 8, left : left + 8] += 120
+        Image.fromarray(image.astype(numpy.uint8)).save(path / f"{index}.png")
+    return path
+
+
+def training(
+    folder: Path,
+    run: Path,
+    *,
+    objective: str = "unrolled",
+    architecture: Architecture = "mgradnet-m",
+    settings: TrainingSettings = SETTINGS,
+    init: int = 0,
+) -> TrainingRun:
+    torch.manual_seed(init)
+    settings_of_model = config(architecture)
+    return TrainingRun(
+        settings_of_model.build(),
+        settings_of_model,
+        OBJECTIVES[objective](),
+        ImageFolder(folder),
+        run,
+        settings,
+        validation=ImageFolder(folder),
+    )
+
+
+def log(run: TrainingRun) -> list[dict]:
+    """The log without the times."""
+    lines = [json.loads(line) for line in run.log.read_text().splitlines()]
+    return [{key: value for key, value in line.items() if key != "seconds"} for line in lines]
+
+
+# Objectives -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@over("build", OBJECTIVES)
+def test_every_objective_learns(
+    build: Callable[[], TrainingObjective], architecture: Architecture
+) -> None:
+    """The loss of a fixed batch goes down."""
+    objective, regularizer = build(), config(architecture).build()
+    clean = scenes(4, 12, 12).float()
+    sigma = torch.tensor([0.03, 0.05, 0.1, 0.15])
+    noisy = clean + sigma.reshape(-1, 1, 1, 1) * torch.randn_like(clean)
+    optimizer = torch.optim.Adam(regularizer.parameters(), lr=2e-2)
+    losses = []
+    for _ in range(12):
+        optimizer.zero_grad()
+        loss = objective.loss(regularizer, clean, noisy, sigma)
+        loss.backward()
+        objective.after_backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < losses[0] - 0.05
+    denoised = objective.denoise(regularizer, noisy, sigma).detach()
+    assert (psnr(denoised, clean) > psnr(noisy, clean)).all()
+
+
+def test_loss_is_the_mean_log_error() -> None:
+    class Nothing(TrainingObjective):
+        def denoise(self, regularizer: ConvexRegularizer, noisy: Tensor, sigma: Tensor) -> Tensor:
+            return noisy
+
+    clean, error = torch.rand(3, 1, 5, 5), torch.randn(3, 1, 5, 5)
+    loss = Nothing().loss(small_regularizer(), clean, clean + error, torch.ones(3))
+    expected = error.flatten(1).square().mean(1).log().mean()
+    torch.testing.assert_close(loss, expected)
+    mean_psnr = psnr(clean + error, clean).mean()
+    torch.testing.assert_close(loss.double() * -10 / math.log(10), mean_psnr)
+
+
+def test_unrolled_approaches_the_equilibrium() -> None:
+    regularizer = small_regularizer()
+    clean = scenes(3)
+    noisy = clean + 0.1 * torch.randn_like(clean)
+    sigma = torch.tensor([0.05, 0.1, 0.2]).double()
+    exact = Equilibrium(Accuracy(1e-12, 1e-10, 300)).denoise(regularizer, noisy, sigma)
+    distances = [
+        float((Unrolled(steps).denoise(regularizer, noisy, sigma) - exact).detach().norm())
+        for steps in (1, 5, 20, 80)
+    ]
+    assert distances == sorted(distances, reverse=True)
+    assert distances[-1] < 1e-5
+    with pytest.raises(ValueError, match="at least one step"):
+        Unrolled(0)
+
+
+@pytest.mark.parametrize(("architecture", "tolerance"), [("mgradnet-m", 1e-5), ("crr", 1e-4)])
+def test_equilibrium_gradient_is_that_of_the_exactly_solved_problem(
+    architecture: Architecture, tolerance: float
+) -> None:
+    """To 1e-5; with splines to 1e-4, because the differences step over knots."""
+    regularizer = small_regularizer(architecture).requires_grad_(True)
+    clean = scenes(3, 5, 6)
+    noisy = clean + 0.1 * torch.randn_like(clean)
+    sigma = torch.tensor([0.05, 0.1, 0.2]).double()
+    exact = Equilibrium(Accuracy(1e-15, 1e-11, 200))
+    exact.loss(regularizer, clean, noisy, sigma).backward()
+    exact.after_backward()
+    assert exact.diagnostics["backward_residual"] <= 1e-11
+    for name, parameter in regularizer.named_parameters():
+        assert parameter.grad is not None, name
+        direction, start, step = torch.randn_like(parameter), parameter.data.clone(), 1e-6
+        losses = []
+        for sign in (1, -1):
+            parameter.data = start + sign * step * direction
+            with torch.no_grad():
+                losses.append(exact.loss(regularizer, clean, noisy, sigma).item())
+        parameter.data = start
+        expected = (losses[0] - losses[1]) / (2 * step)
+        measured = float((parameter.grad * direction).sum())
+        assert measured == pytest.approx(expected, rel=tolerance, abs=1e-7), name
+
+
+def test_equilibrium_reports_its_accuracy() -> None:
+    regularizer = small_regularizer().requires_grad_(True)
+    noisy = scenes(2) + 0.1 * torch.randn(2, 1, 7, 8).double()
+    objective = Equilibrium(Accuracy(1e-6, 1e-3))
+    objective.loss(regularizer, scenes(2), noisy, torch.tensor([0.05, 0.1])).backward()
+    objective.after_backward()
+    assert objective.diagnostics["forward_relative_gap"] <= 1e-6
+    assert objective.diagnostics["backward_residual"] <= 1e-3
+    assert objective.diagnostics["forward_evaluations"] > 1
+    assert objective.diagnostics["backward_iterations"] >= 1
+
+
+# Runs -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+@pytest.mark.parametrize(
+    ("architecture", "interrupted_at"), [("mgradnet-m", 5), ("crr", 5), ("crr", 3)]
+)
+def test_a_resumed_run_ends_where_an_uninterrupted_one_does(
+    folder: Path, tmp_path: Path, objective: str, architecture: Architecture, interrupted_at: int
+) -> None:
+    """The same bits and the same log, from another initial model and generator state."""
+    options = {"objective": objective, "architecture": architecture}
+    whole = training(folder, tmp_path / "whole", **options)
+    expected = whole.run().state_dict()
+
+    def interrupt(record: Record) -> None:
+        if record.step == interrupted_at:
+            raise KeyboardInterrupt
+
+    first = training(folder, tmp_path / "parts", **options)
+    with pytest.raises(KeyboardInterrupt):
+        first.run(interrupt)
+    second = training(folder, tmp_path / "parts", init=99, **options)
+    if interrupted_at <= SETTINGS.checkpoint_every:
+        # interrupted in the callback of step 3: before its checkpoint was written
+        with pytest.raises(ValueError, match="no checkpoint"):
+            second.resume()
+        second = training(folder, tmp_path / "parts", **options)
+    else:
+        second.resume()
+        assert second.step == 3
+    result = second.run().state_dict()
+    assert all(torch.equal(result[key], expected[key]) for key in expected)
+    assert log(second) == log(whole)
+    assert [line["step"] for line in log(second)] == list(range(1, SETTINGS.steps + 1))
+    final, reference = load_file(second.checkpoint), load_file(whole.checkpoint)
+    assert final.keys() == reference.keys()
+    assert all(torch.equal(final[key], reference[key]) for key in final)
+
+
+def test_learning_rates_follow_half_a_cosine(folder: Path, tmp_path: Path) -> None:
+    run = training(folder, tmp_path)
+    rates: list[list[float]] = []
+    run.run(lambda _: rates.append([group["lr"] for group in run.optimizer.param_groups]))
+    for step, (filters, others) in enumerate(rates):
+        factor = (1 + math.cos(math.pi * step / SETTINGS.steps)) / 2
+        assert filters == pytest.approx(SETTINGS.learning_rate * factor, rel=1e-12)
+        assert others == pytest.approx(SETTINGS.conditioning_rate * factor, rel=1e-12)
+    groups = run.optimizer.param_groups
+    filters = {id(p) for n, p in run.regularizer.named_parameters() if "kernels" in n}
+    assert {id(p) for p in groups[0]["params"]} == filters
+    assert len(groups[0]["params"]) + len(groups[1]["params"]) == len(
+        list(run.regularizer.parameters())
+    )
+
+
+def test_a_finished_run_has_nothing_left_to_do(folder: Path, tmp_path: Path) -> None:
+    run = training(folder, tmp_path)
+    expected = run.run().state_dict()
+    again = training(folder, tmp_path, init=3)
+    again.resume()
+    result = again.run().state_dict()
+    assert all(torch.equal(result[key], expected[key]) for key in expected)
+    assert len(log(again)) == SETTINGS.steps
+    assert not again.regularizer.training
+    assert not any(parameter.requires_grad for parameter in again.regularizer.parameters())
+
+
+def test_the_log_holds_validation_and_diagnostics(folder: Path, tmp_path: Path) -> None:
+    run = training(folder, tmp_path, objective="equilibrium")
+    records: list[Record] = []
+    run.run(records.append)
+    for record in records:
+        validated = record.step % SETTINGS.validate_every == 0 or record.step == SETTINGS.steps
+        # those of 5, 15, 25 and 50/255 that the model is made for
+        assert set(record.validation_psnr or {}) == ({"15", "25", "50"} if validated else set())
+        assert "backward_residual" in record.diagnostics
+    assert [line["loss"] for line in log(run)] == [record.loss for record in records]
+
+
+def test_an_incomplete_line_of_an_interrupted_log_is_dropped(folder: Path, tmp_path: Path) -> None:
+    run = training(folder, tmp_path / "whole")
+    run.run()
+    parts = training(folder, tmp_path / "parts")
+
+    def interrupt(record: Record) -> None:
+        if record.step == 5:
+            with parts.log.open("a") as file:
+                file.write('{"step": 6, "lo')
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        parts.run(interrupt)
+    parts = training(folder, tmp_path / "parts")
+    parts.resume()
+    parts.run()
+    assert log(parts) == log(run)
+
+
+def test_resuming_something_else_is_refused(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no checkpoint"):
+        training(folder, tmp_path).resume()
+    training(folder, tmp_path).run()
+    other = TrainingSettings(steps=8, batch_size=2, patch_size=12)
+    with pytest.raises(ValueError, match="other settings"):
+        training(folder, tmp_path, settings=other).resume()
+    with pytest.raises(ValueError, match="other settings"):
+        training(folder, tmp_path, architecture="crr").resume()
+    checkpoint = tmp_path / "checkpoint.safetensors"
+    checkpoint.write_bytes(checkpoint.read_bytes()[:500])
+    with pytest.raises(ValueError, match="is damaged"):
+        training(folder, tmp_path).resume()
+
+
+class Exploding(TrainingObjective):
+    """A loss, or only its gradient, that becomes NaN in the third step."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__()
+        self.what, self.calls = what, 0
+
+    def denoise(self, regularizer: ConvexRegularizer, noisy: Tensor, sigma: Tensor) -> Tensor:
+        self.calls += 1
+        result = noisy - regularizer.grad(noisy, sigma)
+        if self.calls < 3:
+            return result
+        if self.what == "loss":
+            return result * float("nan")
+        result.register_hook(lambda grad: grad * float("nan"))
+        return result
+
+
+@pytest.mark.parametrize("what", ["loss", "gradient"])
+def test_a_loss_that_is_not_a_number_stops_the_run(folder: Path, tmp_path: Path, what: str) -> None:
+    run = training(folder, tmp_path)
+    run.objective = Exploding(what)
+    with pytest.raises(FloatingPointError, match=r"at step 3; lower the learning rate"):
+        run.run()
+    assert all(torch.isfinite(p).all() for p in run.regularizer.parameters())
+    assert len(log(run)) == 2
+
+
+# Data -----------------------------------------------------------------------------------------
+
+
+def sampler(seed: int = 0, **options) -> PatchSampler:
+    images = [torch.rand(1, 17, 23, generator=torch.Generator().manual_seed(i)) for i in range(3)]
+    settings = {"batch_size": 64, "patch_size": 6, "sigma_range": (0.01, 0.3)} | options
+    return PatchSampler(images, generator=torch.Generator().manual_seed(seed), **settings)
+
+
+def test_samples_are_reproducible() -> None:
+    for first, second in zip(sampler(3).sample(), sampler(3).sample(), strict=True):
+        assert torch.equal(first, second)
+    assert not torch.equal(sampler(3).sample()[0], sampler(4).sample()[0])
+    torch.manual_seed(1)  # the global generator has no part in it
+    first = sampler(3).sample()[1]
+    torch.manual_seed(2)
+    assert torch.equal(sampler(3).sample()[1], first)
+
+
+def test_samples_are_patches_with_the_noise_they_say() -> None:
+    data = sampler(batch_size=600)
+    clean, noisy, sigma = data.sample()
+    assert clean.shape == noisy.shape == (600, 1, 6, 6)
+    assert sigma.shape == (600,)
+    assert (sigma >= 0.01).all()
+    assert (sigma <= 0.3).all()
+    noise = (noisy - clean) / sigma.reshape(-1, 1, 1, 1)
+    assert abs(float(noise.mean())) < 0.03
+    assert abs(float(noise.std()) - 1) < 0.03
+    # the square root of the level is uniform
+    uniform = (sigma.sqrt() - 0.01**0.5) / (0.3**0.5 - 0.01**0.5)
+    assert abs(float(uniform.mean()) - 0.5) < 0.05
+    windows = {
+        window.numpy().tobytes()
+        for image in data.images
+        for variant in _orientations(image[0])
+        for window in variant.unfold(0, 6, 1).unfold(1, 6, 1).reshape(-1, 6, 6)
+    }
+    assert all(patch.numpy().tobytes() in windows for patch in clean[:100, 0])
+
+
+def _orientations(image: Tensor) -> list[Tensor]:
+    turned = [torch.rot90(image, turns) for turns in range(4)]
+    return turned + [variant.flip(1) for variant in turned]
+
+
+def test_patches_larger_than_an_image_are_refused() -> None:
+    with pytest.raises(
+        ValueError, match="patch size 18 is larger than the smallest image side, 17"
+    ):
+        sampler(patch_size=18)
+    assert sampler(patch_size=17).sample()[0].shape[-1] == 17
+
+
+def test_folders(folder: Path, tmp_path: Path) -> None:
+    images = ImageFolder(str(folder))
+    assert images.names == ["0", "1", "2", "3"]
+    assert [tuple(image.shape) for image in images.images] == [(1, 22, 20 + i) for i in range(4)]
+    for place in (tmp_path, tmp_path / "missing"):
+        with pytest.raises(ValueError, match="holds no images"):
+            ImageFolder(place)
+    (tmp_path / "notes.txt").write_text("not an image")
+    Image.new("RGB", (5, 4), (255, 0, 0)).save(tmp_path / "red.PNG")
+    assert ImageFolder(tmp_path).images[0].shape == (1, 4, 5)
+    torch.testing.assert_close(ImageFolder(tmp_path).images[0][0, 0, 0], torch.tensor(0.299))
+    (tmp_path / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    with pytest.raises(ImageError, match=r"broken\.png"):
+        ImageFolder(tmp_path)
+
+
+# Figures --------------------------------------------------------------------------------------
+
+
+def test_denoised_psnr_depends_on_the_seed_only() -> None:
+    regularizer = small_regularizer().float()
+    image = scenes(1)[0].float()
+    first = denoised_psnr(regularizer, image, 0.1, 7)
+    torch.manual_seed(1)
+    assert denoised_psnr(regularizer, image, 0.1, 7) == first
+    assert denoised_psnr(regularizer, image, 0.1, 8) != first
+
+
+def test_psnr() -> None:
+    clean = torch.rand(2, 1, 8, 8).double()
+    off = clean + torch.tensor([0.1, -0.01]).double().reshape(2, 1, 1, 1)
+    torch.testing.assert_close(psnr(off, clean), torch.tensor([20.0, 40.0]).double())
+
+
+def test_roughness_is_the_variation_of_the_slopes() -> None:
+    regularizer = small_regularizer("crr")
+    roughness = spline_roughness(regularizer)
+    assert roughness is not None
+    spline = next(m for m in regularizer.modules() if type(m).__name__ == "LinearSpline")
+    knots = torch.linspace(-spline.limit, spline.limit, spline.knots, dtype=torch.float64)
+    slopes = spline.activation(knots.unsqueeze(1)).diff(dim=0).flatten() / spline.step
+    ends = torch.zeros(1).double()
+    expected = torch.cat([ends, slopes, ends]).diff().abs().sum()
+    torch.testing.assert_close(roughness, expected)
+    assert spline_roughness(small_regularizer("mgradnet-m")) is None
