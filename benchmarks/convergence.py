@@ -75,7 +75,9 @@ def _tasks(options: Options) -> Iterable[Task]:
         if name not in {row[0] for row in DEFAULT_TASKS}
     ]
     for name, count, box in rows:
-        for number, (image_name, image) in enumerate(images[: 1 if options.tiny else count]):
+        for number, (image_name, image) in enumerate(
+            images[: 1 if options.tiny else options.limit or count]
+        ):
             measurement = PROBLEMS[name].measure(image, number, device=options.device)
             label = f"{name} {image_name}" + ("" if box.everything else " in a box")
             yield Task(label, measurement, model.to(options.device), box)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from pathlib import Path
 
-from benchmarks.drawing import canvas, legend_below, style_of
+from benchmarks.drawing import canvas, legend_below, style_of, ticks_of_seconds
 from benchmarks.profile import performance_profile
 from benchmarks.records import read_rows
 from benchmarks.registry import Figure, Table
@@ -84,8 +84,8 @@ def _outcomes(rows: Rows) -> str:
 
 def figures(folder: Path) -> list[Figure]:
     """Gap against evaluations and seconds, certificates with the proven curves, profiles."""
-    traces = read_rows(folder / "traces.csv")
-    methods = list(dict.fromkeys(row["method"] for row in traces))
+    traces, summary = read_rows(folder / "traces.csv"), read_rows(folder / "summary.csv")
+    methods = list(dict.fromkeys(row["method"] for row in summary))
     first: dict[str, str] = {}
     for row in traces:
         first.setdefault(_group(row["task"]), row["task"])
@@ -95,7 +95,6 @@ def figures(folder: Path) -> list[Figure]:
         for key, label in (("evaluations", "gradient evaluations"), ("seconds", "seconds")):
             result.append(_curves(rows, methods, task, key, label, f"gap-{key}-{number}"))
         result.append(_proofs(rows, methods, task, f"proofs-{number}"))
-    summary = read_rows(folder / "summary.csv")
     if summary:
         result += [_profile(summary, methods, key) for key in ("evaluations", "seconds")]
     return result
@@ -124,8 +123,7 @@ def _curves(rows: Rows, methods: list[str], task: str, key: str, label: str, nam
     axes.set_ylim(3e-9, 10)
     if key == "seconds":
         axes.set_xscale("log")
-        axes.xaxis.set_major_formatter("{x:g}")
-        axes.xaxis.set_minor_formatter("")
+        ticks_of_seconds(axes)
     legend_below(figure, axes)
     return Figure(name, f"{task}: true relative gap (best so far) against {label}.", figure)
 

@@ -2,61 +2,67 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict, dataclass
+from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
 
 import torch
+from torch import Tensor
 
 from benchmarks.clock import Clock
 from benchmarks.drawing import canvas, legend_below, style_of
 from benchmarks.records import read_rows, write_rows
 from benchmarks.registry import Benchmark, Figure, Options, Table, register
-from convexreg.models import ModelConfig, parameter_count
+from convexreg.models import Architecture, ModelConfig, parameter_count
+from convexreg.regularizer import ConvexRegularizer
 
-SIDES = (64, 128, 256, 512, 1024)
+LARGEST_SIDE, SMALLEST_SIDE = 1024, 64
 FILTERS = (8, 16, 32, 64, 128)
 DEFAULT_SIDE, DEFAULT_FILTERS = 256, 64
-ARCHITECTURES = ("mgradnet-m", "mgradnet-c", "crr")
+ARCHITECTURES: tuple[Architecture, ...] = ("mgradnet-m", "mgradnet-c", "crr")
 SIGMA = 25 / 255
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """What is timed, and which of the two curves it belongs to."""
+
+    varied: str
+    architecture: Architecture
+    side: int
+    filters: int
 
 
 @register
 class Cost(Benchmark):
-    """Value and gradient of freshly built models; all configurations alternate."""
+    """Value and gradient of freshly built models; all configurations alternate.
+
+    `--crop N` sets the largest image side (4900 for 24 megapixels), `--methods` the architectures.
+    """
 
     name = "cost"
-    description = "Seconds of one gradient against image size and number of filters"
+    description = "Seconds and memory of one gradient against image size and number of filters"
 
     def run(self, options: Options, folder: Path) -> None:
-        sides = SIDES[:1] if options.tiny else SIDES
-        filters = FILTERS[:1] if options.tiny else FILTERS
-        cells = [("size", side, DEFAULT_FILTERS if not options.tiny else 8) for side in sides]
-        cells += [("filters", DEFAULT_SIDE if not options.tiny else 32, count) for count in filters]
-        configurations = [
-            (kind, architecture, side, count)
-            for kind, side, count in cells
-            for architecture in ARCHITECTURES
-        ]
-        times: dict[tuple[str, str, int, int], list[float]] = {key: [] for key in configurations}
-        parameters: dict[tuple[str, str, int, int], int] = {}
+        configurations = _configurations(options)
+        times: dict[Configuration, list[float]] = {row: [] for row in configurations}
         for repetition in range(max(1, options.repeats) + 1):
-            for key in configurations:
-                _, architecture, side, count = key
-                seconds, parameters[key] = _time(architecture, side, count, options)
+            for configuration in configurations:
+                seconds = _time(configuration, options)
                 if repetition > 0:  # the first one allocates
-                    times[key].append(seconds)
+                    times[configuration].append(seconds)
+        memory = _memory([row for row in configurations if row.varied == "size"], options.device)
         rows = [
             {
-                "varied": kind,
-                "architecture": architecture,
-                "side": side,
-                "filters": count,
-                "parameters": parameters[kind, architecture, side, count],
+                **asdict(configuration),
+                "parameters": parameter_count(_model(configuration, options.device)),
                 "seconds": f"{median(values):.5f}",
                 "seconds_min": f"{min(values):.5f}",
                 "seconds_max": f"{max(values):.5f}",
+                "mebibytes": memory.get(configuration, ""),
             }
-            for (kind, architecture, side, count), values in times.items()
+            for configuration, values in times.items()
         ]
         write_rows(folder / "cost.csv", rows)
 
@@ -70,51 +76,120 @@ class Cost(Benchmark):
                 "ms": f"{1e3 * float(row['seconds']):.1f} ({1e3 * float(row['seconds_min']):.1f} to "
                 f"{1e3 * float(row['seconds_max']):.1f})",
                 "ns per pixel": f"{1e9 * float(row['seconds']) / float(row['side']) ** 2:.0f}",
+                "MiB": row["mebibytes"] or "-",
             }
             for row in read_rows(folder / "cost.csv")
         ]
-        note = "One value with its gradient, float32; median with the least and the most."
+        note = "A value with its gradient, float32: median (least to most) and peak memory."
         return [Table("Cost of a gradient", rows, note)] if rows else []
 
     def figures(self, folder: Path) -> list[Figure]:
         rows = read_rows(folder / "cost.csv")
+        if not rows:
+            return []
+        sizes = [row for row in rows if row["varied"] == "size"]
+        counts = [row for row in rows if row["varied"] == "filters"]
         return [
-            _figure([row for row in rows if row["varied"] == kind], kind, key, label)
-            for kind, key, label in (
-                ("size", "side", "image side in pixels"),
-                ("filters", "filters", "number of filters"),
-            )
-            if rows
+            _figure(sizes, "side", "seconds", "seconds per gradient"),
+            _figure(sizes, "side", "mebibytes", "peak memory, MiB"),
+            _figure(counts, "filters", "seconds", "seconds per gradient"),
         ]
 
 
-def _time(architecture: str, side: int, count: int, options: Options) -> tuple[float, int]:
+def _configurations(options: Options) -> list[Configuration]:
+    chosen: list[Architecture] = [
+        name for name in ARCHITECTURES if not options.methods or name in options.methods
+    ]
+    if not chosen:
+        raise ValueError(f"no such architecture; there are {', '.join(ARCHITECTURES)}")
+    largest = options.crop or (SMALLEST_SIDE if options.tiny else LARGEST_SIDE)
+    sides = [SMALLEST_SIDE]
+    while sides[-1] * 2 < largest:
+        sides.append(sides[-1] * 2)
+    sides += [largest] if largest > sides[-1] else []
+    side, filters = (32, FILTERS[:1]) if options.tiny else (DEFAULT_SIDE, FILTERS)
+    cells = [("size", each, min(DEFAULT_FILTERS, filters[-1])) for each in sides]
+    cells += [("filters", side, count) for count in filters]
+    chosen = chosen[: 1 if options.tiny else None]
+    return [
+        Configuration(kind, name, side, count) for kind, side, count in cells for name in chosen
+    ]
+
+
+def _model(configuration: Configuration, device: str) -> ConvexRegularizer:
+    settings = ModelConfig(configuration.architecture, channels=(1, 4, 8, configuration.filters))
+    return settings.build().eval().requires_grad_(False).to(device)
+
+
+def _image(side: int, device: str) -> Tensor:
+    return torch.rand((1, 1, side, side), generator=torch.Generator().manual_seed(0)).to(device)
+
+
+def _time(configuration: Configuration, options: Options) -> float:
     torch.manual_seed(options.seed)
-    channels = (1, 4, 8, count)
-    model = ModelConfig(architecture, channels=channels).build().eval()  # type: ignore[arg-type]
-    model = model.requires_grad_(False).to(options.device)
-    generator = torch.Generator().manual_seed(options.seed)
-    x = torch.rand((1, 1, side, side), generator=generator).to(options.device)
-    model.value_and_grad(x, SIGMA)
+    model = _model(configuration, options.device)
+    x = _image(configuration.side, options.device)
     clock = Clock(options.device)
     model.value_and_grad(x, SIGMA)
-    return clock.seconds, parameter_count(model)
+    return clock.seconds
 
 
-def _figure(rows: list[dict[str, str]], kind: str, key: str, label: str) -> Figure:
-    figure, axes = canvas(title=f"cost against {kind}", x=label, y="seconds per gradient")
+def _memory(configurations: list[Configuration], device: str) -> dict[Configuration, str]:
+    """Peak memory of each in MiB (at least one), beyond what the program takes without an image.
+
+    On the CPU each architecture runs in a fresh process, smallest image first, because a process
+    only knows the largest memory it ever had.
+    """
+    result = {}
+    for name in dict.fromkeys(row.architecture for row in configurations):
+        rows = [row for row in configurations if row.architecture == name]
+        if "cuda" in device:
+            peaks = _peaks(rows, device)
+        else:
+            with get_context("spawn").Pool(1) as pool:
+                peaks = pool.apply(_peaks, (rows, device))
+        result |= {row: f"{max(peak, 1):.0f}" for row, peak in zip(rows, peaks, strict=True)}
+    return result
+
+
+def _peaks(configurations: list[Configuration], device: str) -> list[float]:
+    model = _model(configurations[0], device)
+    model.value_and_grad(_image(16, device), SIGMA)
+    before, peaks = _peak(device), []
+    for row in configurations:
+        model.value_and_grad(_image(row.side, device), SIGMA)
+        peaks.append(_peak(device) - before)
+    return peaks
+
+
+def _peak(device: str) -> float:
+    """Most memory so far, in MiB; NaN where the system does not say."""
+    if "cuda" in device:
+        return torch.cuda.max_memory_allocated() / 2**20
+    try:
+        import resource
+    except ImportError:  # Windows
+        return float("nan")
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+
+
+_LABELS = {"side": "image side in pixels", "filters": "number of filters"}
+
+
+def _figure(rows: list[dict[str, str]], x: str, y: str, label: str) -> Figure:
+    figure, axes = canvas(title=f"cost against {_LABELS[x]}", x=_LABELS[x], y=label)
     names = list(dict.fromkeys(row["architecture"] for row in rows))
     for name in names:
         chosen = [row for row in rows if row["architecture"] == name]
-        xs = [float(row[key]) for row in chosen]
-        ys = [float(row["seconds"]) for row in chosen]
-        low = [y - float(row["seconds_min"]) for y, row in zip(ys, chosen, strict=True)]
-        high = [float(row["seconds_max"]) - y for y, row in zip(ys, chosen, strict=True)]
-        axes.errorbar(
-            xs, ys, yerr=[low, high], marker="o", markersize=3, label=name, **style_of(name, names)
-        )
+        xs, ys = [float(row[x]) for row in chosen], [float(row[y]) for row in chosen]
+        axes.plot(xs, ys, marker="o", markersize=3, label=name, **style_of(name, names))
+        if y == "seconds":
+            low, high = ([float(row[f"seconds_{end}"]) for row in chosen] for end in ("min", "max"))
+            colour = style_of(name, names)["color"]
+            axes.fill_between(xs, low, high, color=colour, alpha=0.15, linewidth=0)
     axes.set_xscale("log", base=2)
     axes.xaxis.set_major_formatter("{x:g}")
     axes.set_yscale("log")
     legend_below(figure, axes, columns=3)
-    return Figure(f"cost-{kind}", f"Time of one value with its gradient against {label}.", figure)
+    caption = f"One value with its gradient: {label} against {_LABELS[x]}."
+    return Figure(f"cost-{x}-{y}", caption, figure)

@@ -91,7 +91,7 @@ def methods(options: Options, family: str) -> dict[str, Method]:
     for model in models(options):
         table[model.name] = Method(
             f"learned convex regularizer, {model.description}",
-            partial(_variational, model),
+            partial(_variational, model, options.time_limit),
             1.0,
             tuned=FAMILIES if model.tune_denoising else FAMILIES[1:],
         )
@@ -105,7 +105,9 @@ def methods(options: Options, family: str) -> dict[str, Method]:
     return chosen
 
 
-def _variational(model: NamedModel, measurement: Measurement, weight: float) -> Result:
+def _variational(
+    model: NamedModel, time_limit: float, measurement: Measurement, weight: float
+) -> Result:
     """The minimiser of `|A x - y|^2 / 2 + weight R(x; sigma)`, certified where it can be."""
     regularizer = model.load().to(measurement.y.device)
     terms = [measurement.data_term(), regularizer.term(measurement.sigma)]
@@ -116,6 +118,7 @@ def _variational(model: NamedModel, measurement: Measurement, weight: float) -> 
         gap_tol=GAP_TOLERANCE if measurement.denoising else None,
         gtol=None if measurement.denoising else GRADIENT_TOLERANCE,
         max_iter=MAX_ITERATIONS,
+        time_limit=time_limit,
         throw=False,
     )
     return Result(

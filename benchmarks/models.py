@@ -19,7 +19,13 @@ from convexreg.operators import Convolution
 from convexreg.potentials import PseudoHuber
 from convexreg.regularizer import ConvexRegularizer
 
-PUBLISHED = ("crr_deq_multinoise", "crr_huber_bilevel", "icnn_bilevel", "wcrr_deq_multinoise")
+# whether the weight has to be tuned for denoising: those trained at one noise level
+PUBLISHED = {
+    "crr_deq_multinoise": False,
+    "crr_huber_bilevel": True,
+    "icnn_bilevel": True,
+    "wcrr_deq_multinoise": False,
+}
 
 
 class Unavailable(ValueError):
@@ -51,8 +57,8 @@ def models(options: Options) -> list[NamedModel]:
         for path in options.models
     ]
     published = [
-        NamedModel(f"{name} (published)", "weights of its authors", _published(name, options))
-        for name in PUBLISHED
+        NamedModel(f"{name} (published)", "its authors' weights", _published(name, options), tuned)
+        for name, tuned in PUBLISHED.items()
     ]
     return [
         *shipped,
