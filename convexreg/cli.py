@@ -107,7 +107,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     sub.add_argument("--start", help="model to start from (same architecture)")
     sub.add_argument("--validation", type=Path, help="folder of images for the log")
-    sub.add_argument("--run", dest="run_folder", type=Path, help="folder of log and checkpoint (default: OUTPUT.run)")
+    sub.add_argument(
+        "--run",
+        dest="run_folder",
+        type=Path,
+        help="folder of log and checkpoint (default: OUTPUT.run)",
+    )
     sub.add_argument("--resume", action="store_true", help="continue from the checkpoint")
     sub.add_argument("--seed", type=int, default=0)
     sub.add_argument("--device", default="cpu")

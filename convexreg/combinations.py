@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from convexreg.gradnets import GradientModule, GradientNetwork, MGradNetC, Sigma
+from convexreg.gradnets import GradientModule, MGradNetC
+from convexreg.network import GradientNetwork, Sigma
 from convexreg.operators import LinearOperator, Reach
 from convexreg.potentials import ElementwisePotential, LogCosh, Quadratic, per_channel
 from convexreg.rho import IdentityRho

@@ -8,7 +8,6 @@ when it is positive semidefinite as well, so that its potential is convex (Chaud
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 import torch
@@ -16,68 +15,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from convexreg.conditioning import NoiseScaling
+from convexreg.network import GradientNetwork, Sigma
 from convexreg.operators import LinearOperator, Reach
 from convexreg.potentials import ElementwisePotential, Potential, per_channel
 from convexreg.quadrature import line_integral
 from convexreg.rho import Rho
 from solvers.curvature import Curvature
-
-Sigma = Tensor | float | None
-
-
-def per_image_sum(value: Tensor) -> Tensor:
-    """Sum over everything but the batch, accumulated in float64: `(B, ...)` to `(B,)`."""
-    return value.reshape(value.shape[0], -1).sum(1, dtype=torch.float64)
-
-
-class GradientNetwork(nn.Module, ABC):
-    """`x -> g(x) = grad potential(x)`, with the shape of `x`.
-
-    `sigma` is the noise level a conditioned network is evaluated at, a float or one per image `(B,)`;
-    networks without conditioning do not depend on it.
-    """
-
-    @property
-    @abstractmethod
-    def monotone(self) -> bool:
-        """Whether the potential is convex by construction."""
-
-    @abstractmethod
-    def forward(self, x: Tensor, sigma: Sigma = None) -> Tensor:
-        """`g(x)`."""
-
-    @abstractmethod
-    def density(self, x: Tensor, sigma: Sigma = None) -> Tensor:
-        """The terms of the potential at each position, `(B, ...)` without a channel dimension."""
-
-    def density_and_grad(self, x: Tensor, sigma: Sigma = None) -> tuple[Tensor, Tensor]:
-        """`density(x)` and `g(x)`, sharing what they have in common."""
-        return self.density(x, sigma), self(x, sigma)
-
-    def potential(self, x: Tensor, sigma: Sigma = None) -> Tensor:
-        """The function whose gradient is `g`, `(B,)` in float64, up to a constant in `x`."""
-        return per_image_sum(self.density(x, sigma))
-
-    def value_and_grad(self, x: Tensor, sigma: Sigma = None) -> tuple[Tensor, Tensor]:
-        """`potential(x)` and `g(x)`."""
-        density, grad = self.density_and_grad(x, sigma)
-        return per_image_sum(density), grad
-
-    def reach(self) -> Reach | None:
-        """What the gradient at a pixel depends on; `None` for everything."""
-        return None
-
-    @abstractmethod
-    def lipschitz(self, image_size: tuple[int, int] | None = None, sigma: Sigma = None) -> Tensor:
-        """Proven Lipschitz constant of `g` (2-norm); `inf` where there is none. 0-dim or `(B,)`."""
-
-    def strong_convexity(self) -> Tensor:
-        """Proven modulus `mu >= 0` of the potential, 0-dim in float64."""
-        return torch.zeros((), dtype=torch.float64)
-
-    def curvature(self, x: Tensor, sigma: Sigma = None) -> Curvature | None:
-        """Model of the Jacobian at `x` for preconditioning; `None` where there is none."""
-        return None
 
 
 class GradNetC(GradientNetwork):

@@ -21,7 +21,8 @@ from torch import Tensor, nn
 from convexreg.combinations import MGradNetM
 from convexreg.conditioning import NoiseScaling
 from convexreg.files import write_atomically
-from convexreg.gradnets import GradientModule, GradientNetwork, MGradNetC
+from convexreg.gradnets import GradientModule, MGradNetC
+from convexreg.network import GradientNetwork
 from convexreg.operators import Convolution, Padding
 from convexreg.potentials import LinearSpline, LogCosh, PooledNorm, TanhMixture
 from convexreg.regularizer import ConvexRegularizer

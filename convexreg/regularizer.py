@@ -7,7 +7,7 @@ import functools
 import torch
 from torch import Tensor, nn
 
-from convexreg.gradnets import GradientNetwork, Sigma
+from convexreg.network import GradientNetwork, Sigma
 from convexreg.tiling import value_and_grad
 from solvers.curvature import Curvature
 from solvers.objective import Objective

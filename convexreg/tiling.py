@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from convexreg.gradnets import GradientNetwork, Sigma
+from convexreg.network import GradientNetwork, Sigma
 from convexreg.operators import Reach
 
 _SIDE = {"cpu": 256, "cuda": 2048}

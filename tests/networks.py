@@ -17,7 +17,8 @@ from convexreg.combinations import (
     StronglyMonotone,
 )
 from convexreg.conditioning import NoiseScaling
-from convexreg.gradnets import GradientModule, GradientNetwork, GradNetC, MGradNetC
+from convexreg.gradnets import GradientModule, GradNetC, MGradNetC
+from convexreg.network import GradientNetwork
 from convexreg.operators import Convolution, Dense, LinearOperator
 from convexreg.potentials import (
     LinearSpline,

@@ -18,7 +18,8 @@ from convexreg.combinations import (
     StronglyMonotone,
 )
 from convexreg.conditioning import NoiseScaling
-from convexreg.gradnets import GradientModule, GradientNetwork, GradNetC, MGradNetC
+from convexreg.gradnets import GradientModule, GradNetC, MGradNetC
+from convexreg.network import GradientNetwork
 from convexreg.operators import Convolution, Dense
 from convexreg.potentials import LinearSpline, LogCosh, LogSumExp, PooledNorm
 from convexreg.quadrature import line_integral

@@ -23,7 +23,7 @@ from benchmarks.registry import Benchmark, Options
 from convexreg.baselines.icgn import ICGN
 from convexreg.baselines.icnn import ICNN
 from convexreg.baselines.mlp import MLP, MLPGradient
-from convexreg.gradnets import GradientNetwork
+from convexreg.network import GradientNetwork
 from tests import oracles
 from tests.tables import over, perturbed
 

@@ -8,10 +8,10 @@ import deepinv
 import numpy
 import pytest
 import torch
-from solvers import FISTA, Backtracking, GradientDescent, QuasiNewton, Status
 from torch import Tensor
 
 from convexreg import ConvexRegularizer, ModelConfig, reconstruct
+from solvers import FISTA, Backtracking, GradientDescent, QuasiNewton, Status
 
 SHAPE = (1, 24, 20)
 

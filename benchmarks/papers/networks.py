@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 from convexreg.combinations import CMGN, MMGN, GradNetM, MGradNetM
-from convexreg.gradnets import GradientModule, GradientNetwork, GradNetC, MGradNetC
+from convexreg.gradnets import GradientModule, GradNetC, MGradNetC
+from convexreg.network import GradientNetwork
 from convexreg.operators import Dense
 from convexreg.potentials import (
     ElementwisePotential,

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from convexreg.gradnets import GradientNetwork, Sigma
+from convexreg.network import GradientNetwork, Sigma
 from convexreg.operators import Dense
 
 

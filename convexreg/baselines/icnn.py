@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from convexreg.baselines.scalar import ScalarNetwork
-from convexreg.gradnets import Sigma
+from convexreg.network import Sigma
 
 
 class ICNN(ScalarNetwork):

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from convexreg.baselines.scalar import ScalarNetwork
-from convexreg.gradnets import Sigma
+from convexreg.network import Sigma
 
 
 class MLP(nn.Module):

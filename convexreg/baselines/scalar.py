@@ -7,7 +7,7 @@ from abc import abstractmethod
 import torch
 from torch import Tensor
 
-from convexreg.gradnets import GradientNetwork, Sigma
+from convexreg.network import GradientNetwork, Sigma
 
 
 class ScalarNetwork(GradientNetwork):

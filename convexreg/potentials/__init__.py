@@ -1,0 +1,28 @@
+"""Convex potentials with their gradients and proven curvature bounds."""
+
+from convexreg.potentials.base import ElementwisePotential, Potential, per_channel
+from convexreg.potentials.elementwise import (
+    LogCosh,
+    PseudoHuber,
+    Quadratic,
+    ScaledSigmoids,
+    Softplus,
+    TanhMixture,
+)
+from convexreg.potentials.groups import LogSumExp, PooledNorm
+from convexreg.potentials.spline import LinearSpline
+
+__all__ = [
+    "ElementwisePotential",
+    "LinearSpline",
+    "LogCosh",
+    "LogSumExp",
+    "PooledNorm",
+    "Potential",
+    "PseudoHuber",
+    "Quadratic",
+    "ScaledSigmoids",
+    "Softplus",
+    "TanhMixture",
+    "per_channel",
+]

@@ -1,0 +1,100 @@
+"""Convex potentials `psi` with their gradients and proven curvature bounds.
+
+A potential acts on channels (dimension 1) and locally: on images each pixel (or small window) has
+its own value, on vectors `(B, C)` there is one value per vector. `value` returns one number per
+position, `(B, ...)` without the channel dimension.
+
+`weight` multiplies the terms of a potential: nonnegative, broadcastable to `(B, groups, ...)`, where
+`groups` is the number of terms (channels for elementwise potentials). A nonnegative weight keeps the
+potential convex. It carries noise conditioning and spatially varying strength.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor, nn
+
+
+def per_channel(parameter: Tensor, u: Tensor) -> Tensor:
+    """Shape `(C, ...)` parameters to broadcast against `(B, C, ...)`."""
+    return parameter.reshape(parameter.shape[0], *[1] * (u.ndim - 2))
+
+
+def supremum(weight: Tensor) -> Tensor:
+    """Largest weight of each group: `(B or 1, groups)`."""
+    return weight.flatten(2).amax(2) if weight.ndim > 2 else weight
+
+
+class Potential(nn.Module, ABC):
+    """A function of the channels at each position; convex unless `convex` says otherwise."""
+
+    convex: bool = True
+    radius: int = 0
+    """How many pixels away the gradient at a pixel looks, one way."""
+    nonnegative: bool = False
+    """Whether no value is negative: what some outer functions `rho` need to be monotone."""
+
+    def groups(self, channels: int) -> int:
+        """How many terms the potential sums over `channels` channels."""
+        return channels
+
+    @abstractmethod
+    def value_and_grad(self, u: Tensor, weight: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Value per position `(B, ...)` and gradient `(B, C, ...)`, computed together."""
+
+    def value(self, u: Tensor, weight: Tensor | None = None) -> Tensor:
+        return self.value_and_grad(u, weight)[0]
+
+    @abstractmethod
+    def grad(self, u: Tensor, weight: Tensor | None = None) -> Tensor:
+        """Gradient in `u`, `(B, C, ...)`."""
+
+    @abstractmethod
+    def curvature_bound(self, channels: int, weight: Tensor | None = None) -> Tensor:
+        """`D` with `Hessian <= Diag(D)` everywhere: `(C,)`, or `(B, C)` with weights."""
+
+    @abstractmethod
+    def curvature(self, u: Tensor, weight: Tensor | None = None) -> Tensor:
+        """Diagonal of the Hessian at `u` (or an upper bound on it), `(B, C, ...)`."""
+
+
+class ElementwisePotential(Potential):
+    """`psi(u) = sum_c psi_c(u_c)`: subclasses give the scalar `density`, `activation` and slope."""
+
+    @abstractmethod
+    def density(self, u: Tensor) -> Tensor:
+        """`psi_c(u_c)`, in the shape of `u`."""
+
+    @abstractmethod
+    def activation(self, u: Tensor) -> Tensor:
+        """`psi_c'(u_c)`, in the shape of `u`."""
+
+    @abstractmethod
+    def slope(self) -> Tensor:
+        """`sup |psi_c''|`, 0-dim or `(C,)`."""
+
+    def value_and_grad(self, u: Tensor, weight: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        density, activation = self.density(u), self.activation(u)
+        if weight is not None:
+            density, activation = weight * density, weight * activation
+        return density.sum(1), activation
+
+    def value(self, u: Tensor, weight: Tensor | None = None) -> Tensor:
+        density = self.density(u)
+        return (density if weight is None else weight * density).sum(1)
+
+    def grad(self, u: Tensor, weight: Tensor | None = None) -> Tensor:
+        activation = self.activation(u)
+        return activation if weight is None else weight * activation
+
+    def curvature(self, u: Tensor, weight: Tensor | None = None) -> Tensor:
+        with torch.enable_grad():
+            point = u.detach().requires_grad_()
+            (slope,) = torch.autograd.grad(self.activation(point).sum(), point)
+        return slope if weight is None else weight * slope
+
+    def curvature_bound(self, channels: int, weight: Tensor | None = None) -> Tensor:
+        slope = self.slope().expand(channels)
+        return slope if weight is None else supremum(weight) * slope

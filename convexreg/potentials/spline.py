@@ -1,0 +1,83 @@
+"""Learned linear splines, the activations of CRR-NN."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from convexreg.potentials.base import ElementwisePotential, per_channel
+
+
+class LinearSpline(ElementwisePotential):
+    """`psi_c'` a linear spline with uniform knots on `[-limit, limit]`, constant outside, zero at 0.
+
+    The activation of CRR-NN (Goujon et al. 2023, section IV). With `monotone` the increments
+    between knots are `softplus` of the parameters, so that `psi_c` is convex by construction;
+    without it the network is the authors' (nonconvex) ridge regularizer.
+
+    :param knots: odd, at least 3, so that there is a knot at zero.
+    """
+
+    def __init__(
+        self, channels: int, knots: int = 21, limit: float = 0.1, *, monotone: bool = True
+    ) -> None:
+        super().__init__()
+        if knots < 3 or knots % 2 == 0:
+            raise ValueError(f"a spline needs an odd number of at least 3 knots, got {knots}")
+        self.convex = self.nonnegative = monotone
+        self.limit, self.knots = limit, knots
+        step = self.step
+        centres = torch.linspace(-limit + step / 2, limit - step / 2, knots - 1)
+        # initially 2 limit tanh'(2 u / limit): saturating towards the ends of the knots
+        increments = step * torch.cosh(2 * centres / limit) ** -2
+        raw = increments.expm1().log() if monotone else increments
+        self.raw = nn.Parameter(raw.repeat(channels, 1))
+
+    @property
+    def step(self) -> float:
+        """Distance between knots."""
+        return 2 * self.limit / (self.knots - 1)
+
+    @property
+    def increments(self) -> Tensor:
+        """Rise of the activation between neighbouring knots, `(C, knots - 1)`."""
+        return functional.softplus(self.raw) if self.convex else self.raw
+
+    def second_differences(self) -> Tensor:
+        """Change of slope at every knot times the knot distance, `(C, knots)`: the TV2 penalty's terms."""
+        return functional.pad(self.increments, (1, 1)).diff(dim=1)
+
+    def _tables(self) -> tuple[Tensor, Tensor]:
+        """Activation and potential at the knots, `(C, knots)`, both zero at the middle knot."""
+        middle = self.knots // 2
+        values = functional.pad(self.increments.cumsum(1), (1, 0))
+        values = values - values[:, middle : middle + 1]
+        areas = self.step * (values[:, 1:] + values[:, :-1]) / 2
+        potentials = functional.pad(areas.cumsum(1), (1, 0))
+        return values, potentials - potentials[:, middle : middle + 1]
+
+    def _locate(self, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Flat index of the knot to the left, distance from it, distance beyond the last knot."""
+        inside = u.clamp(-self.limit, self.limit)
+        cell = ((inside + self.limit) / self.step).floor().clamp(0, self.knots - 2)
+        offset = inside + self.limit - cell * self.step
+        channel = per_channel(torch.arange(self.raw.shape[0], device=u.device), u)
+        return (cell.long() + channel * self.knots), offset, u - inside
+
+    def density(self, u: Tensor) -> Tensor:
+        values, potentials = self._tables()
+        index, offset, beyond = self._locate(u)
+        left, right = values.flatten()[index], values.flatten()[index + 1]
+        at_offset = left + (right - left) * offset / self.step
+        inside = potentials.flatten()[index] + offset * (left + at_offset) / 2
+        return inside + at_offset * beyond
+
+    def activation(self, u: Tensor) -> Tensor:
+        values, _ = self._tables()
+        index, offset, _ = self._locate(u)
+        left, right = values.flatten()[index], values.flatten()[index + 1]
+        return left + (right - left) * (offset / self.step)
+
+    def slope(self) -> Tensor:
+        return self.increments.abs().amax(1) / self.step
