@@ -10,13 +10,29 @@ import cv2
 import numpy
 import tifffile
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
+from tifffile import COMPRESSION, PHOTOMETRIC
 from torch import Tensor
 
 from convexreg.files import write_atomically
 
 IMAGE_SUFFIXES = frozenset({".png", ".tif", ".tiff", ".jpg", ".jpeg", ".npy", ".bmp"})
 WRITABLE_SUFFIXES = frozenset({".png", ".tif", ".tiff", ".jpg", ".jpeg", ".npy"})
+
+# what tifffile reads on its own
+_COMPRESSIONS = (
+    COMPRESSION.NONE,
+    COMPRESSION.DEFLATE,
+    COMPRESSION.ADOBE_DEFLATE,
+    COMPRESSION.PACKBITS,
+)
+_PHOTOMETRICS = (
+    PHOTOMETRIC.RGB,
+    PHOTOMETRIC.MINISBLACK,
+    PHOTOMETRIC.MINISWHITE,
+    PHOTOMETRIC.PALETTE,
+)
+_SIXTEEN_BIT_COLOUR = (b"\x10\x02", b"\x10\x04", b"\x10\x06")
 
 
 class ImageError(ValueError):
@@ -66,12 +82,15 @@ def read_image(path: str | Path) -> Photograph:
     try:
         match path.suffix.lower():
             case ".npy":
-                array = numpy.load(path, allow_pickle=False)
+                with path.open("rb") as file:
+                    array = numpy.lib.format.read_array(file, allow_pickle=False)
             case ".tif" | ".tiff":
                 array = _read_tiff(path)
             case _:
                 array = _read_pillow(path)
-    except (OSError, ValueError, EOFError, SyntaxError, UnidentifiedImageError, cv2.error) as error:
+    except ImageError:
+        raise
+    except Exception as error:  # decoders raise whatever they stumble over in a damaged file
         raise ImageError(
             f"{path} cannot be read; it is damaged or not an image ({error})"
         ) from error
@@ -79,12 +98,27 @@ def read_image(path: str | Path) -> Photograph:
 
 
 def _read_tiff(path: Path) -> numpy.ndarray:
+    """The first page. Tifffile keeps every depth; what it cannot decode is left to others."""
     with tifffile.TiffFile(path) as file:
-        page = file.pages[0]
-        array = page.asarray()
+        page = file.pages.first
         orientation = page.tags["Orientation"].value if "Orientation" in page.tags else 1
-        if array.ndim == 3 and int(getattr(page, "planarconfig", 1)) == 2:
+        plain = page.compression in _COMPRESSIONS and page.predictor == 1
+        if not (plain and page.photometric in _PHOTOMETRICS):
+            if page.samplesperpixel < 3 or page.bitspersample <= 8:
+                return _read_pillow(path)
+            if page.photometric != PHOTOMETRIC.RGB or page.samplesperpixel > 3 or orientation != 1:
+                raise ImageError(
+                    f"{path} is compressed in a way that is supported for 8 bits only; save it without "
+                    "compression"
+                )
+            return cv2.cvtColor(_opencv(path), cv2.COLOR_BGR2RGB)
+        array = page.asarray()
+        if array.ndim == 3 and page.planarconfig == 2:
             array = numpy.moveaxis(array, 0, -1)
+        if page.photometric == PHOTOMETRIC.PALETTE:
+            array = numpy.moveaxis(page.colormap[:, array] >> 8, 0, -1).astype(numpy.uint8)
+        elif page.photometric == PHOTOMETRIC.MINISWHITE:
+            array = numpy.invert(array)
     # the TIFF tag has the meaning of the EXIF one: mirror, then rotate
     if orientation in (2, 4, 5, 7):
         array = array[:, ::-1]
@@ -95,25 +129,34 @@ def _read_tiff(path: Path) -> numpy.ndarray:
 def _read_pillow(path: Path) -> numpy.ndarray:
     with Image.open(path) as image:
         image.load()  # raises on truncated files
-        sixteen_bit_colour = path.suffix.lower() == ".png" and path.read_bytes()[24:26] in (
-            b"\x10\x02",
-            b"\x10\x04",
-            b"\x10\x06",
-        )
-        if sixteen_bit_colour:
+        if image.format == "PNG" and _png_header(path) in _SIXTEEN_BIT_COLOUR:
             # Pillow reduces these to 8 bits
-            array = cv2.imdecode(numpy.fromfile(path, numpy.uint8), cv2.IMREAD_UNCHANGED)
+            array = _opencv(path)
             order = cv2.COLOR_BGRA2RGBA if array.shape[2] == 4 else cv2.COLOR_BGR2RGB
             return cv2.cvtColor(array, order)
         image = ImageOps.exif_transpose(image)
         if image.mode == "1":
             image = image.convert("L")
-        elif image.mode == "PA" or (image.mode == "P" and "transparency" in image.info):
+        elif image.mode in ("PA", "RGBa") or (image.mode == "P" and "transparency" in image.info):
             image = image.convert("RGBA")
-        elif image.mode in ("P", "CMYK", "YCbCr", "HSV", "LAB"):
+        elif image.mode in ("P", "RGBX", "CMYK", "YCbCr", "HSV", "LAB"):
             image = image.convert("RGB")
         array = numpy.asarray(image)
-        return array.astype(numpy.uint16) if image.mode == "I" else array
+        sixteen_bit_gray = image.mode == "I" and image.format == "PNG"  # before Pillow 11
+        return array.astype(numpy.uint16) if sixteen_bit_gray else array
+
+
+def _png_header(path: Path) -> bytes:
+    """Bit depth and colour type."""
+    with path.open("rb") as file:
+        return file.read(26)[24:]
+
+
+def _opencv(path: Path) -> numpy.ndarray:
+    array = cv2.imdecode(numpy.fromfile(path, numpy.uint8), cv2.IMREAD_UNCHANGED)
+    if array is None:
+        raise ValueError("OpenCV cannot decode it")
+    return array
 
 
 def _from_array(array: numpy.ndarray, path: Path) -> Photograph:
@@ -123,10 +166,11 @@ def _from_array(array: numpy.ndarray, path: Path) -> Photograph:
         raise ImageError(
             f"{path} has shape {array.shape}; an image is (H, W) or (H, W, C) with 1 to 4 channels"
         )
-    if array.dtype == numpy.uint8:
-        bits, scale = 8, 255.0
-    elif array.dtype == numpy.uint16:
-        bits, scale = 16, 65535.0
+    if array.dtype.kind == "b":
+        bits, scale = 8, 1.0
+    elif array.dtype.kind == "u" and array.dtype.itemsize <= 2:
+        bits = 8 * array.dtype.itemsize
+        scale = 2.0**bits - 1
     elif array.dtype.kind == "f":
         bits, scale = 32, 1.0
     else:
@@ -148,7 +192,7 @@ def write_image(path: str | Path, photograph: Photograph) -> None:
 
     Integer formats are clipped to [0, 1] and rounded; NPY and float TIFF keep every value.
 
-    :raises ImageError: an unsupported suffix or a missing folder.
+    :raises ImageError: an unsupported suffix, a missing folder, or pixels that are not finite.
     """
     path = Path(path)
     suffix = path.suffix.lower()
@@ -156,6 +200,8 @@ def write_image(path: str | Path, photograph: Photograph) -> None:
     planes = photograph.pixels.detach().cpu().float()
     if photograph.alpha is not None and suffix not in (".jpg", ".jpeg"):
         planes = torch.cat([planes, photograph.alpha])
+    if not torch.isfinite(planes).all():
+        raise ImageError(f"cannot write {path}: there are NaN or infinite pixels")
     array = planes.movedim(0, -1).numpy()
     bits = photograph.bits
     if suffix in (".jpg", ".jpeg"):
