@@ -6,7 +6,7 @@ import argparse
 import importlib.util
 import sys
 import time
-from dataclasses import asdict, fields
+from dataclasses import fields
 from pathlib import Path
 
 import torch
@@ -55,6 +55,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--tuning-limit", type=int, help="number of tuning images")
     run.add_argument("--crop", type=int, help="pixels a side")
     defaults = Options()
+    run.add_argument("--tuning-crop", type=int, default=defaults.tuning_crop, metavar="PIXELS")
     run.add_argument("--repeats", type=int, default=defaults.repeats)
     run.add_argument("--time-limit", type=float, default=defaults.time_limit, metavar="SECONDS")
     run.add_argument("--seed", type=int, default=defaults.seed)
@@ -94,7 +95,7 @@ def _run(arguments: argparse.Namespace) -> int:
         stamp = {
             "benchmark": name,
             "seconds": round(time.perf_counter() - started, 2),
-            "options": asdict(options),
+            "options": options.record(),
             "environment": environment(options.device),
         }
         # a benchmark may add to earlier results: every run that made a file is kept

@@ -28,4 +28,5 @@ def with_tables(text: str, results: Path) -> str:
         if tables:
             parts += [table_lines(table) for table in tables]
             parts.append(environment_line(name, read_json(results / name / "run.json")))
-    return "\n\n".join([before + BEGIN, *parts, END + after])
+    middle = "\n\n".join(["", *parts, ""]) if parts else "\n"
+    return before + BEGIN + middle + END + after

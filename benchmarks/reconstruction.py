@@ -25,26 +25,31 @@ from convexreg.images import Photograph, write_image
 from convexreg.training.objectives import psnr
 
 
+IMAGES, TUNING_IMAGES = "photographs", "tuning-photographs"
+
+
 @dataclass(frozen=True)
 class Protocol:
-    """What has to agree for two runs to be compared."""
+    """What has to agree for two runs to be compared; folders by their names."""
 
     images: str
     tuning_images: str
     limit: int | None
     tuning_limit: int | None
     crop: int | None
+    tuning_crop: int
 
     @classmethod
     def of(cls, options: Options, crop: int | None) -> Protocol:
         """The protocol that the options ask for, with defaults filled in."""
         tiny = options.tiny
         return cls(
-            options.images or "photographs",
-            options.tuning_images or "tuning-photographs",
+            Path(options.images or IMAGES).name,
+            Path(options.tuning_images or TUNING_IMAGES).name,
             1 if tiny else options.limit,
             1 if tiny else options.tuning_limit,
             options.crop or (32 if tiny else crop),
+            32 if tiny else options.tuning_crop,
         )
 
 
@@ -62,9 +67,11 @@ class ReconstructionBenchmark(Benchmark):
     def run(self, options: Options, folder: Path) -> None:
         protocol = Protocol.of(options, self.crop)
         _check_protocol(folder / "protocol.json", protocol)
-        images = open_images(protocol.images, limit=protocol.limit, crop=protocol.crop)
+        images = open_images(options.images or IMAGES, limit=protocol.limit, crop=protocol.crop)
         tuning_images = open_images(
-            protocol.tuning_images, limit=protocol.tuning_limit, crop=protocol.crop
+            options.tuning_images or TUNING_IMAGES,
+            limit=protocol.tuning_limit,
+            crop=protocol.tuning_crop,
         )
         table = methods(options, self.family)
         rows, trials = read_rows(folder / "images.csv"), read_rows(folder / "tuning.csv")

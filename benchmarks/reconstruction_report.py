@@ -41,7 +41,7 @@ def headline(folder: Path, name: str) -> list[Table]:
         if any(score != "-" for score in scores):
             lines.append({"method": method, **dict(zip(columns, scores, strict=True))})
     protocol = read_json(folder / "protocol.json")
-    images = Path(protocol.get("images", "")).name
+    images = protocol.get("images", "")
     count = max(int(row["images"]) for row in rows)
     note = f"Mean PSNR in dB over {count} images ({images}), all methods on the same measurements."
     return [Table(f"{name.capitalize()}", lines, note)]

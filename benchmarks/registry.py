@@ -22,7 +22,7 @@ from __future__ import annotations
 import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, TypeVar
 
@@ -51,6 +51,7 @@ class Options:
     :ivar tuning_images: where weights are tuned; never the test images.
     :ivar limit, tuning_limit: use only the first so many images.
     :ivar crop: use only the central square of so many pixels a side.
+    :ivar tuning_crop: the same for tuning images, where it only saves time.
     :ivar methods, problems: only these; empty for all.
     :ivar models: further model files to compare.
     :ivar weights: folder of published weights (`crr_*.safetensors`).
@@ -65,6 +66,7 @@ class Options:
     limit: int | None = None
     tuning_limit: int | None = None
     crop: int | None = None
+    tuning_crop: int = 128
     methods: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()
     models: tuple[str, ...] = ()
@@ -74,6 +76,20 @@ class Options:
     seed: int = 0
     device: str = "cpu"
     tiny: bool = False
+
+    def record(self) -> dict[str, object]:
+        """For `run.json`: folders and files by their names, for where they lie is nobody's business."""
+
+        def name(path: str | None) -> str | None:
+            return None if path is None else Path(path).name
+
+        return {
+            **asdict(self),
+            "images": name(self.images),
+            "tuning_images": name(self.tuning_images),
+            "models": [name(path) for path in self.models],
+            "weights": name(self.weights),
+        }
 
 
 @dataclass(frozen=True)

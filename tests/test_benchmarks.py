@@ -144,6 +144,8 @@ def test_own_method_on_own_folder(tmp_path):
     assert rows["median"]["outcome"] == "finished"
     assert rows["broken"]["outcome"] == "failed"
     assert rows["broken"]["message"].startswith("returned an image of shape")
+    for name in ("run.json", "protocol.json"):
+        assert str(tmp_path) not in (tmp_path / "out/denoising" / name).read_text()
     summary = {row["method"]: row for row in read_rows(tmp_path / "out/denoising/summary.csv")}
     assert summary["broken"]["psnr"] == ""
     assert summary["broken"]["outcomes"] == "failed 1"
