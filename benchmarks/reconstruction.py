@@ -24,7 +24,6 @@ from benchmarks.tuning import coarse_to_fine
 from convexreg.images import Photograph, write_image
 from convexreg.training.objectives import psnr
 
-
 IMAGES, TUNING_IMAGES = "photographs", "tuning-photographs"
 
 
