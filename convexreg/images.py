@@ -236,9 +236,11 @@ def _encode(array: numpy.ndarray, suffix: str) -> bytes:
         numpy.save(buffer, array, allow_pickle=False)
     elif suffix in (".tif", ".tiff"):
         channels = 1 if array.ndim == 2 else array.shape[-1]
-        extra = {"extrasamples": ["unassalpha"]} if channels in (2, 4) else {}
         tifffile.imwrite(
-            buffer, array, photometric="rgb" if channels >= 3 else "minisblack", **extra
+            buffer,
+            array,
+            photometric="rgb" if channels >= 3 else "minisblack",
+            extrasamples=["unassalpha"] if channels in (2, 4) else None,
         )
     elif array.dtype == numpy.uint16:
         if array.ndim == 3:

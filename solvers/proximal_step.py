@@ -80,7 +80,8 @@ def proximal_step(
     attempts = torch.zeros_like(value)
     untested = torch.full_like(value, search is not None, dtype=torch.bool)
     rise = torch.zeros_like(value)
-    for _ in range(search.limit if search is not None else 0):
+    limit, increase = (0, 1.0) if search is None else (search.limit, search.increase)
+    for _ in range(limit):
         attempts = attempts + untested
         move = x - y
         rise = objective.value(x) - value
@@ -90,7 +91,7 @@ def proximal_step(
         untested = untested & ~(rise.isfinite() & (rise <= model + rounding))
         if not untested.any():
             break
-        lipschitz = torch.where(untested, lipschitz * search.increase, lipschitz)
+        lipschitz = torch.where(untested, lipschitz * increase, lipschitz)
         x = box.project(y - grad * per_image((1 / lipschitz).to(y.dtype), y))
     certificate = certificate_after_step(value, grad, y, x, lipschitz, mu, box)
     if search is not None and bool(untested.any()):
