@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import pytest
 import torch
 from oracles import in_float64, largest_eigenvalues, matrix
@@ -140,17 +138,16 @@ def test_norm_bound(
             assert max(values) <= case.ceiling + 6 * torch.finfo(dtype).eps, name
 
 
-@pytest.mark.parametrize("channels", [(1, 7), (3, 7)], ids=str)
+@pytest.mark.parametrize(("channels", "margin"), [((1, 7), 1.01), ((3, 7), 1.04)], ids=str)
 @torch.no_grad()
-def test_bound_for_every_size_is_nearly_attained(channels: tuple[int, int]) -> None:
-    """Within the margin of the grid, `cos(pi n / N)^-2`, of the supremum of the symbol."""
-    margin = math.cos(math.pi / (64 if channels[0] == 1 else 16)) ** -2
+def test_bound_for_every_size_is_nearly_attained(channels: tuple[int, int], margin: float) -> None:
+    """By large images: within the margin of the grid, 1 % for gray and 4 % for colour."""
     for _ in range(10):
         operator = Convolution(channels, (5,), padding="circular").double()
         supremum = operator.squared_norm(image_size=(240, 241))
         bound = operator.squared_norm()
         assert bound >= supremum * (1 - 1e-11)
-        assert bound <= supremum * margin * 1.001
+        assert bound <= supremum * margin
 
 
 @over("case", OPERATORS)
