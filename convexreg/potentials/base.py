@@ -57,7 +57,10 @@ class Potential(nn.Module, ABC):
 
     @abstractmethod
     def curvature(self, u: Tensor, weight: Tensor | None = None) -> Tensor:
-        """Diagonal of the Hessian at `u` (or an upper bound on it), `(B, C, ...)`."""
+        """Nonnegative model of the Hessian's diagonal at `u`, `(B, C, ...)`, for preconditioning.
+
+        Exact but for pooled norms.
+        """
 
 
 class ElementwisePotential(Potential):
