@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -96,9 +97,7 @@ def _published(name: str, options: Options) -> Callable[[], ConvexRegularizer]:
         path = Path(options.weights or ".") / f"{name}.safetensors"
         if options.weights is None or not path.is_file():
             raise Unavailable(f"give --weights FOLDER with {path.name}")
-        from convexreg.baselines.published import load_published
-
-        return load_published(path)
+        return import_module("convexreg.baselines.published").load_published(path)
 
     return load
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +28,8 @@ class LinearCombination(GradientNetwork):
     :raises ValueError: a conic combination with a negative coefficient, or a wrong number of them.
     """
 
+    fixed_coefficients: Tensor
+
     def __init__(
         self,
         networks: Sequence[GradientNetwork],
@@ -35,7 +38,7 @@ class LinearCombination(GradientNetwork):
         coefficients: Sequence[float] | None = None,
     ) -> None:
         super().__init__()
-        self.networks = nn.ModuleList(networks)
+        self.networks = cast("Sequence[GradientNetwork]", nn.ModuleList(networks))
         self.conic = conic
         if coefficients is None:
             start = math.log(math.expm1(1.0)) if conic else 1.0

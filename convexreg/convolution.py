@@ -14,6 +14,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 from torch.nn import functional
+from torch.nn.grad import conv2d_weight
 
 _BLOCK = 4
 
@@ -83,8 +84,8 @@ def _kernel_gradient(x: Tensor, z: Tensor, kernel: Tensor, padding: str) -> Tens
     """Gradient of `<W x, z>` in the kernel."""
     half = kernel.shape[-1] // 2
     if padding == "circular":
-        return torch.nn.grad.conv2d_weight(_pad(x, half, padding), list(kernel.shape), z)
-    return torch.nn.grad.conv2d_weight(x, list(kernel.shape), z, padding=half)
+        return conv2d_weight(_pad(x, half, padding), list(kernel.shape), z)
+    return conv2d_weight(x, list(kernel.shape), z, padding=half)
 
 
 class _Analysis(torch.autograd.Function):

@@ -9,6 +9,7 @@ when it is positive semidefinite as well, so that its potential is convex (Chaud
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -57,7 +58,7 @@ class GradNetC(GradientNetwork):
             raise ValueError("a monotone cascade needs nondecreasing activations (Cor. 11.1)")
         depth, channels = len(activations), operator.out_channels
         self.operator = operator
-        self.activations = nn.ModuleList(activations)
+        self.activations = cast("Sequence[ElementwisePotential]", nn.ModuleList(activations))
         self.conditioning = conditioning
         self._monotone, self._unit_scales = monotone, unit_scales
         if not unit_scales:

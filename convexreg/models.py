@@ -150,10 +150,10 @@ def load_model(path: str | Path) -> Model:
             "with `convexreg train`, or name a shipped model"
         )
     try:
-        settings = json.loads(metadata["config"])
-        config = ModelConfig(
-            **{key: tuple(v) if isinstance(v, list) else v for key, v in settings.items()}
-        )
+        settings: dict[str, Any] = json.loads(metadata["config"])
+        for key in ("channels", "kernel_sizes"):
+            settings[key] = tuple(settings[key])
+        config = ModelConfig(**settings)
         regularizer = config.build(metadata["name"]).to(_common_dtype(tensors))
         regularizer.load_state_dict(tensors)
         card = dict(json.loads(metadata["card"]))

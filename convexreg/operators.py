@@ -206,7 +206,10 @@ class Convolution(LinearOperator):
         autocorrelation = nn.functional.conv2d(
             kernel.flatten(0, 1).unsqueeze(0), scaled, padding=size - 1
         ).transpose(0, 1)
-        symbol = _fourier(autocorrelation, weights.shape[-2:]).real / self.in_channels
+        symbol = (
+            _fourier(autocorrelation, (weights.shape[-2], weights.shape[-1])).real
+            / self.in_channels
+        )
         squares = kernel.square().mean(1, keepdim=True)
         return Curvature(
             symbol.clamp_min(0).to(weights.dtype), synthesis(weights, squares, self.padding)

@@ -118,8 +118,9 @@ def reconstruct(
     """
     _check_measurements(y)
     sigma = _check_positive("sigma", sigma, y, allow_zero=False)
-    model = regularizer if isinstance(regularizer, ConvexRegularizer) else None
-    model = (model or load_pretrained(regularizer or DEFAULT_MODEL)).to(y.device, y.dtype)
+    if not isinstance(regularizer, ConvexRegularizer):
+        regularizer = load_pretrained(regularizer or DEFAULT_MODEL)
+    model = copy.deepcopy(regularizer).to(y.device, y.dtype)
     weight = _check_positive("lam", 1.0 if lam == "auto" else lam, y, allow_zero=True)
     with torch.no_grad():
         start = back_projection(y, physics) if x0 is None else x0.to(y)
@@ -186,9 +187,9 @@ def _certify_in_float64(
     if y.dtype == torch.float64:
         return solution.certificate
     x = solution.x.double()
-    exact = copy.deepcopy(physics)
-    if isinstance(exact, torch.nn.Module):
-        exact = exact.double()  # .to(torch.float64) would corrupt deepinv's complex buffers
+    duplicate = copy.deepcopy(physics)
+    # .to(torch.float64) would corrupt deepinv's complex buffers
+    exact: Any = duplicate.double() if isinstance(duplicate, torch.nn.Module) else duplicate
     try:
         there = exact.A(x)
     except (RuntimeError, TypeError):

@@ -61,7 +61,7 @@ class LogSumExp(Potential):
 
     def value_and_grad(self, u: Tensor, weight: Tensor | None = None) -> tuple[Tensor, Tensor]:
         grouped = u.unflatten(1, (self.groups(u.shape[1]), -1))
-        value, grad = 0.0, 0.0
+        value, grad = torch.zeros_like(grouped[:, :, 0]), torch.zeros_like(grouped)
         for sign, coefficient in zip((1, -1), self._coefficients(), strict=False):
             scaled = sign * self.temperature * grouped
             value = value + coefficient / self.temperature * torch.logsumexp(scaled, 2)
@@ -117,6 +117,8 @@ class PooledNorm(Potential):
     """
 
     nonnegative = True
+
+    fixed_mixing: Tensor
 
     def __init__(
         self, channels: int, *, group_size: int = 1, window: int = 1, learned: bool = False
