@@ -114,12 +114,23 @@ def compare(
                 points, outcome, message = _watch(peer, task, exact, options, None)
                 measured[name] = (points, outcome, message)
             else:
-                points, _, _ = _watch(peer, task, exact, options, len(measured[name][0]))
+                needed = _iterations_to_time(measured[name][0])
+                points = _watch(peer, task, exact, options, needed)[0] if needed else []
             seconds[name].append([point.seconds for point in points])
     return [
         _rows(task, name, peers[name], *measured[name], seconds[name], constants, exact)
         for name in peers
     ]
+
+
+def _iterations_to_time(points: list[Point]) -> int:
+    """Iterations to the tightest tolerance a method reached: what comes after is not timed again."""
+    best, last = float("inf"), 0
+    for point in points:
+        if any(point.gap <= tolerance < best for tolerance in TOLERANCES):
+            last = point.iteration
+        best = min(best, point.gap)
+    return last
 
 
 def _warm_up(task: Task) -> None:
@@ -175,10 +186,9 @@ def _rows(
     exact: Reference,
 ) -> Comparison:
     rows = Comparison()
-    length = min(len(times) for times in seconds)
     timed = [
-        replace(point, seconds=median(times[k] for times in seconds))
-        for k, point in enumerate(points[:length])
+        replace(point, seconds=median(times[k] for times in seconds if k < len(times)))
+        for k, point in enumerate(points)
     ]
     scale = abs(exact.value)
     for point in timed:
@@ -204,7 +214,7 @@ def _rows(
     for tolerance in TOLERANCES:
         true = next((k for k, p in enumerate(timed) if p.gap <= tolerance), None)
         proven = next((k for k, p in enumerate(timed) if p.certified <= tolerance), None)
-        times = [] if true is None else [run[true] for run in seconds]
+        times = [] if true is None else [run[true] for run in seconds if true < len(run)]
         rows.summary.append(
             {
                 "task": task.name,
