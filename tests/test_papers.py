@@ -189,11 +189,18 @@ class TestNetworks:
         for build in experiment.networks.values():
             assert parameter_count(build()) == pytest.approx(100, abs=6)
 
-    def test_the_networks_of_the_2024_paper_have_its_counts(self) -> None:
-        networks = gradient_fields.ConvexField().networks
-        theirs = published("convex-field")["rows"]
-        for name in ("mGradNet-C", "mGradNet-M", "ICGN"):
-            assert parameter_count(networks[name]()) == theirs[name]["parameters"]
+    @pytest.mark.parametrize(
+        ("experiment", "names"),
+        [
+            (gradient_fields.ConvexField(), ("mGradNet-C", "mGradNet-M", "ICGN")),
+            (gradient_fields.SmallField(), ("C-MGN", "ICGN")),
+        ],
+    )
+    def test_the_networks_of_the_papers_have_their_counts(self, experiment, names) -> None:
+        theirs = published(experiment.name)["rows"]
+        for name in names:
+            count = parameter_count(experiment.networks[name]())
+            assert count == theirs[name]["parameters"]
 
     @pytest.mark.parametrize("dimension", [32, 256])
     def test_about_1024_parameters_a_dimension(self, dimension: int) -> None:
@@ -295,6 +302,7 @@ class TestScore:
 EXPERIMENTS: dict[str, tuple[Benchmark, str]] = {
     "convex-field": (gradient_fields.ConvexField(), "trials.csv"),
     "nonconvex-field": (gradient_fields.NonconvexField(), "trials.csv"),
+    "small-field": (gradient_fields.SmallField(), "trials.csv"),
     "polymax": (polymax.PolyMaxField(), "trials.csv"),
     "approximation": (approximation.Approximation(), "trials.csv"),
     "coupling": (coupling.Coupling(), "trials.csv"),

@@ -54,14 +54,14 @@ def error_maps(rows: Sequence[Row], side: int) -> Figure:
 
 
 def training_curves(rows: Sequence[Row]) -> Figure:
-    """Validation error against the epoch, one line for every network."""
+    """Validation loss against the epoch, one line for every network."""
     figure, (axes,) = panels(1, 1, width=4.8, height=4.0)
     names = distinct(rows, "network")
     for name in names:
         curve = select(rows, network=name)
-        values = numbers(curve, "validation_mse_db")
+        values = numbers(curve, "validation_db")
         axes.plot(numbers(curve, "epoch"), values, label=name, **style_of(name, names))
-    axes.set(xlabel="epoch", ylabel="validation MSE (dB)")
+    axes.set(xlabel="epoch", ylabel="validation loss (dB)")
     legend_below(figure, axes, 3)
     return figure
 

@@ -150,6 +150,11 @@ def squared_error(network: Network, x: Tensor, target: Tensor) -> Tensor:
     return (network(x) - target).square().mean()
 
 
+def absolute_error(network: Network, x: Tensor, target: Tensor) -> Tensor:
+    """Mean absolute error over points and components."""
+    return (network(x) - target).abs().mean()
+
+
 def jacobian(network: Network, x: Tensor) -> Tensor:
     """`J(x)` of a network at every point, `(B, d)` to `(B, d, d)`."""
     return torch.func.vmap(torch.func.jacrev(lambda point: network(point.unsqueeze(0))[0]))(x)
