@@ -105,6 +105,27 @@ def test_gap_obeys_curve_and_certificate_at_every_iteration(case: SolverCase, na
                 assert float(gap[index]) <= curve + float(rounding[index])
 
 
+@pytest.mark.parametrize("box", [Box(), UNIT], ids=["free", "unit"])
+@pytest.mark.parametrize("stated_mu", [True, False])
+@pytest.mark.parametrize("name", ["gd", "fista"])
+def test_iterates_are_those_of_the_theorem(name: str, stated_mu: bool, box: Box) -> None:
+    """Written down from the papers: on easy problems a wrong momentum stays below the curve too."""
+    problem = quadratic(spectra(3, 6, (60.0,)), box, stated_mu=stated_mu)
+    objective = problem.objective
+    assert isinstance(objective, Quadratic)
+    L, mu = objective.largest.unsqueeze(1), objective.smallest.unsqueeze(1)
+    x = y = problem.x0
+    t = 1.0
+    for progress in recorded(problem, SOLVERS[name]):
+        following = box.project(y - objective.value_and_grad(y)[1] / L)
+        larger = (1 + (1 + 4 * t**2) ** 0.5) / 2
+        root = (mu / L).sqrt()
+        momentum = (1 - root) / (1 + root) if stated_mu else (t - 1) / larger
+        y = following + momentum * (following - x) if name == "fista" else following
+        x, t = following, larger
+        torch.testing.assert_close(progress.state.x, x, rtol=0, atol=1e-12)
+
+
 @pytest.mark.parametrize("name", PROBLEMS)
 @over("case", SOLVERS)
 def test_reaches_the_minimiser_of_another_method(case: SolverCase, name: str) -> None:
