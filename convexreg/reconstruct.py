@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,7 +15,7 @@ from convexreg.models import load_pretrained
 from convexreg.regularizer import ConvexRegularizer
 from solvers.box import Box
 from solvers.certificates import Certificate, certify
-from solvers.data_terms import LeastSquares
+from solvers.data_terms import LeastSquares, Proximity
 from solvers.loop import Progress, Solver, minimise
 from solvers.objective import Objective, Sum, inner
 from solvers.physics_norms import OperatorBounds, operator_bounds
@@ -27,7 +27,7 @@ DEFAULT_MODEL = "mgradnet-m"
 
 @dataclass(frozen=True)
 class Reconstruction:
-    """A minimiser of `|A x - y|^2 / 2 + lam R(x; sigma)` and what is proven about it.
+    """A minimiser of `|A x - y|^2 / 2 + lam R(x; sigma) + anchor |x - x0|^2 / 2`, and what is proven.
 
     Per-image tensors have shape `(B,)`.
 
@@ -39,6 +39,7 @@ class Reconstruction:
     :ivar iterations, evaluations: steps and gradient evaluations.
     :ivar stationarity: rms of the gradient (of the projected gradient with a box).
     :ivar lam: the weight of the regularizer, `(B,)`.
+    :ivar anchor: the weight of the anchor, zero where there is none.
     :ivar box: the bounds on the pixels.
     :ivar method: solver, and where its step size comes from.
     """
@@ -50,6 +51,7 @@ class Reconstruction:
     evaluations: Tensor
     stationarity: Tensor
     lam: Tensor
+    anchor: float
     box: Box
     method: str
     seconds: float
@@ -84,7 +86,8 @@ def reconstruct(
     sigma: Tensor | float,
     regularizer: ConvexRegularizer | str | Path | None = None,
     lam: Tensor | float | Literal["auto"] = "auto",
-    box: tuple[float, float] | Literal["auto"] | None = "auto",
+    anchor: float | Literal["auto"] = "auto",
+    box: tuple[float, float] | None = None,
     gap_tol: float | None = None,
     gtol: float | None = None,
     max_iter: int = 1000,
@@ -95,8 +98,8 @@ def reconstruct(
 ) -> Reconstruction:
     """Reconstruct images from linear measurements `y = A x + noise`.
 
-    Minimises `|A x - y|^2 / 2 + lam R(x; sigma)`, a convex problem, and says how far the result can
-    be from its minimum.
+    Minimises `|A x - y|^2 / 2 + lam R(x; sigma) + anchor |x - x0|^2 / 2`, a convex problem, and says
+    how far the result can be from its minimum.
 
     :param y: measurements `(B, ...)`, floating point.
     :param physics: a deepinv `LinearPhysics`, or any object with `A` and its exact `A_adjoint`.
@@ -104,14 +107,16 @@ def reconstruct(
     :param regularizer: a regularizer, the name of a shipped model or the path of a model file;
         the shipped `mgradnet-m` by default.
     :param lam: weight of the regularizer; `"auto"` is one, which is what the noise level asks for.
-    :param box: bounds on the pixels. `"auto"`: none where the data term makes the problem strongly
-        convex (denoising), else `(0, 1)`, which makes a certificate possible. `None`: no bounds.
-    :param gap_tol: certified relative gap to reach; 1e-4 by default, 1e-2 with a box (whose
-        certificate is far more pessimistic). With neither
-        strong convexity nor a box there is no certificate, and the default is `gtol = 1e-5`.
+    :param anchor: weight of the squared distance to the starting image. It makes the problem strongly
+        convex, so that the minimiser is unique and has a certificate. `"auto"`: zero where the data
+        term does so already (denoising) or a box is given, else 1e-3, which changes a PSNR by
+        hundredths of a decibel.
+    :param box: bounds on the pixels; bounded ones make a (pessimistic) certificate possible as well.
+    :param gap_tol: certified relative gap to reach; 1e-4 by default for denoising, else 1e-2. With
+        neither strong convexity nor a box there is no certificate, and the default is `gtol = 1e-5`.
     :param gtol: stop at this rms of the gradient instead, or as well.
     :param solver: `QuasiNewton()` by default; FISTA and gradient descent are there as references.
-    :param x0: starting image `(B, C, H, W)`; a multiple of the back-projection by default.
+    :param x0: starting image `(B, C, H, W)`, and the anchor; a multiple of the back-projection by default.
     :param callback: called after every iteration, see `solvers.minimise`.
     :raises ValueError: measurements, physics or parameters that make no sense; the message says why.
     :raises solvers.SolverError: the solve failed.
@@ -127,12 +132,16 @@ def reconstruct(
         bounds = operator_bounds(physics, start)
         if bounds.largest == float("inf"):
             check_linear(physics, start)
-        objective = _objective(y, physics, bounds, model, sigma, weight)
-        chosen = _choose_box(box, objective, start)
+        chosen = Box() if box is None else Box(*box)
+        strongly_convex = bool((torch.as_tensor(bounds.smallest) > 0).all())
+        if anchor == "auto":
+            anchor = 0.0 if strongly_convex or chosen.bounded else 1e-3
+        problem = _Problem(model, sigma, weight, anchor)
+        objective = problem.objective(y, physics, bounds, start)
         if gap_tol is None and gtol is None:
-            if bool((objective.strong_convexity(start) > 0).all()):
+            if strongly_convex:
                 gap_tol = 1e-4
-            elif chosen.bounded:
+            elif anchor > 0 or chosen.bounded:
                 gap_tol = 1e-2
             else:
                 gtol = 1e-5
@@ -148,7 +157,7 @@ def reconstruct(
             time_limit=time_limit,
             callback=callback,
         )
-        certificate = _certify_in_float64(y, physics, model, sigma, weight, solution, chosen)
+        certificate = _certify_in_float64(problem, y, physics, start, solution, chosen)
     return Reconstruction(
         image=solution.x,
         status=solution.status,
@@ -157,31 +166,36 @@ def reconstruct(
         evaluations=solution.evaluations,
         stationarity=solution.stationarity,
         lam=weight,
+        anchor=anchor,
         box=chosen,
         method=_describe(method, bounds),
         seconds=solution.seconds,
     )
 
 
-def _objective(
-    y: Tensor,
-    physics: Any,
-    bounds: OperatorBounds,
-    model: ConvexRegularizer,
-    sigma: Tensor,
-    weight: Tensor,
-) -> Objective:
-    return Sum([LeastSquares(physics, y, bounds), model.term(sigma)], [1.0, weight])
+@dataclass(frozen=True)
+class _Problem:
+    """What is minimised, apart from the data."""
+
+    model: ConvexRegularizer
+    sigma: Tensor
+    weight: Tensor
+    anchor: float
+
+    def objective(
+        self, y: Tensor, physics: Any, bounds: OperatorBounds, start: Tensor
+    ) -> Objective:
+        """The sum of data term, regularizer and anchor; a negative anchor is refused by the sum."""
+        terms: list[Objective] = [LeastSquares(physics, y, bounds), self.model.term(self.sigma)]
+        coefficients: list[Tensor | float] = [1.0, self.weight]
+        if self.anchor:
+            terms.append(Proximity(start))
+            coefficients.append(self.anchor)
+        return Sum(terms, coefficients)
 
 
 def _certify_in_float64(
-    y: Tensor,
-    physics: Any,
-    model: ConvexRegularizer,
-    sigma: Tensor,
-    weight: Tensor,
-    solution: Solution,
-    box: Box,
+    problem: _Problem, y: Tensor, physics: Any, start: Tensor, solution: Solution, box: Box
 ) -> Certificate:
     """The certificate of the solution, free of the rounding of a float32 solve where possible."""
     if y.dtype == torch.float64:
@@ -197,8 +211,8 @@ def _certify_in_float64(
     if (there - physics.A(solution.x)).abs().max() > 1e-4 * there.abs().max():
         return solution.certificate  # the conversion changed the operator
     bounds = operator_bounds(exact, x)
-    objective = _objective(y.double(), exact, bounds, copy.deepcopy(model).double(), sigma, weight)
-    return certify(objective, x, box)
+    exact_problem = replace(problem, model=copy.deepcopy(problem.model).double())
+    return certify(exact_problem.objective(y.double(), exact, bounds, start.double()), x, box)
 
 
 def back_projection(y: Tensor, physics: Any) -> Tensor:
@@ -236,17 +250,6 @@ def check_linear(physics: Any, x: Tensor) -> None:
             "A_adjoint is not the adjoint of A (<A u, A v> differs from <u, A^T A v>), so the gradient "
             "would be wrong; correct the physics"
         )
-
-
-def _choose_box(
-    box: tuple[float, float] | Literal["auto"] | None, objective: Objective, start: Tensor
-) -> Box:
-    if box is None:
-        return Box()
-    if box == "auto":
-        strongly_convex = bool((objective.strong_convexity(start) > 0).all())
-        return Box() if strongly_convex else Box(0.0, 1.0)
-    return Box(*box)
 
 
 def _check_measurements(y: Tensor) -> None:

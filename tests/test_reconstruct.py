@@ -144,7 +144,7 @@ def test_colour_and_weights_per_image(regularizer, image):
 
 def test_without_certificate_it_says_so(regularizer, image):
     physics = _physics("blur-circular")
-    result = reconstruct(physics.A(image), physics, sigma=0.05, regularizer=regularizer, box=None)
+    result = reconstruct(physics.A(image), physics, sigma=0.05, regularizer=regularizer, anchor=0)
     assert math.isinf(float(result.certificate.gap[0]))
     assert "no certificate" in result.summary()
     assert "gradient rms" in result.summary()
@@ -185,6 +185,7 @@ GOOD = torch.rand(1, 1, 16, 16)
         ({"sigma": torch.tensor([0.1, 0.1])}, "one per image"),
         ({"lam": -1.0}, "lam must be nonnegative"),
         ({"box": (1.0, 0.0)}, "lower < upper"),
+        ({"anchor": -1.0}, "nonnegative"),
         ({"gap_tol": 0.0}, "positive"),
         ({"regularizer": "no-such-model"}, "no shipped model"),
     ],
