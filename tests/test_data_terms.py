@@ -192,6 +192,15 @@ def test_unknown_physics_have_no_bound(operator) -> None:
     assert "none" in bounds.proof
 
 
+def test_a_wrong_adjoint_has_no_bound() -> None:
+    """deepinv's, for kernels one pixel wide."""
+    operator = physics.Blur(kernel(5, 1, positive=True), padding="replicate")
+    x, y = torch.rand(2, 1, *GRAY).unbind()
+    correct = torch.allclose((operator.A(x) * y).sum(), (x * operator.A_adjoint(y)).sum())
+    bounds = operator_bounds(operator, x)
+    assert correct == (torch.as_tensor(bounds.largest) < float("inf"))
+
+
 def test_asking_for_bounds_leaves_the_physics_alone() -> None:
     generator = torch.Generator().manual_seed(0)
     operator = physics.Blur(
