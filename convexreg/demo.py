@@ -88,7 +88,7 @@ def run_demo(
     callback: Callable[[int], Callable[[Progress], None]] | None = None,
     size: int = 256,
 ) -> Demonstration:
-    """Denoise (`sigma = 25/255`) and deblur (Gaussian, std 1.6, `sigma = 0.01`) scikit-image's camera.
+    """Denoise (`sigma = 25/255`) and deblur (Gaussian, std 1.6, `sigma = 0.03`) scikit-image's camera.
 
     :param callback: makes a progress callback for a solve of at most that many iterations.
     :param size: side of the square cut out of the photograph.
@@ -103,7 +103,7 @@ def run_demo(
     blur = deepinv.physics.Blur(kernel, padding="circular")
     tasks = (
         ("denoising, sigma 25/255", deepinv.physics.Denoising(), 25 / 255),
-        ("deblurring, sigma 0.01", blur, 0.01),
+        ("deblurring, sigma 0.03", blur, 0.03),
     )
     problems = []
     for name, physics, sigma in tasks:

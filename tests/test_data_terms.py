@@ -1,4 +1,4 @@
-"""Data terms: gradients, constants, and proven norms of the forward operators of deepinv."""
+"""Data terms and their sums: gradients, constants, and proven norms of the forward operators of deepinv."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ import torch
 from deepinv import physics
 from deepinv.physics import LinearPhysics
 from oracles import gradient, jacobian, matrix
+from problems import Quadratic, denoising, quadratic, spectra
 from tables import over
 from torch import Tensor
 
-from solvers import LeastSquares, Proximity, operator_bounds
+from solvers import Box, LeastSquares, Proximity, Sum, operator_bounds
 
 
 def kernel(*size: int, positive: bool = False) -> Tensor:
@@ -246,3 +247,37 @@ def test_curvature_of_a_circular_blur_is_exact() -> None:
     spectrum = torch.fft.rfft2(normal[:, 0].reshape(7, 8)).real
     torch.testing.assert_close(model.symbol[0, 0], spectrum, rtol=1e-6, atol=1e-6)
     torch.testing.assert_close(model.diagonal.flatten(), normal.diagonal(), rtol=1e-6, atol=1e-6)
+
+
+def test_sums_add_up() -> None:
+    problem = denoising("mgradnet-m", Box())
+    objective = problem.objective
+    assert isinstance(objective, Sum)
+    x = torch.rand_like(problem.x0)
+    value, grad = objective.value_and_grad(x)
+    torch.testing.assert_close(objective.value(x), value)
+    expected = sum(
+        c.expand(3) * term.value(x)
+        for c, term in zip(objective.coefficients, objective.terms, strict=True)
+    )
+    torch.testing.assert_close(value, expected)
+    point = x.clone().requires_grad_()
+    (derivative,) = torch.autograd.grad(objective.value(point).sum(), point)
+    torch.testing.assert_close(grad, derivative)
+    with pytest.raises(ValueError, match="nonnegative"):
+        Sum(objective.terms, [1.0, -0.1])
+    with pytest.raises(ValueError, match="nonnegative"):
+        Sum(objective.terms, [1.0, float("nan")])
+
+
+def test_a_term_of_weight_zero_does_not_need_a_constant() -> None:
+    problem = quadratic(spectra(2, 6, (5.0,)), Box())
+    rough = quadratic(spectra(2, 6, (5.0,)), Box()).objective
+    assert isinstance(rough, Quadratic)
+    rough.largest = torch.full((2,), float("inf")).double()
+    combined = Sum([problem.objective, rough], [1.0, 0.0])
+    torch.testing.assert_close(
+        combined.lipschitz(problem.x0), problem.objective.lipschitz(problem.x0)
+    )
+    half = Sum([problem.objective, rough], [1.0, torch.tensor([0.0, 1.0])])
+    assert torch.isinf(half.lipschitz(problem.x0)).tolist() == [False, True]

@@ -1,0 +1,259 @@
+"""How a solve can end: every status provoked, every request that makes no sense refused."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import pytest
+import torch
+from problems import (
+    SOLVERS,
+    UNIT,
+    Quadratic,
+    SolverCase,
+    quadratic,
+    spectra,
+)
+from tables import over
+from torch import Tensor
+
+from solvers import (
+    Backtracking,
+    Box,
+    GradientDescent,
+    Objective,
+    SolverError,
+    Status,
+    certify,
+    minimise,
+)
+
+SEARCHING = {name: case for name, case in SOLVERS.items() if "search" in name}
+
+
+class Faulty(Objective):
+    """An objective that is well until its `after`-th gradient, where `spoil` changes the answer."""
+
+    def __init__(
+        self, inner: Objective, after: int, spoil: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+    ) -> None:
+        self.inner, self.after, self.spoil = inner, after, spoil
+        self.calls = 0
+
+    def value_and_grad(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        self.calls += 1
+        value, grad = self.inner.value_and_grad(x)
+        return self.spoil(value, grad) if self.calls > self.after else (value, grad)
+
+    def lipschitz(self, x: Tensor) -> Tensor:
+        return self.inner.lipschitz(x)
+
+    def strong_convexity(self, x: Tensor) -> Tensor:
+        return self.inner.strong_convexity(x)
+
+
+def only_second(number: float, what: str) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    """Put a number into the value or the gradient of the second image."""
+
+    def spoil(value: Tensor, grad: Tensor) -> tuple[Tensor, Tensor]:
+        value, grad = value.clone(), grad.clone()
+        if what == "value":
+            value[1] = number
+        else:
+            grad[1, 0] = number
+        return value, grad
+
+    return spoil
+
+
+@pytest.mark.parametrize("what", ["value", "gradient"])
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+@over("case", SOLVERS)
+def test_numbers_that_are_not_finite_end_that_image_only(
+    case: SolverCase, number: float, what: str
+) -> None:
+    problem = quadratic(spectra(3, 6, (6.0,)), Box())
+    options = {"gap_tol": 1e-3, "max_iter": 300}
+    healthy = minimise(problem.objective, problem.x0, case.solver, **options)
+    faulty = Faulty(problem.objective, 4, only_second(number, what))
+    solution = minimise(faulty, problem.x0, case.solver, throw=False, **options)
+    assert solution.status.tolist() == [
+        Status.CONVERGED,
+        Status.NOT_FINITE,
+        Status.CONVERGED,
+    ]
+    assert torch.isfinite(solution.x).all()
+    assert solution.iterations[1] < 8
+    for image in (0, 2):
+        if case.solver.__class__.__name__ != "QuasiNewton":  # its memory is not reset by a search
+            assert torch.equal(solution.x[image], healthy.x[image])
+    faulty.calls = 0
+    with pytest.raises(SolverError, match=r"NOT_FINITE for image\(s\) \[1\].*NaN or infinite") as e:
+        minimise(faulty, problem.x0, case.solver, **options)
+    assert torch.isfinite(e.value.solution.x).all()
+
+
+@pytest.mark.parametrize("name", ["gd", "fista", "fista-restart"])
+@pytest.mark.parametrize("factor", [0.2, 0.02])
+def test_a_wrong_lipschitz_constant_is_found_out(name: str, factor: float) -> None:
+    problem = quadratic(spectra(3, 6, (20.0,)), Box(), stated_mu=False)
+    lying = problem.objective
+    assert isinstance(lying, Quadratic)
+    lying.largest = lying.largest * torch.tensor([1.0, factor, 1.0]).double()
+    options = {"gtol": 1e-3, "max_iter": 2000}
+    solution = minimise(lying, problem.x0, SOLVERS[name].solver, throw=False, **options)
+    assert solution.status.tolist() == [Status.CONVERGED, Status.BOUND_VIOLATED, Status.CONVERGED]
+    assert torch.isfinite(solution.x).all()
+    with pytest.raises(SolverError, match=r"BOUND_VIOLATED for image\(s\) \[1\].*backtracking"):
+        minimise(lying, problem.x0, SOLVERS[name].solver, **options)
+
+
+@pytest.mark.parametrize("name", ["gd", "fista"])
+def test_a_wrong_adjoint_is_found_out(name: str) -> None:
+    """The gradient of something else than the value."""
+    problem = quadratic(spectra(2, 6, (50.0,)), Box(), stated_mu=False)
+    faulty = Faulty(problem.objective, 0, lambda value, grad: (value, grad.roll(1, 1)))
+    solution = minimise(
+        faulty, problem.x0, SOLVERS[name].solver, gtol=1e-8, max_iter=5000, throw=False
+    )
+    assert (solution.status == Status.BOUND_VIOLATED).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
+@pytest.mark.parametrize("box", [Box(), UNIT], ids=["free", "unit"])
+@pytest.mark.parametrize("name", ["gd", "fista"])
+def test_no_false_alarm_of_a_violated_bound(name: str, box: Box, dtype: torch.dtype) -> None:
+    """Thousands of honest problems run far beyond what rounding lets them improve."""
+    problem = quadratic(spectra(1000, 6, (1.5, 20.0, 1000.0)), box)
+    assert isinstance(problem.objective, Quadratic)
+    solution = minimise(
+        problem.objective.to(dtype),
+        problem.x0.to(dtype),
+        SOLVERS[name].solver,
+        box=box,
+        gtol=1e-30,
+        max_iter=150,
+        throw=False,
+    )
+    assert not (solution.status == Status.BOUND_VIOLATED).any()
+
+
+@over("case", SOLVERS)
+def test_iteration_limit(case: SolverCase) -> None:
+    problem = quadratic(spectra(2, 6, (1e5,)), Box())
+    solution = minimise(problem.objective, problem.x0, case.solver, gap_tol=1e-12, max_iter=3)
+    assert (solution.status == Status.MAX_ITERATIONS).all()
+    assert (solution.iterations == 3).all()
+    assert not solution.converged.any()
+    assert "Raise max_iter" in Status.MAX_ITERATIONS.message
+    assert not Status.MAX_ITERATIONS.failed
+
+
+@over("case", SOLVERS)
+def test_time_limit(case: SolverCase) -> None:
+    problem = quadratic(spectra(2, 6, (1e5,)), Box())
+    started = time.perf_counter()
+    solution = minimise(
+        problem.objective, problem.x0, case.solver, gap_tol=1e-15, max_iter=10**6, time_limit=0.02
+    )
+    assert (solution.status == Status.TIME_LIMIT).all() or solution.converged.all()
+    if isinstance(case.solver, GradientDescent):
+        assert (solution.status == Status.TIME_LIMIT).all()
+        assert 0.02 < solution.seconds < time.perf_counter() - started
+    assert "time limit" in Status.TIME_LIMIT.message
+
+
+@pytest.mark.parametrize("box", [Box(), UNIT], ids=["free", "unit"])
+@over("case", SOLVERS)
+def test_stagnation_at_rounding(case: SolverCase, box: Box) -> None:
+    """A tolerance below what float32 resolves is not claimed to be reached."""
+    problem = quadratic(spectra(4, 6, (10.0,)), box)
+    assert isinstance(problem.objective, Quadratic)
+    single = problem.objective.to(torch.float32)
+    solution = minimise(
+        single, problem.x0.float(), case.solver, box=box, gap_tol=1e-30, max_iter=400
+    )
+    stopped = {Status(int(code)) for code in solution.status}
+    honest = certify(single.to(torch.float64), solution.x.double(), box)
+    exact = honest.gap <= 1e-9
+    assert stopped <= {Status.STAGNATED, Status.MAX_ITERATIONS, Status.CONVERGED}
+    assert ((solution.status != Status.CONVERGED) | exact).all()
+    assert "solve in float64" in Status.STAGNATED.message
+
+
+@over("case", SOLVERS)
+def test_gtol_is_not_reached_by_rounding(case: SolverCase) -> None:
+    """The stationarity reported is that of the gradient, however small the step became."""
+    problem = quadratic(spectra(50, 6, (10.0, 1000.0)), Box())
+    assert isinstance(problem.objective, Quadratic)
+    single = problem.objective.to(torch.float32)
+    solution = minimise(single, problem.x0.float(), case.solver, gtol=1e-12, max_iter=200)
+    grad = single.to(torch.float64).value_and_grad(solution.x.double())[1]
+    true = grad.square().mean(1).sqrt()
+    assert (true[solution.converged] <= 1e-8).all()
+
+
+def test_every_status_has_a_message() -> None:
+    for status in Status:
+        assert len(status.message) > 20
+    assert {status for status in Status if status.failed} == {
+        Status.NOT_FINITE,
+        Status.BOUND_VIOLATED,
+    }
+
+
+@pytest.mark.parametrize("box", [Box(), Box(lower=0.0)], ids=["free", "nonnegative"])
+@over("case", SOLVERS)
+def test_gap_without_certificate_is_refused(case: SolverCase, box: Box) -> None:
+    problem = quadratic(spectra(2, 6, (5.0,)), box, stated_mu=False)
+    with pytest.raises(ValueError, match="gap_tol needs a certificate"):
+        minimise(problem.objective, problem.x0, case.solver, box=box, gap_tol=1e-3)
+    solution = minimise(
+        problem.objective, problem.x0, case.solver, box=box, gap_tol=1e-3, gtol=1e-4, max_iter=5000
+    )
+    assert solution.converged.all()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({}, "give gap_tol"),
+        ({"gap_tol": 0.0}, "must be positive"),
+        ({"gtol": -1.0}, "must be positive"),
+        ({"gtol": 1.0, "max_iter": 0}, "must be positive"),
+    ],
+)
+def test_requests_that_make_no_sense_are_refused(options, message: str) -> None:
+    problem = quadratic(spectra(1, 3, (5.0,)), Box())
+    with pytest.raises(ValueError, match=message):
+        minimise(problem.objective, problem.x0, GradientDescent(), **options)
+
+
+def test_integer_starts_are_refused() -> None:
+    problem = quadratic(spectra(1, 3, (5.0,)), Box())
+    with pytest.raises(ValueError, match="floating-point"):
+        minimise(problem.objective, problem.x0.long(), GradientDescent(), gtol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["gd", "fista", "fista-restart"])
+def test_fixed_steps_need_a_constant(name: str) -> None:
+    problem = quadratic(spectra(2, 6, (5.0,)), Box())
+    assert isinstance(problem.objective, Quadratic)
+    problem.objective.largest = torch.full((2,), float("inf")).double()
+    with pytest.raises(ValueError, match="no proven Lipschitz constant"):
+        minimise(problem.objective, problem.x0, SOLVERS[name].solver, gtol=1e-3)
+
+
+@over("case", SEARCHING)
+def test_searching_needs_no_constant(case: SolverCase) -> None:
+    problem = quadratic(spectra(2, 6, (5.0,)), Box())
+    assert isinstance(problem.objective, Quadratic)
+    problem.objective.largest = torch.full((2,), float("inf")).double()
+    assert minimise(problem.objective, problem.x0, case.solver, gap_tol=1e-6).converged.all()
+
+
+@pytest.mark.parametrize("settings", [{"initial": 0.0}, {"increase": 1.0}, {"decrease": 1.1}])
+def test_backtracking_settings_are_checked(settings) -> None:
+    with pytest.raises(ValueError, match="backtracking needs"):
+        Backtracking(**settings)
