@@ -326,10 +326,26 @@ class TestExperiments:
             figure.canvas.savefig(drawn, format="svg")
             assert b"</svg>" in drawn.getvalue()
 
-    def test_only_the_methods_asked_for_run(self, tmp_path: Path) -> None:
+    def test_only_the_methods_asked_for_run_and_the_others_stay(self, tmp_path: Path) -> None:
         experiment = gradient_fields.ConvexField()
+
+        def results() -> dict[str, list[str]]:
+            rows = read_rows(tmp_path / "trials.csv")
+            return {
+                name: [row["rmse"] for row in rows if row["network"] == name]
+                for name in {row["network"] for row in rows}
+            }
+
         experiment.run(Options(tiny=True, methods=("C-MGN",)), tmp_path)
-        assert {row["network"] for row in read_rows(tmp_path / "trials.csv")} == {"C-MGN"}
+        first = results()
+        assert first.keys() == {"C-MGN"}
+        experiment.run(Options(tiny=True, methods=("ICNN",), seed=5), tmp_path)
+        assert results().keys() == {"C-MGN", "ICNN"}
+        assert results()["C-MGN"] == first["C-MGN"]
+        assert read_rows(tmp_path / "errors.csv")[0].keys() == {"C-MGN", "ICNN"}
+        experiment.run(Options(tiny=True, methods=("C-MGN",), seed=5), tmp_path)
+        assert results()["C-MGN"] != first["C-MGN"]
+        assert len(results()["C-MGN"]) == len(first["C-MGN"])
         with pytest.raises(ValueError, match="there is no method 'CMGN'"):
             experiment.run(Options(tiny=True, methods=("CMGN",)), tmp_path)
 

@@ -15,8 +15,16 @@ from benchmarks.papers import drawing
 from benchmarks.papers.ensemble import Fit, fit, minibatches, squared_error
 from benchmarks.papers.fields import BEYOND_RIDGES, Field
 from benchmarks.papers.networks import mgradnet_c, softmax_layer
-from benchmarks.papers.trials import Row, best_variant, chosen, distinct, numbers, select
-from benchmarks.records import read_rows, write_rows
+from benchmarks.papers.trials import (
+    Row,
+    best_variant,
+    chosen,
+    distinct,
+    numbers,
+    replace_rows,
+    select,
+)
+from benchmarks.records import read_rows
 from benchmarks.registry import Benchmark, Figure, Options, Table, register
 
 
@@ -73,9 +81,9 @@ class Approximation(Benchmark):
     def run(self, options: Options, folder: Path) -> None:
         settings = TINY if options.tiny else Settings()
         networks = chosen(NETWORKS, options)
-        rows: list[dict[str, Any]] = []
         for function, name, width in product(settings.functions, networks, settings.widths):
             field = BEYOND_RIDGES[function]
+            rows: list[dict[str, Any]] = []
             for variant, build in networks[name].items():
                 generator = torch.Generator().manual_seed(options.seed)
                 training, validation, test = _data(field, settings, generator)
@@ -97,7 +105,7 @@ class Approximation(Benchmark):
                 )
                 label = {"function": function, "network": name, "width": width, "variant": variant}
                 rows += [label | row for row in _measure(fitted, test)]
-            write_rows(folder / "trials.csv", rows)
+            replace_rows(folder / "trials.csv", rows, "function", "network", "width")
 
     def tables(self, folder: Path) -> list[Table]:
         best = _best_rows(read_rows(folder / "trials.csv"))

@@ -22,12 +22,16 @@ from benchmarks.papers.trials import (
     mean_and_spread,
     numbers,
     published,
+    replace_column,
+    replace_rows,
     select,
 )
-from benchmarks.records import read_rows, write_rows
+from benchmarks.records import read_rows
 from benchmarks.registry import Benchmark, Figure, Options, Table, register
 
 QUOTED = ("IAF", "CP-Flow")
+
+DRAWN_POINTS = 300
 
 
 def problem(dimension: int) -> Gaussian:
@@ -120,16 +124,15 @@ class Coupling(Benchmark):
             training, validation, test = (
                 gaussian.sample(settings.trials, count, generator=generator) for count in counts
             )
-            outputs = {"before": test.double()}
-            for name, mapped in _classical(gaussian, training, test).items():
-                rows += _measure(name, gaussian, test, mapped)
-                outputs[name] = mapped.points
+            maps = _classical(gaussian, training, test)
+            rows = [row for name in maps for row in _measure(name, gaussian, test, maps[name])]
             rows.append(_discrete(gaussian, test[0, : settings.discrete_points], generator))
+            self._write(folder, rows, {"before": test} | {n: m.points for n, m in maps.items()})
             for name, build in chosen(NETWORKS, options).items():
                 fitted = fit(
                     lambda build=build, d=dimension: build(d),
                     change_of_variables,
-                    _batches(training, settings, generator),
+                    _batches(training, settings, torch.Generator().manual_seed(options.seed)),
                     [validation],
                     trials=settings.trials,
                     seed=options.seed,
@@ -141,18 +144,20 @@ class Coupling(Benchmark):
                     jacobians = fitted.ensemble.map(jacobian, test).double()
                     points = fitted.ensemble(test).double()
                 mapped = Mapped(points, torch.linalg.slogdet(jacobians).logabsdet)
-                outputs[name] = points
-                rows += [
-                    row
-                    | {
-                        "parameters": fitted.ensemble.parameter_count,
-                        "seconds": f"{fitted.seconds:.1f}",
-                    }
-                    for row in _measure(name, gaussian, test, mapped)
-                ]
-                write_rows(folder / "trials.csv", rows)
-            if dimension == 2:
-                write_rows(folder / "points.csv", _first_points(outputs))
+                cost = {
+                    "parameters": fitted.ensemble.parameter_count,
+                    "seconds": f"{fitted.seconds:.1f}",
+                }
+                rows = [row | cost for row in _measure(name, gaussian, test, mapped)]
+                self._write(folder, rows, {name: points})
+
+    def _write(self, folder: Path, rows: list[dict[str, Any]], points: dict[str, Tensor]) -> None:
+        """The rows, and in two dimensions the first points of the first trial after every map."""
+        replace_rows(folder / "trials.csv", rows, "dimension", "method")
+        for name, places in points.items():
+            for axis in (0, 1) if places.shape[2] == 2 else ():
+                shown = [f"{value:.3f}" for value in places[0, :DRAWN_POINTS, axis].tolist()]
+                replace_column(folder / "points.csv", f"{name} {axis}", shown)
 
     def tables(self, folder: Path) -> list[Table]:
         trials = read_rows(folder / "trials.csv")
@@ -272,15 +277,3 @@ def _discrete(gaussian: Gaussian, points: Tensor, generator: torch.Generator) ->
         "trial": 0,
         "cost": f"{float(cost):.5f}",
     }
-
-
-def _first_points(outputs: dict[str, Tensor], count: int = 300) -> list[dict[str, Any]]:
-    """The first points of the first trial, before and after every map."""
-    return [
-        {
-            f"{name} {axis}": f"{float(points[0, index, axis]):.3f}"
-            for name, points in outputs.items()
-            for axis in (0, 1)
-        }
-        for index in range(min(count, outputs["before"].shape[1]))
-    ]

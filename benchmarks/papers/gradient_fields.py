@@ -38,9 +38,11 @@ from benchmarks.papers.trials import (
     mean_and_spread,
     numbers,
     published,
+    replace_column,
+    replace_rows,
     select,
 )
-from benchmarks.records import read_rows, write_rows
+from benchmarks.records import read_rows
 from benchmarks.registry import Benchmark, Figure, Options, Table, register
 from convexreg.baselines.icgn import ICGN
 from convexreg.baselines.icnn import ICNN
@@ -103,9 +105,6 @@ class GradientField(Benchmark):
 
     def run(self, options: Options, folder: Path) -> None:
         settings = TINY if options.tiny else Settings()
-        rows: list[dict[str, Any]] = []
-        curves: list[dict[str, Any]] = []
-        maps: dict[str, list[str]] = {}
         for name, build in chosen(self.networks, options).items():
             generator = torch.Generator().manual_seed(options.seed)
             counts = settings.training_points, settings.validation_points
@@ -133,14 +132,14 @@ class GradientField(Benchmark):
             )
             ensemble = fitted.ensemble
             error = self._error(ensemble, settings.test_side)
-            rows += _measure(name, "Adam", ensemble, error, fitted.seconds)
-            curves += [
+            rows = _measure(name, "Adam", ensemble, error, fitted.seconds)
+            curve = [
                 {"network": name, "epoch": epoch, "validation_db": f"{float(mean):.2f}"}
                 for epoch, mean in enumerate(decibels(fitted.history).mean(1), 1)
             ]
             middle = error.square().mean((1, 2)).argsort()[settings.trials // 2]
             norms = self._error(ensemble, MAP_SIDE)[middle].norm(dim=-1)
-            maps[name] = [f"{value:.2e}" for value in norms.tolist()]
+            errors = [f"{value:.2e}" for value in norms.tolist()]
             started = time.perf_counter()
             refine(
                 ensemble,
@@ -150,10 +149,9 @@ class GradientField(Benchmark):
             seconds = (time.perf_counter() - started) / settings.trials
             error = self._error(ensemble, settings.test_side)
             rows += _measure(name, "refined", ensemble, error, seconds)
-            write_rows(folder / "trials.csv", rows)
-            write_rows(folder / "validation.csv", curves)
-        points = zip(*maps.values(), strict=True)
-        write_rows(folder / "errors.csv", [dict(zip(maps, row, strict=True)) for row in points])
+            replace_rows(folder / "trials.csv", rows, "network")
+            replace_rows(folder / "validation.csv", curve, "network")
+            replace_column(folder / "errors.csv", name, errors)
 
     def _error(self, ensemble: Ensemble, side: int) -> Tensor:
         """On a uniform grid, `(T, side^2, 2)`."""

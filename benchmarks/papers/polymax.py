@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -22,9 +21,10 @@ from benchmarks.papers.trials import (
     mean_and_spread,
     numbers,
     published,
+    replace_rows,
     select,
 )
-from benchmarks.records import read_rows, write_rows
+from benchmarks.records import read_rows
 from benchmarks.registry import Benchmark, Figure, Options, Table, register
 from convexreg.baselines.icnn import ICNN
 
@@ -86,7 +86,6 @@ class PolyMaxField(Benchmark):
     def run(self, options: Options, folder: Path) -> None:
         settings = TINY if options.tiny else Settings()
         networks = chosen(NETWORKS, options)
-        rows: list[dict[str, Any]] = []
         for dimension in settings.dimensions:
             field = PolyMax(dimension)
             for name, rate in product(networks, LEARNING_RATES):
@@ -106,7 +105,7 @@ class PolyMaxField(Benchmark):
                 )
                 with torch.no_grad():
                     mse = fitted.ensemble.map(relative_error, *test)
-                rows += [
+                rows = [
                     {
                         "dimension": dimension,
                         "network": name,
@@ -119,7 +118,7 @@ class PolyMaxField(Benchmark):
                     }
                     for trial, lowest in enumerate(fitted.history.amin(0))
                 ]
-                write_rows(folder / "trials.csv", rows)
+                replace_rows(folder / "trials.csv", rows, "dimension", "network", "learning_rate")
 
     def tables(self, folder: Path) -> list[Table]:
         trials = read_rows(folder / "trials.csv")

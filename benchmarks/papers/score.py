@@ -15,8 +15,15 @@ from torch import Tensor, nn
 from benchmarks.papers import drawing
 from benchmarks.papers.ensemble import Fit, Network, fit, jacobian
 from benchmarks.papers.networks import mgradnet_c, mgradnet_m
-from benchmarks.papers.trials import chosen, distinct, mean_and_spread, numbers, select
-from benchmarks.records import read_rows, write_rows
+from benchmarks.papers.trials import (
+    chosen,
+    distinct,
+    mean_and_spread,
+    numbers,
+    replace_rows,
+    select,
+)
+from benchmarks.records import read_rows
 from benchmarks.registry import Benchmark, Figure, Options, Table, register
 from convexreg.baselines.mlp import MLP
 
@@ -140,8 +147,6 @@ class Score(Benchmark):
 
     def run(self, options: Options, folder: Path) -> None:
         settings = TINY if options.tiny else Settings()
-        rows: list[dict[str, Any]] = []
-        slices: list[dict[str, Any]] = []
         networks = chosen(NETWORKS, options)
         for (kind, density), name in product(DENSITIES.items(), networks):
             generator = torch.Generator().manual_seed(options.seed)
@@ -160,10 +165,10 @@ class Score(Benchmark):
                 decay_over=settings.steps,
             )
             label = {"density": kind, "network": name}
-            rows += [label | row for row in _measure(fitted, density, test, settings.sigma)]
-            slices += [label | row for row in _slice(fitted, density, settings.sigma)]
-            write_rows(folder / "trials.csv", rows)
-            write_rows(folder / "slices.csv", slices)
+            rows = [label | row for row in _measure(fitted, density, test, settings.sigma)]
+            slices = [label | row for row in _slice(fitted, density, settings.sigma)]
+            replace_rows(folder / "trials.csv", rows, "density", "network")
+            replace_rows(folder / "slices.csv", slices, "density", "network")
 
     def tables(self, folder: Path) -> list[Table]:
         trials = read_rows(folder / "trials.csv")

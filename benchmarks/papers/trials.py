@@ -9,6 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
+from benchmarks.records import read_rows, write_rows
 from benchmarks.registry import Options
 
 T = TypeVar("T")
@@ -30,6 +31,27 @@ def distinct(rows: Iterable[Row], column: str) -> list[str]:
 def numbers(rows: Iterable[Row], column: str) -> list[float]:
     """A column as numbers, empty cells left out."""
     return [float(row[column]) for row in rows if row[column]]
+
+
+def replace_rows(path: Path, rows: Sequence[Mapping[str, object]], *columns: str) -> None:
+    """Write rows to a CSV file in place of those that agree with one of them in these columns.
+
+    Other rows are kept: a run of one method adds to the results of the others.
+    """
+
+    def key(row: Mapping[str, object]) -> tuple[str, ...]:
+        return tuple(str(row[column]) for column in columns)
+
+    new = {key(row) for row in rows}
+    write_rows(path, [*(row for row in read_rows(path) if key(row) not in new), *rows])
+
+
+def replace_column(path: Path, name: str, values: Sequence[str]) -> None:
+    """Write one column of a CSV file, keeping the others if they have as many rows."""
+    rows = read_rows(path)
+    if len(rows) != len(values):
+        rows = [{} for _ in values]
+    write_rows(path, [row | {name: value} for row, value in zip(rows, values, strict=True)])
 
 
 def best_variant(rows: Sequence[Row], variant: str, criterion: str) -> list[Row]:
