@@ -13,10 +13,11 @@ from torch import Tensor, nn
 
 from benchmarks.markdown import table_lines
 from benchmarks.papers import approximation, colour, coupling, gradient_fields, polymax, score
-from benchmarks.papers.ensemble import Ensemble, fit, minibatches, squared_error
+from benchmarks.papers.ensemble import Ensemble, fit, minibatches
 from benchmarks.papers.fields import BEYOND_RIDGES, CONVEX, NONCONVEX, PolyMax, grid
 from benchmarks.papers.gaussian import Gaussian, normal_negative_log_density, standard_normal
 from benchmarks.papers.networks import c_mgn, mgradnet_c, mgradnet_m, parameter_count
+from benchmarks.papers.objectives import change_of_variables, squared_error
 from benchmarks.papers.trials import best_variant, published, select
 from benchmarks.records import read_rows
 from benchmarks.registry import Benchmark, Options
@@ -259,10 +260,50 @@ class TestGaussian:
     def test_change_of_variables_of_a_linear_map_is_exact(self) -> None:
         matrix = torch.randn(3, 3, dtype=torch.float64)
         x = torch.randn(8, 3, dtype=torch.float64)
-        value = coupling.change_of_variables(lambda points: points @ matrix.T, x)
+        value = change_of_variables(lambda points: points @ matrix.T, x)
         expected = normal_negative_log_density(x @ matrix.T).mean()
         expected -= torch.linalg.slogdet(matrix).logabsdet
         torch.testing.assert_close(value, expected)
+
+
+class TestColour:
+    def _gaussian(self) -> Gaussian:
+        factor = torch.randn(3, 5, dtype=torch.float64)
+        return Gaussian(torch.rand(3, dtype=torch.float64), factor @ factor.T)
+
+    def test_a_positive_symmetric_map_is_measured_as_a_monotone_gradient(self) -> None:
+        gaussian = self._gaussian()
+        colours = gaussian.sample(2000, generator=torch.Generator().manual_seed(0)).double()
+        source = Gaussian(colours.mean(0), torch.cov(colours.T))
+        row = colour._measure(source.transport, colours, standard_normal(3))
+        matrix = source.transport(torch.eye(3) + source.mean)
+        smallest = float(torch.linalg.eigvalsh(matrix)[0])
+        assert float(row["smallest_eigenvalue"]) == pytest.approx(smallest, abs=1e-4)
+        assert float(row["asymmetry"]) < 1e-8
+        assert float(row["reversed"]) == float(row["moments"]) == 0
+        entropy = 1.5 * math.log(2 * math.pi * math.e)
+        assert float(row["nll"]) == pytest.approx(entropy, abs=2e-3)
+        logarithm = torch.linalg.slogdet(matrix).logabsdet
+        assert float(row["change_of_variables"]) == pytest.approx(
+            entropy - float(logarithm), abs=2e-3
+        )
+
+    def test_a_rotation_is_seen_not_to_be_monotone(self) -> None:
+        colours = torch.rand(500, 3, dtype=torch.float64)
+        cyclic = colour._measure(lambda points: 1 - points.roll(1, 1), colours, self._gaussian())
+        assert float(cyclic["smallest_eigenvalue"]) == pytest.approx(-1, abs=1e-4)
+        assert float(cyclic["asymmetry"]) == pytest.approx(1, abs=1e-4)
+        assert float(cyclic["reversed"]) > 10
+
+    def test_networks_are_monotone_gradients_and_methods_add_up(self, tmp_path: Path) -> None:
+        colour.Colour().run(Options(tiny=True, methods=("M-MGN", "POT, linear")), tmp_path)
+        colour.Colour().run(Options(tiny=True, methods=("C-MGN",)), tmp_path)
+        rows = {row["method"]: row for row in read_rows(tmp_path / "maps.csv")}
+        assert rows.keys() == {"none", "M-MGN", "POT, linear", "C-MGN"}
+        for name in ("M-MGN", "C-MGN"):
+            assert float(rows[name]["asymmetry"]) < 1e-6
+            assert float(rows[name]["smallest_eigenvalue"]) >= 0
+            assert float(rows[name]["reversed"]) == 0
 
 
 class TestScore:

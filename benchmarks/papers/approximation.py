@@ -12,9 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.papers import drawing
-from benchmarks.papers.ensemble import Fit, fit, minibatches, squared_error
+from benchmarks.papers.ensemble import Fit, fit, minibatches
 from benchmarks.papers.fields import BEYOND_RIDGES, Field
 from benchmarks.papers.networks import mgradnet_c, softmax_layer
+from benchmarks.papers.objectives import squared_error
 from benchmarks.papers.trials import (
     Row,
     best_variant,

@@ -2,33 +2,31 @@
 
 from __future__ import annotations
 
-import io
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from benchmarks.papers import drawing
-from benchmarks.papers.ensemble import Network, fit, jacobian
-from benchmarks.papers.gaussian import Gaussian, normal_negative_log_density
+from benchmarks.papers.ensemble import Network, fit, resampled
+from benchmarks.papers.gaussian import Gaussian
 from benchmarks.papers.networks import c_mgn, m_mgn, mgradnet_c, mgradnet_m
-from benchmarks.papers.trials import chosen
-from benchmarks.records import read_rows, write_rows
+from benchmarks.papers.objectives import change_of_variables
+from benchmarks.papers.photographs import (
+    PHOTOGRAPHS,
+    ColourMap,
+    dequantised,
+    jpeg,
+    photograph,
+)
+from benchmarks.papers.trials import chosen, replace_rows
+from benchmarks.records import read_rows
 from benchmarks.registry import Benchmark, Figure, Options, Table, register
 from convexreg.files import write_atomically
-
-PHOTOGRAPHS = {"source": "coffee", "target": "rocket", "unseen": "chelsea"}
-"""Photographs that come with scikit-image; the unseen one shows the map on other colours."""
-
-TILE = (120, 180)
-
-ColourMap = Callable[[Tensor], Tensor]
-"""Colours `(N, 3)` in [0, 1] to colours, float64."""
 
 
 @dataclass(frozen=True)
@@ -55,13 +53,6 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
 }
 
 
-def photograph(name: str) -> Tensor:
-    """A photograph of scikit-image, `(H, W, 3)` in [0, 1], float64."""
-    import skimage.data
-
-    return torch.from_numpy(getattr(skimage.data, name)() / 255.0)
-
-
 @register
 class Colour(Benchmark):
     """Maps the pixel colours of a photograph to a Gaussian fitted to those of another.
@@ -79,22 +70,21 @@ class Colour(Benchmark):
         settings = TINY if options.tiny else Settings()
         generator = torch.Generator().manual_seed(options.seed)
         pictures = {role: photograph(name) for role, name in PHOTOGRAPHS.items()}
-        source, target = (_colours(pictures[role], generator) for role in ("source", "target"))
+        source, target = (dequantised(pictures[role], generator) for role in ("source", "target"))
         gaussian = Gaussian(target.mean(0), torch.cov(target.T))
         measured = source[
             torch.randperm(len(source), generator=generator)[: settings.measured_points]
         ]
-        maps: dict[str, ColourMap] = {"none": lambda colours: colours}
-        rows = [{"method": "none", "seconds": "0.0"} | _measure(maps["none"], measured, gaussian)]
+        write_atomically(_picture(folder, "target"), jpeg([pictures["target"]]))
         trainers = _trainers(source, target, gaussian, settings, options.seed)
-        for name, trainer in chosen(trainers, options).items():
+        for name, trainer in {"none": lambda: _identity, **chosen(trainers, options)}.items():
             started = time.perf_counter()
-            maps[name] = trainer()
-            seconds = f"{time.perf_counter() - started:.1f}"
-            label = {"method": name, "seconds": seconds}
-            rows.append(label | _measure(maps[name], measured, gaussian))
-            write_rows(folder / "maps.csv", rows)
-        write_atomically(folder / "pictures.jpg", _contact_sheet(pictures, maps))
+            transform = trainer()
+            label = {"method": name, "seconds": f"{time.perf_counter() - started:.1f}"}
+            row = label | _measure(transform, measured, gaussian)
+            shown = [pictures["source"], pictures["unseen"]]
+            write_atomically(_picture(folder, name), jpeg(shown, transform))
+            replace_rows(folder / "maps.csv", [row], "method")
 
     def tables(self, folder: Path) -> list[Table]:
         rows = [
@@ -130,15 +120,17 @@ class Colour(Benchmark):
                 "colour",
                 "The source (above) and a photograph not seen in training (below) with every map, and the "
                 "target.",
-                drawing.contact_sheet(folder / "pictures.jpg", [*methods, "target"], TILE),
+                drawing.contact_sheet({n: _picture(folder, n) for n in [*methods, "target"]}),
             )
         ]
 
 
-def _colours(picture: Tensor, generator: torch.Generator) -> Tensor:
-    """Pixels `(N, 3)`, spread evenly over their quantisation interval so that they have a density."""
-    pixels = picture.flatten(0, 1)
-    return pixels + (torch.rand(pixels.shape, generator=generator, dtype=pixels.dtype) - 0.5) / 255
+def _picture(folder: Path, method: str) -> Path:
+    return folder / f"{method.replace(', ', '-')}.jpg"
+
+
+def _identity(colours: Tensor) -> Tensor:
+    return colours
 
 
 def _trainers(
@@ -165,27 +157,24 @@ def _learned(
     """`g(x) = mean + t h((x - c) / s)` with one scale for all channels: a gradient as `h` is."""
     centre, scale = source.mean(0), source.var(0).sum().sqrt()
     spread = gaussian.covariance.trace().sqrt()
-    standard = ((source - centre) / scale).float()
+    standard = ((source - centre) / scale).float().unsqueeze(0)
     shape = Gaussian(torch.zeros(3, dtype=torch.float64), gaussian.covariance / spread**2)
     # z -> C^-1 z as a matrix: rows of the identity whitened
     whitening = shape.whiten(torch.eye(3)).float()
 
-    def negative_log_likelihood(network: Network, x: Tensor) -> Tensor:
-        log_determinant = torch.linalg.slogdet(jacobian(network, x)).logabsdet
-        return (normal_negative_log_density(network(x) @ whitening) - log_determinant).mean()
-
-    generator = torch.Generator().manual_seed(seed)
-
-    def batches() -> Iterator[list[Tensor]]:
-        for _ in range(settings.steps):
-            index = torch.randint(len(standard), (settings.batch_size,), generator=generator)
-            yield [standard[index].unsqueeze(0)]
+    def objective(network: Network, x: Tensor) -> Tensor:
+        return change_of_variables(lambda points: network(points) @ whitening, x)
 
     fitted = fit(
         build,
-        negative_log_likelihood,
-        batches(),
-        [standard[:: len(standard) // settings.measured_points].unsqueeze(0)],
+        objective,
+        resampled(
+            standard,
+            steps=settings.steps,
+            batch_size=settings.batch_size,
+            generator=torch.Generator().manual_seed(seed),
+        ),
+        [standard[:, :: standard.shape[1] // settings.measured_points]],
         trials=1,
         seed=seed,
         learning_rate=settings.learning_rate,
@@ -253,28 +242,3 @@ def _differences(transform: ColourMap, colours: Tensor, step: float = 1e-4) -> T
         for axis in torch.eye(3, dtype=colours.dtype)
     ]
     return torch.stack(columns, -1)
-
-
-def _contact_sheet(pictures: Mapping[str, Tensor], maps: Mapping[str, ColourMap]) -> bytes:
-    """JPEG of tiles: a row for the source and one for the unseen photograph; the target last."""
-    from PIL import Image
-
-    tiles = {role: _tile(picture) for role, picture in pictures.items()}
-    rows = []
-    for role in ("source", "unseen"):
-        mapped = [
-            transform(tiles[role].flatten(0, 1)).unflatten(0, TILE) for transform in maps.values()
-        ]
-        last = tiles["target"] if role == "source" else torch.ones_like(tiles["target"])
-        rows.append(torch.cat([*mapped, last], 1))
-    sheet = (torch.cat(rows).clamp(0, 1) * 255).round().byte().numpy()
-    buffer = io.BytesIO()
-    Image.fromarray(sheet).save(buffer, "JPEG", quality=90)
-    return buffer.getvalue()
-
-
-def _tile(picture: Tensor) -> Tensor:
-    small = functional.interpolate(
-        picture.movedim(2, 0).unsqueeze(0), TILE, mode="bilinear", antialias=True
-    )
-    return small[0].movedim(0, 2).contiguous()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,9 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.papers import drawing
-from benchmarks.papers.ensemble import Network, fit, jacobian
+from benchmarks.papers.ensemble import fit, resampled
 from benchmarks.papers.gaussian import Gaussian, normal_negative_log_density, standard_normal
 from benchmarks.papers.networks import c_mgn, m_mgn, mgradnet_c, mgradnet_m
+from benchmarks.papers.objectives import change_of_variables, jacobian
+from benchmarks.papers.transport import Mapped, classical, discrete_cost
 from benchmarks.papers.trials import (
     chosen,
     distinct,
@@ -86,20 +88,6 @@ NETWORKS: dict[str, Callable[[int], nn.Module]] = {
 }
 
 
-def change_of_variables(network: Network, x: Tensor) -> Tensor:
-    """Mean of `-log N(g(x); 0, I) - log |det J(x)|`: the cross-entropy of the data and the model."""
-    log_determinant = torch.linalg.slogdet(jacobian(network, x)).logabsdet
-    return (normal_negative_log_density(network(x)) - log_determinant).mean()
-
-
-def _batches(
-    points: Tensor, settings: Settings, generator: torch.Generator
-) -> Iterator[list[Tensor]]:
-    for _ in range(settings.steps):
-        index = torch.randint(points.shape[1], (settings.batch_size,), generator=generator)
-        yield [points[:, index]]
-
-
 @register
 class Coupling(Benchmark):
     """Maps a Gaussian to the standard normal by gradients of convex functions.
@@ -124,15 +112,28 @@ class Coupling(Benchmark):
             training, validation, test = (
                 gaussian.sample(settings.trials, count, generator=generator) for count in counts
             )
-            maps = _classical(gaussian, training, test)
+            maps = classical(gaussian, training, test)
             rows = [row for name in maps for row in _measure(name, gaussian, test, maps[name])]
-            rows.append(_discrete(gaussian, test[0, : settings.discrete_points], generator))
+            samples = test[0, : settings.discrete_points]
+            rows.append(
+                {
+                    "dimension": dimension,
+                    "method": f"POT, plan of {len(samples)} samples",
+                    "trial": 0,
+                    "cost": f"{discrete_cost(samples, generator):.5f}",
+                }
+            )
             self._write(folder, rows, {"before": test} | {n: m.points for n, m in maps.items()})
             for name, build in chosen(NETWORKS, options).items():
                 fitted = fit(
                     lambda build=build, d=dimension: build(d),
                     change_of_variables,
-                    _batches(training, settings, torch.Generator().manual_seed(options.seed)),
+                    resampled(
+                        training,
+                        steps=settings.steps,
+                        batch_size=settings.batch_size,
+                        generator=torch.Generator().manual_seed(options.seed),
+                    ),
                     [validation],
                     trials=settings.trials,
                     seed=options.seed,
@@ -216,14 +217,6 @@ class Coupling(Benchmark):
         ]
 
 
-@dataclass(frozen=True)
-class Mapped:
-    """Where a map takes the test points, `(T, B, d)`, and its `log |det J|`, `(T, B)` or `(T, 1)`."""
-
-    points: Tensor
-    log_determinant: Tensor
-
-
 def _measure(name: str, gaussian: Gaussian, test: Tensor, mapped: Mapped) -> list[dict[str, Any]]:
     nll = normal_negative_log_density(mapped.points)
     columns = {
@@ -238,42 +231,3 @@ def _measure(name: str, gaussian: Gaussian, test: Tensor, mapped: Mapped) -> lis
         | {column: f"{values[trial]:.5f}" for column, values in means.items()}
         for trial in range(len(test))
     ]
-
-
-def _classical(gaussian: Gaussian, training: Tensor, test: Tensor) -> dict[str, Mapped]:
-    """The optimal map; Cholesky whitening and POT's Gaussian map from the training points' moments."""
-    import ot
-
-    maps: dict[str, list[tuple[Tensor, Tensor]]] = {"whitening": [], "POT, Gaussian map": []}
-    for points, fresh in zip(training.double(), test.double(), strict=True):
-        estimate = Gaussian(points.mean(0), torch.cov(points.T))
-        maps["whitening"].append((estimate.whiten(fresh), estimate.log_scale))
-        normal = standard_normal(gaussian.dimension)
-        mapping: Any = ot.gaussian.bures_wasserstein_mapping(
-            estimate.mean, normal.mean, estimate.covariance, normal.covariance
-        )
-        matrix, offset = mapping
-        determinant = torch.linalg.slogdet(matrix).logabsdet
-        maps["POT, Gaussian map"].append((fresh @ matrix + offset, determinant))
-    learned = {
-        name: Mapped(torch.stack(points), torch.stack(determinants).unsqueeze(1))
-        for name, (points, determinants) in (
-            (name, zip(*pairs, strict=True)) for name, pairs in maps.items()
-        )
-    }
-    optimal = Mapped(gaussian.transport(test), gaussian.log_scale.expand(len(test), 1))
-    return {"optimum": optimal} | learned
-
-
-def _discrete(gaussian: Gaussian, points: Tensor, generator: torch.Generator) -> dict[str, Any]:
-    """Cost of POT's exact plan between samples of both distributions: it is no map."""
-    import ot
-
-    normal = torch.randn(points.shape, generator=generator, dtype=torch.float64)
-    cost: Any = ot.emd2([], [], ot.dist(points.double(), normal))
-    return {
-        "dimension": gaussian.dimension,
-        "method": f"POT, plan of {len(points)} samples",
-        "trial": 0,
-        "cost": f"{float(cost):.5f}",
-    }

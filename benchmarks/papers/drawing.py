@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -136,20 +136,17 @@ def score_slices(rows: Sequence[Row]) -> Figure:
     return figure
 
 
-def contact_sheet(path: Path, titles: Sequence[str], tile: tuple[int, int]) -> Figure:
-    """A sheet of equal tiles with a title above every column."""
+def contact_sheet(pictures: Mapping[str, Path]) -> Figure:
+    """Pictures side by side under their titles, four in a line."""
     from PIL import Image
 
-    with Image.open(path) as sheet:
-        picture = sheet.copy()
-    height, width = tile
-    lines = picture.height // height
-    figure, all_axes = panels(lines, len(titles), width=1.5, height=1.15)
-    for index, axes in enumerate(all_axes):
-        line, column = divmod(index, len(titles))
-        left, top = column * width, line * height
-        axes.imshow(picture.crop((left, top, left + width, top + height)))
-        axes.set_title(titles[column] if line == 0 else "")
+    columns = min(4, len(pictures))
+    figure, all_axes = panels(-(-len(pictures) // columns), columns, width=1.6, height=2.5)
+    for axes, (title, path) in zip(all_axes, pictures.items(), strict=False):
+        with Image.open(path) as picture:
+            axes.imshow(picture.copy())
+        axes.set_title(title)
+        axes.set_anchor("N")
     _hide(all_axes)
     return figure
 

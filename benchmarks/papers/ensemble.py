@@ -145,16 +145,10 @@ def minibatches(
             yield [tensor[:, start : start + batch_size] for tensor in shuffled]
 
 
-def squared_error(network: Network, x: Tensor, target: Tensor) -> Tensor:
-    """Mean squared error over points and components."""
-    return (network(x) - target).square().mean()
-
-
-def absolute_error(network: Network, x: Tensor, target: Tensor) -> Tensor:
-    """Mean absolute error over points and components."""
-    return (network(x) - target).abs().mean()
-
-
-def jacobian(network: Network, x: Tensor) -> Tensor:
-    """`J(x)` of a network at every point, `(B, d)` to `(B, d, d)`."""
-    return torch.func.vmap(torch.func.jacrev(lambda point: network(point.unsqueeze(0))[0]))(x)
+def resampled(
+    points: Tensor, *, steps: int, batch_size: int, generator: torch.Generator
+) -> Iterator[list[Tensor]]:
+    """Batches drawn with replacement from `(T, N, n)` points, the same places in every trial."""
+    for _ in range(steps):
+        index = torch.randint(points.shape[1], (batch_size,), generator=generator)
+        yield [points[:, index]]

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.papers import drawing
-from benchmarks.papers.ensemble import Network, fit
+from benchmarks.papers.ensemble import fit
 from benchmarks.papers.fields import PolyMax
 from benchmarks.papers.networks import mgradnet_c, mgradnet_m
+from benchmarks.papers.objectives import relative_error
 from benchmarks.papers.trials import (
     best_variant,
     chosen,
@@ -57,11 +58,6 @@ def _icnn_widths(dimension: int) -> list[int]:
     half = dimension + 1.5
     width = int((half**2 + 1024 * dimension) ** 0.5 - half)
     return [width, width]
-
-
-def relative_error(network: Network, x: Tensor, target: Tensor) -> Tensor:
-    """Mean squared norm of the error; the fields have mean norm one."""
-    return (network(x) - target).square().sum(-1).mean()
 
 
 def _batches(

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.papers import drawing
-from benchmarks.papers.ensemble import Fit, Network, fit, jacobian
+from benchmarks.papers.ensemble import Fit, fit
 from benchmarks.papers.networks import mgradnet_c, mgradnet_m
+from benchmarks.papers.objectives import denoising_error, jacobian
 from benchmarks.papers.trials import (
     chosen,
     distinct,
@@ -110,11 +111,6 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "mGradNet-M": lambda: mgradnet_m(2, 12, 4, linear=True),
     "MLP": lambda: MLP([2, 11, 11, 2]),
 }
-
-
-def denoising_error(network: Network, noisy: Tensor, clean: Tensor, sigma: Tensor) -> Tensor:
-    """Mean squared error of the denoiser `y - sigma^2 g(y)` (Vincent 2011; Tweedie's formula)."""
-    return (noisy - sigma**2 * network(noisy) - clean).square().mean()
 
 
 def _pairs(
