@@ -6,23 +6,24 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 
 import torch
 
 from benchmarks.registry import Options
+from convexreg.baselines.published import load_published
 from convexreg.conditioning import NoiseScaling
 from convexreg.gradnets import GradientModule
 from convexreg.models import load_model, load_pretrained, pretrained_names
 from convexreg.operators import Convolution
 from convexreg.potentials import PseudoHuber
-from convexreg.regularizer import ConvexRegularizer
+from convexreg.regularizer import ConvexRegularizer, Regularizer
 
 # whether the weight has to be tuned for denoising: those trained at one noise level
 PUBLISHED = {
     "crr_deq_multinoise": False,
+    "crr_tstep_sigma25_t50": True,
+    "crr_tstep_sigma5_t10": True,
     "crr_huber_bilevel": True,
     "icnn_bilevel": True,
     "wcrr_deq_multinoise": False,
@@ -43,7 +44,7 @@ class NamedModel:
 
     name: str
     description: str
-    load: Callable[[], ConvexRegularizer]
+    load: Callable[[], Regularizer]
     tune_denoising: bool = False
 
 
@@ -89,15 +90,13 @@ def _open(path: str) -> ConvexRegularizer:
     return load_model(path).regularizer
 
 
-def _published(name: str, options: Options) -> Callable[[], ConvexRegularizer]:
+def _published(name: str, options: Options) -> Callable[[], Regularizer]:
     @cache
-    def load() -> ConvexRegularizer:
-        if find_spec("convexreg.baselines.published") is None:
-            raise Unavailable("this version of convexreg cannot read published weights")
+    def load() -> Regularizer:
         path = Path(options.weights or ".") / f"{name}.safetensors"
         if options.weights is None or not path.is_file():
             raise Unavailable(f"give --weights FOLDER with {path.name}")
-        return import_module("convexreg.baselines.published").load_published(path)
+        return load_published(path)
 
     return load
 

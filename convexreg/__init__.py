@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
@@ -18,11 +19,17 @@ from convexreg.reconstruct import Reconstruction, reconstruct
 from convexreg.regularizer import ConvexRegularizer
 
 if TYPE_CHECKING:
-    from convexreg.prior import ConvexDenoiser, ConvexPrior, ConvexReconstructor
+    from convexreg.denoiser import ConvexDenoiser
+    from convexreg.prior import ConvexPrior
+    from convexreg.reconstructor import ConvexReconstructor
 
 __version__ = version("convexreg")
 
-_NEEDS_DEEPINV = ("ConvexPrior", "ConvexReconstructor", "ConvexDenoiser")
+_NEEDS_DEEPINV = {
+    "ConvexDenoiser": "convexreg.denoiser",
+    "ConvexPrior": "convexreg.prior",
+    "ConvexReconstructor": "convexreg.reconstructor",
+}
 
 __all__ = [
     "ConvexDenoiser",
@@ -44,7 +51,5 @@ __all__ = [
 def __getattr__(name: str) -> object:
     """Classes built on deepinv, which takes seconds to import, are loaded when they are asked for."""
     if name in _NEEDS_DEEPINV:
-        from convexreg import prior
-
-        return getattr(prior, name)
+        return getattr(import_module(_NEEDS_DEEPINV[name]), name)
     raise AttributeError(f"module 'convexreg' has no attribute {name!r}")

@@ -3,12 +3,27 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 
 import torch
 from torch import Tensor, nn
 
 
-class NoiseScaling(nn.Module):
+class Conditioning(nn.Module, ABC):
+    """What a potential `psi` becomes at noise level `sigma`: `weight psi(scale u)`, both positive."""
+
+    @abstractmethod
+    def forward(self, sigma: Tensor | float | None) -> tuple[Tensor, Tensor]:
+        """Scale `(B or 1, channels)` and weight `(B or 1, groups)`."""
+
+    def factors(self, u: Tensor, sigma: Tensor | float | None) -> tuple[Tensor, Tensor]:
+        """Scale and weight shaped to broadcast against `u`, `(B, channels, ...)`."""
+        scale, weight = (factor.to(u.dtype) for factor in self(sigma))
+        ones = [1] * (u.ndim - 2)
+        return scale.reshape(*scale.shape, *ones), weight.reshape(*weight.shape, *ones)
+
+
+class NoiseScaling(Conditioning):
     """Per-channel threshold `nu(sigma)` and per-group slope `m(sigma)`, both positive.
 
     A potential `psi` with unit curvature is used as `m nu psi(u / nu)`: curvature at most `m / nu`
@@ -61,9 +76,3 @@ class NoiseScaling(nn.Module):
         )
         group_threshold = log_threshold.unflatten(1, (log_slope.shape[1], -1)).mean(2)
         return torch.exp(-log_threshold), torch.exp(log_slope + group_threshold)
-
-    def factors(self, u: Tensor, sigma: Tensor | float | None) -> tuple[Tensor, Tensor]:
-        """Scale and weight shaped to broadcast against `u`, `(B, channels, ...)`."""
-        scale, weight = (factor.to(u.dtype) for factor in self(sigma))
-        ones = [1] * (u.ndim - 2)
-        return scale.reshape(*scale.shape, *ones), weight.reshape(*weight.shape, *ones)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from convexreg.conditioning import NoiseScaling
+from convexreg.conditioning import Conditioning
 from convexreg.network import GradientNetwork, Sigma
 from convexreg.operators import LinearOperator, Reach
 from convexreg.potentials import ElementwisePotential, Potential, per_channel
@@ -49,7 +49,7 @@ class GradNetC(GradientNetwork):
         *,
         monotone: bool = False,
         unit_scales: bool = False,
-        conditioning: NoiseScaling | None = None,
+        conditioning: Conditioning | None = None,
     ) -> None:
         super().__init__()
         if not activations:
@@ -150,7 +150,7 @@ class MGradNetC(GradNetC):
         activations: Sequence[ElementwisePotential],
         *,
         unit_scales: bool = False,
-        conditioning: NoiseScaling | None = None,
+        conditioning: Conditioning | None = None,
     ) -> None:
         super().__init__(
             operator,
@@ -170,7 +170,7 @@ class GradientModule(GradientNetwork):
     `|| Diag(D)^{1/2} W ||^2` with `D` the potential's curvature bound; a `rho` that grows without
     bound has none.
 
-    :param conditioning: noise conditioning: `phi(z / nu(sigma))` with weight `m(sigma) nu(sigma)`.
+    :param conditioning: noise conditioning, `weight(sigma) phi(scale(sigma) z)`.
     """
 
     def __init__(
@@ -180,7 +180,7 @@ class GradientModule(GradientNetwork):
         *,
         rho: Rho | None = None,
         bias: bool = True,
-        conditioning: NoiseScaling | None = None,
+        conditioning: Conditioning | None = None,
     ) -> None:
         super().__init__()
         self.operator, self.phi, self.rho = operator, potential, rho

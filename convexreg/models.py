@@ -216,3 +216,10 @@ def load_pretrained(name: str | Path = "mgradnet-m") -> ConvexRegularizer:
     :raises ModelFileError: no such model, or an unusable file.
     """
     return open_model(name).regularizer
+
+
+def as_regularizer(regularizer: ConvexRegularizer | str | Path) -> ConvexRegularizer:
+    """The regularizer itself, or the one `load_pretrained` finds by name or path."""
+    if isinstance(regularizer, ConvexRegularizer):
+        return regularizer
+    return load_pretrained(regularizer)

@@ -21,8 +21,8 @@ def colour_transform(dtype: torch.dtype, device: torch.device) -> Tensor:
         return (rows / rows.norm(dim=1, keepdim=True)).to(device, dtype)
 
 
-class ConvexRegularizer(nn.Module):
-    """`R(x; sigma)`, convex in `x`, whose gradient is a monotone gradient network.
+class Regularizer(nn.Module):
+    """`R(x; sigma)`, whose gradient is a gradient network.
 
     Images are `(B, C, H, W)` floating point, nominally in `[0, 1]`; `sigma` is the noise standard
     deviation on that scale, a float or one per image `(B,)`. With weight one, `R` is the right
@@ -30,11 +30,10 @@ class ConvexRegularizer(nn.Module):
     it is applied to the three channels of an orthonormal colour transform, which changes neither
     convexity nor any bound.
 
-    :param network: a monotone gradient network on one or more channels.
+    :param network: a gradient network on one or more channels.
     :param sigma_range: the noise levels the network is valid for, `(lowest, highest)`, or `None`
         when it is not conditioned on the noise.
     :param name: what to call it in messages and results.
-    :raises ValueError: a network that is not monotone.
     """
 
     def __init__(
@@ -46,11 +45,6 @@ class ConvexRegularizer(nn.Module):
         name: str = "unnamed",
     ) -> None:
         super().__init__()
-        if not network.monotone:
-            raise ValueError(
-                "the network is not monotone, so its potential need not be convex; build it from "
-                "monotone parts (mGradNet-C, mGradNet-M) or convexify it (StronglyMonotone)"
-            )
         self.network = network
         self.in_channels = in_channels
         self.sigma_range = sigma_range
@@ -88,7 +82,7 @@ class ConvexRegularizer(nn.Module):
         return self.network.lipschitz(image_size, self._checked(sigma))
 
     def strong_convexity(self) -> Tensor:
-        """Proven modulus of strong convexity of `R`, 0-dim in float64."""
+        """Proven modulus of strong convexity of a convex `R`, 0-dim in float64."""
         return self.network.strong_convexity()
 
     def curvature(self, x: Tensor, sigma: Sigma = None) -> Curvature | None:
@@ -163,10 +157,34 @@ class ConvexRegularizer(nn.Module):
         return value if x.shape[1] == self.in_channels else value.reshape(x.shape[0], -1).sum(1)
 
 
+class ConvexRegularizer(Regularizer):
+    """`R(x; sigma)`, convex in `x`, whose gradient is a monotone gradient network.
+
+    See `Regularizer` for what it takes and offers.
+
+    :raises ValueError: a network that is not monotone.
+    """
+
+    def __init__(
+        self,
+        network: GradientNetwork,
+        *,
+        in_channels: int = 1,
+        sigma_range: tuple[float, float] | None = None,
+        name: str = "unnamed",
+    ) -> None:
+        if not network.monotone:
+            raise ValueError(
+                "the network is not monotone, so its potential need not be convex; build it from "
+                "monotone parts (mGradNet-C, mGradNet-M) or convexify it (StronglyMonotone)"
+            )
+        super().__init__(network, in_channels=in_channels, sigma_range=sigma_range, name=name)
+
+
 class RegularizationTerm(Objective):
     """`R(.; sigma)` of a regularizer as a term of an objective."""
 
-    def __init__(self, regularizer: ConvexRegularizer, sigma: Sigma) -> None:
+    def __init__(self, regularizer: Regularizer, sigma: Sigma) -> None:
         self.regularizer, self.sigma = regularizer, sigma
 
     def value_and_grad(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -182,4 +200,6 @@ class RegularizationTerm(Objective):
         return self.regularizer.lipschitz((x.shape[-2], x.shape[-1]), self.sigma)
 
     def strong_convexity(self, x: Tensor) -> Tensor:
-        return self.regularizer.strong_convexity().to(x.device)
+        if self.regularizer.network.monotone:
+            return self.regularizer.strong_convexity().to(x.device)
+        return -self.lipschitz(x)  # no Hessian of a function with L-Lipschitz gradient is below -L

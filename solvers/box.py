@@ -52,9 +52,10 @@ class Box:
         """`max over s in the box of <grad, x - s> - mu/2 |s - x|^2`, `(B,)` in float64.
 
         Separable: the maximiser is `x - grad / mu` clamped to the box, and for `mu = 0` the bound on
-        the side the gradient points away from. `inf` when that is unbounded.
+        the side the gradient points away from. `inf` when that is unbounded, and for `mu < 0`, where
+        nothing is proven.
 
-        :param mu: `(B,)`, nonnegative.
+        :param mu: `(B,)`.
         """
         x, grad = x.double().flatten(1), grad.double().flatten(1)
         mu = mu.double().reshape(-1, 1).expand(x.shape[0], 1)
@@ -64,4 +65,5 @@ class Box:
             nan=0.0, posinf=float("inf"), neginf=-float("inf")
         )
         terms = grad * move - torch.where(mu > 0, mu / 2 * move.square(), 0.0)
-        return torch.where(grad == 0, 0.0, terms).sum(1).clamp_min(0)
+        descent = torch.where(grad == 0, 0.0, terms).sum(1).clamp_min(0)
+        return torch.where(mu[:, 0] < 0, float("inf"), descent)

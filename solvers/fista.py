@@ -46,6 +46,12 @@ class FISTA(Solver[FISTAState]):
     def init(self, objective: Objective, x: Tensor, box: Box) -> FISTAState:
         batch = x.shape[0]
         nothing = x.new_full((batch,), float("inf"), dtype=torch.float64)
+        mu = objective.strong_convexity(x).double().to(x.device).expand(batch)
+        if bool((mu < 0).any()):
+            raise ValueError(
+                "FISTA needs a convex objective, and this one is not known to be convex; choose "
+                "GradientDescent or QuasiNewton"
+            )
         return FISTAState(
             x=x,
             gap=nothing,
@@ -60,7 +66,7 @@ class FISTA(Solver[FISTAState]):
             previous_value=nothing,
             previous_grad=torch.zeros_like(x),
             lipschitz=starting_constant(objective, x, self.backtracking),
-            mu=objective.strong_convexity(x).double().to(x.device).expand(batch),
+            mu=mu,
         )
 
     def step(self, objective: Objective, state: FISTAState, box: Box) -> FISTAState:

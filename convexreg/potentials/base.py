@@ -96,6 +96,7 @@ class ElementwisePotential(Potential):
         with torch.enable_grad():
             point = u.detach().requires_grad_()
             (slope,) = torch.autograd.grad(self.activation(point).sum(), point)
+        slope = slope if self.convex else slope.clamp_min(0)
         return slope if weight is None else weight * slope
 
     def curvature_bound(self, channels: int, weight: Tensor | None = None) -> Tensor:
