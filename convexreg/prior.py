@@ -128,11 +128,11 @@ class ConvexPrior(Prior):
 
     def _planes(self, x: Tensor, *levels: Level) -> tuple[Tensor, list[Level]]:
         """The images as the regularizer takes them, and what there is one of per image."""
-        flat = [_flat(level) for level in levels]
+        flat: list[Level] = [_flat(level) for level in levels]
         if not self.per_channel:
             return x, flat
         channels = x.shape[1]
-        repeated = [
+        repeated: list[Level] = [
             level.repeat_interleave(channels)
             if isinstance(level, Tensor) and level.ndim > 0
             else level
