@@ -296,10 +296,10 @@ class TestColour:
         assert float(cyclic["reversed"]) > 10
 
     def test_networks_are_monotone_gradients_and_methods_add_up(self, tmp_path: Path) -> None:
-        colour.Colour().run(Options(tiny=True, methods=("M-MGN", "POT, linear")), tmp_path)
+        colour.Colour().run(Options(tiny=True, methods=("M-MGN", "POT (linear)")), tmp_path)
         colour.Colour().run(Options(tiny=True, methods=("C-MGN",)), tmp_path)
         rows = {row["method"]: row for row in read_rows(tmp_path / "maps.csv")}
-        assert rows.keys() == {"none", "M-MGN", "POT, linear", "C-MGN"}
+        assert rows.keys() == {"none", "M-MGN", "POT (linear)", "C-MGN"}
         for name in ("M-MGN", "C-MGN"):
             assert float(rows[name]["asymmetry"]) < 1e-6
             assert float(rows[name]["smallest_eigenvalue"]) >= 0

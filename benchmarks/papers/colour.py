@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -126,7 +127,8 @@ class Colour(Benchmark):
 
 
 def _picture(folder: Path, method: str) -> Path:
-    return folder / f"{method.replace(', ', '-')}.jpg"
+    name = re.sub(r"\W+", "-", method).strip("-")
+    return folder / f"{name}.jpg"
 
 
 def _identity(colours: Tensor) -> Tensor:
@@ -142,8 +144,8 @@ def _trainers(
     }
     return {
         **networks,
-        "POT, linear": lambda: _linear(source, target),
-        "POT, mapping": lambda: _mapping(source, target, settings, seed),
+        "POT (linear)": lambda: _linear(source, target),
+        "POT (mapping)": lambda: _mapping(source, target, settings, seed),
     }
 
 

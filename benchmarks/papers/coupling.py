@@ -118,7 +118,7 @@ class Coupling(Benchmark):
             rows.append(
                 {
                     "dimension": dimension,
-                    "method": f"POT, plan of {len(samples)} samples",
+                    "method": f"POT (plan of {len(samples)} samples)",
                     "trial": 0,
                     "cost": f"{discrete_cost(samples, generator):.5f}",
                 }

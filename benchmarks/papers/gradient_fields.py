@@ -36,12 +36,13 @@ class ConvexField(GradientField):
     def networks(self) -> dict[str, Callable[[], nn.Module]]:
         return {
             "mGradNet-C": lambda: mgradnet_c(2, 7, 4),
-            "mGradNet-C, learned activation": lambda: mgradnet_c(2, 8, 2, learned=True),
+            "mGradNet-C (learned activation)": lambda: mgradnet_c(2, 8, 2, learned=True),
             "mGradNet-M": lambda: mgradnet_m(2, 7, 4),
+            "mGradNet-M (temperature 1)": lambda: mgradnet_m(2, 7, 4, temperature=1.0),
             "C-MGN": lambda: c_mgn(2, 16, 4),
             "M-MGN": lambda: m_mgn(2, 8, 4),
             "ICNN": lambda: ICNN(2, [7, 7]),
-            "ICNN, clipped": lambda: ICNN(2, [7, 7], clipped=True),
+            "ICNN (clipped)": lambda: ICNN(2, [7, 7], clipped=True),
             "ICGN": lambda: ICGN(2, 32),
             "CRR": lambda: ridge(2, 11, limit=0.5, monotone=True),
         }
@@ -60,6 +61,7 @@ class NonconvexField(GradientField):
         return {
             "GradNet-C": lambda: gradnet_c(2, 7, 4),
             "GradNet-M": lambda: gradnet_m(2, 7, 4),
+            "GradNet-M (temperature 1)": lambda: gradnet_m(2, 7, 4, temperature=1.0),
             "MLP": lambda: MLP([2, 20, 2]),
             "MLP gradient": lambda: MLPGradient(2, [8, 8]),
             "ridge": lambda: ridge(2, 11, limit=0.5, monotone=False),
@@ -81,6 +83,6 @@ class SmallField(GradientField):
             "C-MGN": lambda: c_mgn(2, 2, 2),
             "M-MGN": lambda: m_mgn(2, 3, 1),
             "ICNN": lambda: ICNN(2, [9, 10]),
-            "ICNN, small": lambda: ICNN(2, [6, 6]),
+            "ICNN (small)": lambda: ICNN(2, [6, 6]),
             "ICGN": lambda: ICGN(2, 5),
         }

@@ -40,7 +40,12 @@ def gradnet_c(dimension: int, hidden: int, depth: int) -> GradientNetwork:
 
 
 def mgradnet_m(
-    dimension: int, hidden: int, modules: int, *, linear: bool = False
+    dimension: int,
+    hidden: int,
+    modules: int,
+    *,
+    linear: bool = False,
+    temperature: float = _TEMPERATURE,
 ) -> GradientNetwork:
     """mGradNet-M: `rho = 1` and `a softmax(z) - b softmax(-z)`, `a, b >= 0` learned in every module.
 
@@ -48,20 +53,21 @@ def mgradnet_m(
 
     :param linear: add a module `V^T V x`, as the 2023 paper does; softmax modules are bounded.
     """
-    parts = [GradientModule(Dense(dimension, hidden), _softmax_pair()) for _ in range(modules)]
+    parts = _softmax_modules(dimension, hidden, modules, temperature)
     if linear:
         parts.append(GradientModule(Dense(dimension, dimension), Quadratic(), bias=False))
     return initialised(MGradNetM(parts, coefficients=[1.0] * len(parts)))
 
 
-def gradnet_m(dimension: int, hidden: int, modules: int) -> GradientNetwork:
+def gradnet_m(
+    dimension: int, hidden: int, modules: int, *, temperature: float = _TEMPERATURE
+) -> GradientNetwork:
     """GradNet-M: as mGradNet-M, the modules combined with learned numbers of any sign.
 
     They start from alternating signs, a difference of convex functions (Thm 5); from equal signs the
     combination stays convex for long.
     """
-    parts = [GradientModule(Dense(dimension, hidden), _softmax_pair()) for _ in range(modules)]
-    network = GradNetM(parts)
+    network = GradNetM(_softmax_modules(dimension, hidden, modules, temperature))
     with torch.no_grad():
         network.raw_coefficients[1::2] = -1
     return initialised(network)
@@ -105,8 +111,16 @@ def _activations(hidden: int, depth: int, learned: bool) -> Sequence[Elementwise
     return [TanhMixture(hidden) if learned else LogCosh() for _ in range(depth)]
 
 
-def _softmax_pair() -> LogSumExp:
-    return LogSumExp(symmetric=True, learned=True, temperature=_TEMPERATURE)
+def _softmax_modules(
+    dimension: int, hidden: int, modules: int, temperature: float
+) -> list[GradientModule]:
+    return [
+        GradientModule(
+            Dense(dimension, hidden),
+            LogSumExp(symmetric=True, learned=True, temperature=temperature),
+        )
+        for _ in range(modules)
+    ]
 
 
 def parameter_count(network: nn.Module) -> int:

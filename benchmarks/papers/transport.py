@@ -23,7 +23,7 @@ def classical(gaussian: Gaussian, training: Tensor, test: Tensor) -> dict[str, M
     """The optimal map; Cholesky whitening and POT's Gaussian map from the training points' moments."""
     import ot
 
-    maps: dict[str, list[tuple[Tensor, Tensor]]] = {"whitening": [], "POT, Gaussian map": []}
+    maps: dict[str, list[tuple[Tensor, Tensor]]] = {"whitening": [], "POT (Gaussian map)": []}
     for points, fresh in zip(training.double(), test.double(), strict=True):
         estimate = Gaussian(points.mean(0), torch.cov(points.T))
         maps["whitening"].append((estimate.whiten(fresh), estimate.log_scale))
@@ -33,7 +33,7 @@ def classical(gaussian: Gaussian, training: Tensor, test: Tensor) -> dict[str, M
         )
         matrix, offset = mapping
         determinant = torch.linalg.slogdet(matrix).logabsdet
-        maps["POT, Gaussian map"].append((fresh @ matrix + offset, determinant))
+        maps["POT (Gaussian map)"].append((fresh @ matrix + offset, determinant))
     learned = {
         name: Mapped(torch.stack(points), torch.stack(determinants).unsqueeze(1))
         for name, (points, determinants) in (

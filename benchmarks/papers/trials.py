@@ -61,11 +61,11 @@ def best_variant(rows: Sequence[Row], variant: str, criterion: str) -> list[Row]
 
 
 def mean_and_spread(values: Sequence[float], digits: int = 2) -> str:
-    """`mean +- sample standard deviation`; a dash without values."""
+    """`mean +- sample standard deviation`; one value alone; a dash without values."""
     if not values:
         return "-"
-    spread = statistics.stdev(values) if len(values) > 1 else 0.0
-    return f"{statistics.fmean(values):.{digits}f} ± {spread:.{digits}f}"
+    mean = f"{statistics.fmean(values):.{digits}f}"
+    return f"{mean} ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else mean
 
 
 def chosen(table: Mapping[str, T], options: Options) -> dict[str, T]:
