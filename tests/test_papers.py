@@ -16,8 +16,14 @@ from benchmarks.papers import approximation, colour, coupling, gradient_fields, 
 from benchmarks.papers.ensemble import Ensemble, fit, minibatches
 from benchmarks.papers.fields import BEYOND_RIDGES, CONVEX, NONCONVEX, PolyMax, grid
 from benchmarks.papers.gaussian import Gaussian, normal_negative_log_density, standard_normal
-from benchmarks.papers.networks import c_mgn, mgradnet_c, mgradnet_m, parameter_count
-from benchmarks.papers.objectives import change_of_variables, squared_error
+from benchmarks.papers.networks import (
+    AutoregressiveFlow,
+    c_mgn,
+    mgradnet_c,
+    mgradnet_m,
+    parameter_count,
+)
+from benchmarks.papers.objectives import change_of_variables, jacobian, squared_error
 from benchmarks.papers.trials import best_variant, published, select
 from benchmarks.records import read_rows
 from benchmarks.registry import Benchmark, Options
@@ -256,6 +262,13 @@ class TestGaussian:
             gaussian.mean, other.mean, gaussian.covariance, other.covariance
         )
         assert gaussian.squared_distance(other) == pytest.approx(float(theirs) ** 2, rel=1e-8)
+
+    def test_an_autoregressive_flow_is_triangular(self) -> None:
+        flow = AutoregressiveFlow(4, 8).double()
+        matrices = jacobian(flow, torch.randn(6, 4, dtype=torch.float64))
+        torch.testing.assert_close(matrices, matrices.tril())
+        assert (matrices.diagonal(dim1=1, dim2=2) > 0).all()
+        assert (matrices[:, 3, :3] != 0).all()
 
     def test_change_of_variables_of_a_linear_map_is_exact(self) -> None:
         matrix = torch.randn(3, 3, dtype=torch.float64)

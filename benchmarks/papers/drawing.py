@@ -46,7 +46,7 @@ def error_maps(rows: Sequence[Row], side: int) -> Figure:
     scale = LogNorm(highest * 1e-3, highest)
     for axes, name in zip(all_axes, names, strict=False):
         drawn = axes.imshow(errors[name], origin="lower", extent=(0, 1, 0, 1), norm=scale)
-        axes.set(title=name, xticks=[0, 1], yticks=[0, 1])
+        axes.set(title=_in_two_lines(name), xticks=[0, 1], yticks=[0, 1])
         axes.grid(False)
     _hide(all_axes[len(names) :])
     figure.colorbar(drawn, ax=all_axes, label="norm of the error")
@@ -75,7 +75,7 @@ def transported_points(rows: Sequence[Row]) -> Figure:
     for axes, name in zip(all_axes, names, strict=False):
         places = (numbers(rows, f"{name} {axis}") for axis in (0, 1))
         axes.scatter(*places, c=colours, s=3, cmap="rainbow", rasterized=True)
-        axes.set(title=name, aspect="equal")
+        axes.set(title=_in_two_lines(name), aspect="equal")
     _hide(all_axes[len(names) :])
     return figure
 
@@ -145,7 +145,7 @@ def contact_sheet(pictures: Mapping[str, Path]) -> Figure:
     for axes, (title, path) in zip(all_axes, pictures.items(), strict=False):
         with Image.open(path) as picture:
             axes.imshow(picture.copy())
-        axes.set_title(title)
+        axes.set_title(_in_two_lines(title))
         axes.set_anchor("N")
     _hide(all_axes)
     return figure
@@ -154,3 +154,8 @@ def contact_sheet(pictures: Mapping[str, Path]) -> Figure:
 def _hide(unused: Sequence[Axes]) -> None:
     for axes in unused:
         axes.set_axis_off()
+
+
+def _in_two_lines(name: str) -> str:
+    """A title for a narrow panel: what is in parentheses goes below."""
+    return name.replace(" (", "\n(")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from convexreg.combinations import CMGN, MMGN, GradNetM, MGradNetM
 from convexreg.gradnets import GradientModule, GradNetC, MGradNetC
@@ -96,6 +96,26 @@ def softmax_layer(dimension: int, hidden: int, temperature: float) -> GradientNe
     """`W^T softmax(tau (W x + b))`, the network of the universal approximation theorem (Thm 4)."""
     module = GradientModule(Dense(dimension, hidden), LogSumExp(temperature=temperature))
     return initialised(module)
+
+
+class AutoregressiveFlow(nn.Module):
+    """`z_i = exp(s_i(x_1 .. x_(i-1))) x_i + t_i(x_1 .. x_(i-1))`: one layer of an IAF (Kingma et al. 2016).
+
+    By zuko, where a layer that is autoregressive in its input goes by the name of MAF. Its Jacobian is
+    triangular: it is no gradient.
+
+    :param hidden: units of the masked network of `s` and `t`.
+    """
+
+    def __init__(self, dimension: int, hidden: int) -> None:
+        import zuko
+
+        super().__init__()
+        self.flow = zuko.flows.MAF(dimension, transforms=1, hidden_features=[hidden])
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`(B, d)` to `(B, d)`."""
+        return self.flow.transform()(x)
 
 
 def initialised(network: GradientNetwork) -> GradientNetwork:
