@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 _MODULES = (
     "benchmarks.convergence",
     "benchmarks.cost",
+    "benchmarks.plugin.benchmark",
     "benchmarks.reconstruction",
     "benchmarks.papers.gradient_fields",
     "benchmarks.papers.polymax",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import subprocess
+import sys
 
 import deepinv
 import pytest
@@ -46,6 +48,16 @@ def blur(dtype: torch.dtype = torch.float64) -> deepinv.physics.BlurFFT:
     """Well conditioned, so that every algorithm reaches the minimiser soon."""
     kernel = torch.tensor([[0.0, 1.0, 0.0], [1.0, 12.0, 2.0], [0.0, 1.0, 0.0]], dtype=dtype)
     return deepinv.physics.BlurFFT((1, *SIZE), filter=(kernel / kernel.sum())[None, None])
+
+
+def test_importing_loads_nothing_heavy():
+    """Nor do the solvers; deepinv comes with the classes built on it."""
+    program = (
+        "import sys, convexreg, solvers; "
+        "heavy = {'deepinv', 'matplotlib', 'skimage', 'scipy', 'cv2'} & set(sys.modules); "
+        "assert not heavy, heavy; convexreg.ConvexPrior; assert 'deepinv' in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
 
 
 LEVELS = {

@@ -1,0 +1,1 @@
+"""The regularizer inside deepinv: which algorithms it serves, at what cost."""

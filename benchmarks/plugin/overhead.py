@@ -1,0 +1,123 @@
+"""What the classes for deepinv cost beyond the solvers and gradients they call."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from benchmarks.clock import Clock
+from convexreg.reconstruct import reconstruct
+from convexreg.regularizer import ConvexRegularizer
+from solvers import Proximity, QuasiNewton, Sum, minimise
+
+SIGMA = 0.1
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The same work through deepinv and without it."""
+
+    name: str
+    bare: Callable[[], Any]
+    plugged: Callable[[], Any]
+
+    def seconds(self, repeats: int) -> tuple[list[float], list[float]]:
+        """Times of both, alternating after one run of each that is not counted."""
+        times: tuple[list[float], list[float]] = ([], [])
+        for repetition in range(repeats + 1):
+            for run, record in zip((self.bare, self.plugged), times, strict=True):
+                clock = Clock("cpu")
+                run()
+                if repetition > 0:
+                    record.append(clock.seconds)
+        return times
+
+
+def comparisons(regularizer: ConvexRegularizer, clean: Tensor, steps: int) -> list[Comparison]:
+    """Gradient descent without and with its cost, the proximal operator, and the whole solver."""
+    from deepinv.optim import GD, L2
+    from deepinv.physics import BlurFFT
+    from deepinv.physics.functional import gaussian_blur
+
+    from convexreg import ConvexDenoiser, ConvexPrior, ConvexReconstructor
+
+    size: Any = tuple(clean.shape[1:])
+    physics = BlurFFT(size, filter=gaussian_blur(sigma=(1.6, 1.6)))
+    noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(0))
+    y = physics.A(clean) + 0.03 * noise
+    prior, fidelity = ConvexPrior(regularizer), L2()
+    step = prior.stepsize(physics, y, g_param=SIGMA)
+
+    def descend(cost: bool) -> None:
+        costs = []
+        with torch.no_grad():
+            x = physics.A_adjoint(y)
+            for _ in range(steps):
+                data = physics.A_adjoint(physics.A(x) - y)
+                x = x - step * (data + regularizer.grad(x, SIGMA))
+                if cost:
+                    costs.append(fidelity(x, y, physics) + regularizer.energy(x, SIGMA))
+
+    def plugged(cost: bool) -> None:
+        prior.explicit_prior = cost
+        options = {"stepsize": step, "g_param": SIGMA, "max_iter": steps}
+        GD(data_fidelity=fidelity, prior=prior, **options)(y, physics)
+
+    def denoise() -> None:
+        with torch.no_grad():
+            objective = Sum([Proximity(y), regularizer.term(SIGMA)], [1.0, 1.0])
+            minimise(objective, y, QuasiNewton(), gtol=1e-6, max_iter=500)
+
+    denoiser = ConvexDenoiser(regularizer)
+    model = ConvexReconstructor(regularizer, sigma=0.03, max_iter=20)
+    return [
+        Comparison("GD, gradients", lambda: descend(False), lambda: plugged(False)),
+        Comparison("GD, gradients and cost", lambda: descend(True), lambda: plugged(True)),
+        Comparison("ConvexDenoiser", denoise, lambda: denoiser(y, SIGMA)),
+        Comparison(
+            "ConvexReconstructor",
+            lambda: reconstruct(y, physics, sigma=0.03, regularizer=regularizer, max_iter=20),
+            lambda: model(y, physics),
+        ),
+    ]
+
+
+IMPORTS = {
+    "torch": "import torch",
+    "torch and convexreg": "import torch, convexreg",
+    "torch and solvers": "import torch, solvers",
+    "deepinv": "import deepinv",
+    "convexreg.ConvexPrior": "from convexreg import ConvexPrior",
+}
+
+
+def import_seconds(repeats: int) -> dict[str, list[float]]:
+    """Seconds each import takes in a fresh process, alternating after one round that is not counted."""
+    times: dict[str, list[float]] = {name: [] for name in IMPORTS}
+    for repetition in range(repeats + 1):
+        for name, statement in IMPORTS.items():
+            program = (
+                f"import time; start = time.perf_counter(); {statement}; "
+                "print(time.perf_counter() - start)"
+            )
+            command = [sys.executable, "-c", program]
+            done = subprocess.run(command, capture_output=True, text=True, check=True)
+            if repetition > 0:
+                times[name].append(float(done.stdout))
+    return times
+
+
+def summary(times: list[float]) -> dict[str, str]:
+    """Median, least and most, in seconds."""
+    return {
+        "seconds": f"{median(times):.4f}",
+        "seconds_min": f"{min(times):.4f}",
+        "seconds_max": f"{max(times):.4f}",
+    }
