@@ -34,22 +34,20 @@ def quiver(field: Field, *, arrows: int = 17, side: int = 101) -> Figure:
     return figure
 
 
-def error_maps(rows: Sequence[Row], side: int) -> Figure:
-    """One map of the error's norm for every column, on a common logarithmic scale."""
-    from matplotlib.colors import LogNorm
-
-    names = list(rows[0])
+def error_maps(rows: Sequence[Row], order: Sequence[str], side: int) -> Figure:
+    """One map of the error's norm in dB for every column, on a common scale over 30 dB."""
+    names = [name for name in order if name in rows[0]]
     columns = min(4, len(names))
-    figure, all_axes = panels(-(-len(names) // columns), columns, width=2.0, height=2.1)
+    figure, all_axes = panels(-(-len(names) // columns), columns, width=2.0, height=2.2)
     errors = {n: torch.tensor(numbers(rows, n)).reshape(side, side).numpy() for n in names}
     highest = max(float(error.max()) for error in errors.values())
-    scale = LogNorm(highest * 1e-3, highest)
+    scale = {"vmin": highest - 30, "vmax": highest}
     for axes, name in zip(all_axes, names, strict=False):
-        drawn = axes.imshow(errors[name], origin="lower", extent=(0, 1, 0, 1), norm=scale)
+        drawn = axes.imshow(errors[name], origin="lower", extent=(0, 1, 0, 1), **scale)
         axes.set(title=_in_two_lines(name), xticks=[0, 1], yticks=[0, 1])
         axes.grid(False)
     _hide(all_axes[len(names) :])
-    figure.colorbar(drawn, ax=all_axes, label="norm of the error")
+    figure.colorbar(drawn, ax=all_axes, label="norm of the error (dB)")
     return figure
 
 

@@ -31,6 +31,7 @@ class ConvexField(GradientField):
     name = "convex-field"
     description = "Gradient of a convex function of two variables, seven networks of 100 parameters"
     field = CONVEX
+    remarks = ""
 
     @property
     def networks(self) -> dict[str, Callable[[], nn.Module]]:
@@ -55,6 +56,7 @@ class NonconvexField(GradientField):
     name = "nonconvex-field"
     description = "Gradient of a nonconvex function of two variables, networks of 100 parameters"
     field = NONCONVEX
+    remarks = ""
 
     @property
     def networks(self) -> dict[str, Callable[[], nn.Module]]:
@@ -76,6 +78,7 @@ class SmallField(GradientField):
     description = "Gradient of the convex function by the small networks of the 2023 paper"
     field = CONVEX
     objective = staticmethod(absolute_error)
+    remarks = ""
 
     @property
     def networks(self) -> dict[str, Callable[[], nn.Module]]:

@@ -19,7 +19,6 @@ from benchmarks.papers.levenberg import refine
 from benchmarks.papers.objectives import squared_error
 from benchmarks.papers.trials import (
     chosen,
-    distinct,
     mean_and_spread,
     numbers,
     published,
@@ -79,6 +78,8 @@ class GradientField(Benchmark):
 
     field: ClassVar[Field]
     objective: ClassVar[Callable[[Network, Tensor, Tensor], Tensor]] = staticmethod(squared_error)
+    remarks: ClassVar[str]
+    """What differs from the published table, and why."""
 
     @property
     @abstractmethod
@@ -121,7 +122,8 @@ class GradientField(Benchmark):
             ]
             middle = error.square().mean((1, 2)).argsort()[settings.trials // 2]
             norms = self._error(ensemble, MAP_SIDE)[middle].norm(dim=-1)
-            errors = [f"{value:.2e}" for value in norms.tolist()]
+            # a network may be exact at a point, the origin for ICGN
+            errors = [f"{value:.1f}" for value in decibels(norms.clamp_min(1e-6)).tolist()]
             started = time.perf_counter()
             refine(
                 ensemble,
@@ -145,8 +147,10 @@ class GradientField(Benchmark):
         trials = read_rows(folder / "trials.csv")
         reported = published(self.name)
         rows = []
-        for name in distinct(trials, "network"):
+        for name in self.networks:
             of_network = select(trials, network=name)
+            if not of_network:
+                continue
             adam, refined = (select(of_network, training=stage) for stage in ("Adam", "refined"))
             theirs = reported["rows"].get(name)
             rows.append(
@@ -166,7 +170,8 @@ class GradientField(Benchmark):
         note = (
             f"Published: {reported['source']}. RMSE (dB) is 10 log10 of the root mean squared error over "
             "points and components. First by Adam, learning rate 0.005 throughout 200 epochs; refined: "
-            "followed by Levenberg-Marquardt. Mean ± standard deviation over the trials."
+            "followed by Levenberg-Marquardt. Mean ± standard deviation over the trials. Seconds: of all "
+            f"trials together, divided by their number. {self.remarks}"
         )
         return [Table(self.description, rows, note)]
 
@@ -179,8 +184,8 @@ class GradientField(Benchmark):
             ),
             Figure(
                 f"{self.name}-errors",
-                "Norm of the error in the median trial, published recipe.",
-                drawing.error_maps(read_rows(folder / "errors.csv"), MAP_SIDE),
+                "Norm of the error (10 log10) in the median trial, published recipe.",
+                drawing.error_maps(read_rows(folder / "errors.csv"), list(self.networks), MAP_SIDE),
             ),
             Figure(
                 f"{self.name}-training",

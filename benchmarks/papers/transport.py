@@ -49,5 +49,6 @@ def discrete_cost(points: Tensor, generator: torch.Generator) -> float:
     import ot
 
     normal = torch.randn(points.shape, generator=generator, dtype=torch.float64)
-    cost: Any = ot.emd2([], [], ot.dist(points.double(), normal))
+    # thousands of points need more than POT's 100,000 steps of the network simplex
+    cost: Any = ot.emd2([], [], ot.dist(points.double(), normal), numItermax=10_000_000)
     return float(cost)
