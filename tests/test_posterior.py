@@ -1,0 +1,129 @@
+"""Langevin sampling: known moments, stability, and errors that are what they claim."""
+
+from __future__ import annotations
+
+import deepinv
+import pytest
+import torch
+from problems import Quadratic, scenes, small_regularizer, spectra, spectrum_matrix
+from torch import Tensor
+
+from convexreg.posterior import sample_posterior
+from solvers import Objective, Sum
+from solvers.langevin import sample_moments
+
+CHAINS = 4
+
+
+def gaussian(batch: int = 3, size: int = 6, condition: float = 5.0) -> tuple[Quadratic, Tensor]:
+    """`F` of Gaussians repeated for every chain, and their covariances at temperature one."""
+    spectrum = spectra(batch, size, (condition,))
+    matrix = spectrum_matrix(spectrum)
+    centre = torch.randn(batch, size).double()
+    parts = [matrix, centre, torch.zeros_like(centre), spectrum.amax(1) * 1.0001, spectrum.amin(1)]
+    objective = Quadratic(*(part.repeat_interleave(CHAINS, 0) for part in parts))
+    return objective, torch.linalg.inv(matrix)
+
+
+@pytest.mark.parametrize("step", [0.5, 1.0, 1.9])
+def test_moments_of_a_gaussian_are_exact_at_every_stable_step(step):
+    objective, covariance = gaussian()
+    temperature = 0.04
+    starts = objective.centre + torch.randn_like(objective.centre)
+    moments = sample_moments(objective, starts, temperature=temperature, tol=0.05, step=step)
+    assert moments.converged.all()
+    expected = (temperature * covariance.diagonal(dim1=1, dim2=2)).sqrt()
+    torch.testing.assert_close(moments.std, expected, rtol=0.15, atol=0)
+    error = moments.mean - objective.centre[::CHAINS]
+    # the claimed standard error is the true one: z scores have mean square one
+    assert 0.2 < (error / moments.error).square().mean() < 4
+    assert (error.square().mean(1).sqrt() < 0.2 * moments.std.square().mean(1).sqrt()).all()
+
+
+class _Ball(Objective):
+    """`sum sqrt(1 + x^2)`: convex, with slopes that change from place to place."""
+
+    def value_and_grad(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        root = (1 + x.square()).sqrt()
+        return root.flatten(1).sum(1), x / root
+
+    def lipschitz(self, x: Tensor) -> Tensor:
+        return torch.ones((), dtype=torch.float64)
+
+    def strong_convexity(self, x: Tensor) -> Tensor:
+        return torch.zeros((), dtype=torch.float64)
+
+
+def test_chains_with_the_same_noise_never_move_apart():
+    distances = []
+    for steps in (2, 4, 16, 64, 256):
+        ends = []
+        for start in (-8.0, 8.0):
+            moments = sample_moments(
+                _Ball(),
+                torch.full((2, 1), start).double(),
+                temperature=0.5,
+                chains=2,
+                step=1.99,
+                tol=1e-9,
+                max_steps=steps,
+                generator=torch.Generator().manual_seed(3),
+            )
+            ends.append(moments.mean)
+        distances.append(float((ends[0] - ends[1]).abs()))
+    assert distances == sorted(distances, reverse=True)
+    assert distances[-1] < distances[0] / 2
+
+
+def test_density_that_is_not_gaussian():
+    """Against quadrature; the bias is of second order in the step."""
+    grid = torch.linspace(-30, 30, 60001).double()
+    weight = torch.exp(1 - (1 + grid.square()).sqrt())
+    expected = ((weight * grid.square()).sum() / weight.sum()).sqrt()
+    moments = sample_moments(
+        _Ball(), 4 * torch.randn(64, 20).double(), temperature=1.0, chains=64, tol=0.01, step=0.5
+    )
+    assert moments.converged.all()
+    torch.testing.assert_close(moments.std.square().mean().sqrt(), expected, rtol=0.03, atol=0)
+
+
+def test_what_makes_no_sense_is_refused():
+    objective, _ = gaussian(1)
+    for change in ({"step": 2.0}, {"chains": 1}, {"tol": 0.0}, {"chains": 3}):
+        with pytest.raises(ValueError, match="sampling needs"):
+            sample_moments(objective, objective.centre, **{"temperature": 1.0, **change})
+    objective.largest = torch.full_like(objective.largest, float("inf"))
+    with pytest.raises(ValueError, match="no proven Lipschitz constant"):
+        sample_moments(Sum([objective], [1.0]), objective.centre, temperature=1.0)
+
+
+def test_posterior_of_images():
+    """Inpainted pixels are less certain than measured ones, each image at its own noise level."""
+    clean = scenes(2, 10, 9)
+    mask = torch.ones(1, 1, 10, 9).double()
+    mask[..., 3:7, 3:6] = 0
+    physics = deepinv.physics.Inpainting((1, 10, 9), mask=mask)
+    sigma = torch.tensor([0.05, 0.2]).double()
+    y = physics.A(clean + sigma.reshape(2, 1, 1, 1) * torch.randn_like(clean))
+    rounds: list[int] = []
+    posterior = sample_posterior(
+        y,
+        physics,
+        sigma=sigma,
+        regularizer=small_regularizer("crr"),
+        lam=20.0,
+        max_steps=800,
+        callback=lambda steps, error: rounds.append(steps),
+    )
+    moments = posterior.moments
+    assert moments.mean.shape == moments.std.shape == clean.shape
+    assert rounds == [256, 768]
+    assert rounds[-1] == moments.steps
+    assert moments.r_hat.shape == (2,)
+    known, lost = mask.bool().expand(2, -1, -1, -1), (mask == 0).expand(2, -1, -1, -1)
+    for index in range(2):
+        std = moments.std[index]
+        assert std[lost[index]].mean() > std[known[index]].mean()
+        assert std[known[index]].mean() <= sigma[index] * 1.1
+    assert "split R-hat" in posterior.summary()
+    assert posterior.reconstruction.image.shape == clean.shape
