@@ -27,7 +27,7 @@ class ConvexDenoiser(Denoiser):
     """
 
     def __init__(
-        self, regularizer: ConvexRegularizer | str | Path = "mgradnet-m", *, tol: float = 1e-6
+        self, regularizer: ConvexRegularizer | str | Path = "mgradnet-m", *, tol: float = 1e-5
     ) -> None:
         super().__init__()
         self.regularizer = as_regularizer(regularizer)

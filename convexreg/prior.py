@@ -39,7 +39,7 @@ class ConvexPrior(Prior):
         self,
         regularizer: ConvexRegularizer | str | Path = "mgradnet-m",
         *,
-        prox_tol: float = 1e-6,
+        prox_tol: float = 1e-5,
         per_channel: bool = False,
     ) -> None:
         super().__init__()

@@ -62,9 +62,10 @@ def sample_moments(
     exact where `F` is quadratic, and biased by `O(h^2)` elsewhere (the plain Euler scheme: `O(h)`).
 
     Stopping rule: rounds of doubling length, each starting where the last one ended, of which only
-    the last counts, and never the first. Its `2 chains` half-chains have means whose variance gives the standard error of
-    the overall mean, and the run ends when the rms of that is at most `tol` times the rms of the
-    standard deviation. Split R-hat is then at most `(1 - 2 chains tol^2)^{-1/2}`: 1.04 by default.
+    the last counts, and never the first. Its `2 chains` half-chains have means whose variance gives
+    the standard error of the overall mean, and the run ends when the rms of that is at most `tol`
+    times the rms of the standard deviation. Split R-hat is then at most
+    `(1 - 2 chains tol^2)^{-1/2}`: 1.04 by default.
 
     :param starts: `(B chains, ...)`, the chains of one distribution next to each other; spread wider
         than the distribution, or R-hat says nothing.
