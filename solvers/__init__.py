@@ -6,9 +6,11 @@ from solvers.data_terms import LeastSquares, Proximity
 from solvers.fista import FISTA
 from solvers.gradient_descent import GradientDescent
 from solvers.implicit import ImplicitSolution, conjugate_gradient
+from solvers.langevin import Moments, sample_moments
 from solvers.loop import Progress, Solver, State, minimise
 from solvers.objective import Objective, Sum
 from solvers.physics_norms import OperatorBounds, operator_bounds
+from solvers.prior_terms import PriorTerm, SlopeBounds
 from solvers.proximal_step import Backtracking
 from solvers.quasi_newton import QuasiNewton
 from solvers.solution import Solution, SolverError, Status
@@ -21,11 +23,14 @@ __all__ = [
     "GradientDescent",
     "ImplicitSolution",
     "LeastSquares",
+    "Moments",
     "Objective",
     "OperatorBounds",
+    "PriorTerm",
     "Progress",
     "Proximity",
     "QuasiNewton",
+    "SlopeBounds",
     "Solution",
     "Solver",
     "SolverError",
@@ -36,4 +41,5 @@ __all__ = [
     "conjugate_gradient",
     "minimise",
     "operator_bounds",
+    "sample_moments",
 ]
