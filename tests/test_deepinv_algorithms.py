@@ -58,7 +58,7 @@ def upstream():
 @pytest.mark.parametrize("algorithm", ["PGD", "HQS", "DRS", "ADMM", "PDCP", "FISTA"])
 def test_deepinvs_own_test_of_priors(algorithm, upstream, monkeypatch):
     """`test_priors_algo`, which asks for convergence with step and weight one at noise level one."""
-    size = (3, 37, 31)
+    size = (3, 21, 17)
     config = ModelConfig(channels=(1, 4, 8), kernel_sizes=(3, 3), sigma_max=1.0)
     prior = ConvexPrior(config.build().requires_grad_(False))
     monkeypatch.setattr(upstream, "get_prior", lambda *args, **kwargs: prior)
