@@ -62,7 +62,7 @@ class Method:
 
 METHODS: dict[str, Method] = {
     "measurements": Method(
-        "what the methods start from", lambda measurement, weight: measurement.start
+        "the data in the shape of the image", lambda measurement, weight: measurement.naive
     ),
     "TV": Method("isotropic total variation, to high accuracy", total_variation.reconstruct, 1.0),
     "TGV": Method(

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from convexreg.start import local_wiener
 from solvers import LeastSquares, Objective, OperatorBounds, Proximity, operator_bounds
 
 
@@ -73,11 +74,11 @@ class Measurement:
         return self.problem.family == "denoising"
 
     @property
-    def start(self) -> Tensor:
-        """Where iterative methods start, in the shape of the image.
+    def naive(self) -> Tensor:
+        """The measurements in the shape of the image, to compare with.
 
-        The measurements where they are an image; with borders lost, extended by repetition;
-        otherwise `A^T y`.
+        The measurements themselves where they are an image; with borders lost, extended by
+        repetition; otherwise `A^T y`.
         """
         lost = self.clean.shape[-1] - self.y.shape[-1]
         if self.y.shape == self.clean.shape:
@@ -85,6 +86,11 @@ class Measurement:
         if self.problem.family == "deblurring":
             return torch.nn.functional.pad(self.y, (lost // 2,) * 4, mode="replicate")
         return self.forward.physics.A_adjoint(self.y)
+
+    @property
+    def start(self) -> Tensor:
+        """Where iterative methods start: for denoising a local Wiener filter, else `naive`."""
+        return local_wiener(self.y, self.sigma) if self.denoising else self.naive
 
     def data_term(self) -> Objective:
         """`|A x - y|^2 / 2`."""

@@ -13,11 +13,12 @@ from torch import Tensor
 
 from convexreg.models import load_pretrained
 from convexreg.regularizer import ConvexRegularizer
+from convexreg.start import starting_image
 from solvers.box import Box
 from solvers.certificates import Certificate, certify
 from solvers.data_terms import LeastSquares, Proximity
 from solvers.loop import Progress, Solver, minimise
-from solvers.objective import Objective, Sum, inner, per_image
+from solvers.objective import Objective, Sum, inner
 from solvers.physics_norms import OperatorBounds, operator_bounds
 from solvers.quasi_newton import QuasiNewton
 from solvers.solution import Solution, Status
@@ -116,8 +117,8 @@ def reconstruct(
         neither strong convexity nor a box there is no certificate, and the default is `gtol = 1e-5`.
     :param gtol: stop at this rms of the gradient instead, or as well.
     :param solver: `QuasiNewton()` by default; FISTA and gradient descent are there as references.
-    :param x0: starting image `(B, C, H, W)`, and the anchor; see `starting_image` for the
-        default.
+    :param x0: starting image `(B, C, H, W)`, and the anchor; see `convexreg.start` for
+        the default.
     :param callback: called after every iteration, see `solvers.minimise`.
     :raises ValueError: measurements, physics or parameters that make no sense; the message says why.
     :raises solvers.SolverError: the solve failed.
@@ -129,7 +130,7 @@ def reconstruct(
     model = copy.deepcopy(regularizer).to(y.device, y.dtype)
     weight = _check_positive("lam", 1.0 if lam == "auto" else lam, y, allow_zero=True)
     with torch.no_grad():
-        start = starting_image(y, physics) if x0 is None else x0.to(y)
+        start = starting_image(y, physics, sigma) if x0 is None else x0.to(y)
         bounds = operator_bounds(physics, start)
         if bounds.largest == float("inf"):
             check_linear(physics, start)
@@ -214,23 +215,6 @@ def _certify_in_float64(
     bounds = operator_bounds(exact, x)
     exact_problem = replace(problem, model=copy.deepcopy(problem.model).double())
     return certify(exact_problem.objective(y.double(), exact, bounds, start.double()), x, box)
-
-
-def starting_image(y: Tensor, physics: Any) -> Tensor:
-    """The better fit to the measurements, per image, of `t A^T y` with the best `t` and, where the
-    measurements have the shape of an image, `y` itself.
-
-    A blurred photograph is closer to the sharp one than its back-projection, which is blurred twice.
-    """
-    image = physics.A_adjoint(y)
-    again = physics.A(image)
-    energy = inner(again, again)
-    scale = per_image(torch.where(energy > 0, inner(again, y) / energy, 0.0).to(y), image)
-    start = image * scale
-    if start.shape != y.shape:
-        return start
-    there, misfit = physics.A(y) - y, again * scale - y
-    return torch.where(per_image(inner(there, there) <= inner(misfit, misfit), y), y, start)
 
 
 def check_linear(physics: Any, x: Tensor) -> None:

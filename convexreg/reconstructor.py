@@ -9,9 +9,11 @@ import torch
 from deepinv.models import Reconstructor
 from torch import Tensor
 
+from convexreg.discrepancy import discrepancy_weight
 from convexreg.models import as_regularizer
-from convexreg.reconstruct import Reconstruction, reconstruct, starting_image
+from convexreg.reconstruct import Reconstruction, reconstruct
 from convexreg.regularizer import ConvexRegularizer
+from convexreg.start import starting_image
 from convexreg.training.objectives import psnr
 from solvers.curvature import Preconditioner
 from solvers.data_terms import LeastSquares, Proximity
@@ -32,7 +34,8 @@ class ConvexReconstructor(Reconstructor):
 
     :param regularizer: a regularizer, the name of a shipped model or the path of a model file.
     :param sigma: noise level; taken from `physics.noise_model.sigma` when omitted.
-    :param options: passed on to `convexreg.reconstruct`.
+    :param options: passed on to `convexreg.reconstruct`; `lam="discrepancy"` chooses the weight by
+        `convexreg.discrepancy`.
     """
 
     def __init__(
@@ -73,8 +76,12 @@ class ConvexReconstructor(Reconstructor):
         options = dict(self.options)
         if compute_metrics or differentiated:
             start = options.get("x0")
-            start = starting_image(y, physics) if start is None else start.to(y)
+            start = starting_image(y, physics, sigma) if start is None else start.to(y)
             options["x0"] = start.detach()
+        if options.get("lam") == "discrepancy":
+            options["lam"] = discrepancy_weight(
+                y.detach(), physics, sigma=sigma, regularizer=self.regularizer
+            )
         metrics = _Metrics(options["x0"], x_gt) if compute_metrics else None
         result = reconstruct(
             y.detach(),

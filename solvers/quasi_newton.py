@@ -58,7 +58,7 @@ class QuasiNewton(Solver[QuasiNewtonState]):
     """
 
     memory: int = 10
-    refresh: tuple[int, ...] = (2, 8, 20, 50)
+    refresh: tuple[int, ...] = (3, 12, 40)
     armijo: float = 1e-4
     max_halvings: int = 30
 

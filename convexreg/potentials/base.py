@@ -57,10 +57,7 @@ class Potential(nn.Module, ABC):
 
     @abstractmethod
     def curvature(self, u: Tensor, weight: Tensor | None = None) -> Tensor:
-        """Nonnegative model of the Hessian's diagonal at `u`, `(B, C, ...)`, for preconditioning.
-
-        Exact but for pooled norms.
-        """
+        """The Hessian's diagonal at `u`, `(B, C, ...)`, negative entries replaced by zero."""
 
 
 class ElementwisePotential(Potential):

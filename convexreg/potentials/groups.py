@@ -165,10 +165,14 @@ class PooledNorm(Potential):
             return square @ mixing.sum((2, 3)).mT
         return functional.conv2d(square, mixing, padding=self.window // 2)
 
-    def _spread(self, factor: Tensor) -> Tensor:
-        if self._blockwise:
+    def _spread(self, factor: Tensor, *, squared: bool = False) -> Tensor:
+        """`N^T factor`, or with the squares of the entries of `N`."""
+        if self._blockwise:  # zeros and ones
             return factor.repeat_interleave(self.group_size, 1) if self.group_size > 1 else factor
         mixing = self.mixing
+        if squared and factor.ndim == 2:
+            mixing = mixing.sum((2, 3), keepdim=True)
+        mixing = mixing.square() if squared else mixing
         if factor.ndim == 2:
             return factor @ mixing.sum((2, 3))
         return functional.conv_transpose2d(factor, mixing, padding=self.window // 2)
@@ -187,10 +191,12 @@ class PooledNorm(Potential):
         return u * self._spread(factor if weight is None else weight * factor)
 
     def curvature(self, u: Tensor, weight: Tensor | None = None) -> Tensor:
-        # The part of the diagonal that is exact for ridges far from and near to zero:
-        # N^T(w n^-3) with n = sqrt(1 + N u^2), below the majorant N^T(w / n).
-        factor = torch.rsqrt(1 + self._pool(u * u)) ** 3
-        return self._spread(factor if weight is None else weight * factor)
+        factor = torch.rsqrt(1 + self._pool(u * u))
+        cubed = factor**3
+        if weight is not None:
+            factor, cubed = weight * factor, weight * cubed
+        exact = self._spread(factor) - u * u * self._spread(cubed, squared=True)
+        return exact.clamp_min(0)  # rounding far from zero
 
     def curvature_bound(self, channels: int, weight: Tensor | None = None) -> Tensor:
         mixing = self.mixing.sum((2, 3))

@@ -62,22 +62,44 @@ class LinearSpline(ElementwisePotential):
         inside = u.clamp(-self.limit, self.limit)
         cell = ((inside + self.limit) / self.step).floor().clamp(0, self.knots - 2)
         offset = inside + self.limit - cell * self.step
-        channel = per_channel(torch.arange(self.raw.shape[0], device=u.device), u)
-        return (cell.long() + channel * self.knots), offset, u - inside
+        index = cell.int()
+        if self.raw.shape[0] > 1:
+            channel = torch.arange(self.raw.shape[0], dtype=torch.int32, device=u.device)
+            index = index + per_channel(channel * self.knots, u)
+        return index, offset, u - inside
 
-    def density(self, u: Tensor) -> Tensor:
+    def value_and_grad(self, u: Tensor, weight: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        density, activation = self._evaluate(u)
+        if weight is not None:
+            density, activation = weight * density, weight * activation
+        return density.sum(1), activation
+
+    def _evaluate(self, u: Tensor) -> tuple[Tensor, Tensor]:
         values, potentials = self._tables()
         index, offset, beyond = self._locate(u)
-        left, right = values.flatten()[index], values.flatten()[index + 1]
-        at_offset = left + (right - left) * offset / self.step
-        inside = potentials.flatten()[index] + offset * (left + at_offset) / 2
-        return inside + at_offset * beyond
+        left, rise = _gather(values, index), _gather(_rise(values), index)
+        activation = torch.addcmul(left, rise, offset, value=1 / self.step)
+        inside = torch.addcmul(_gather(potentials, index), offset, left + activation, value=0.5)
+        return torch.addcmul(inside, activation, beyond), activation
+
+    def density(self, u: Tensor) -> Tensor:
+        return self._evaluate(u)[0]
 
     def activation(self, u: Tensor) -> Tensor:
         values, _ = self._tables()
         index, offset, _ = self._locate(u)
-        left, right = values.flatten()[index], values.flatten()[index + 1]
-        return left + (right - left) * (offset / self.step)
+        rise = _gather(_rise(values), index)
+        return torch.addcmul(_gather(values, index), rise, offset, value=1 / self.step)
 
     def slope(self) -> Tensor:
         return self.increments.abs().amax(1) / self.step
+
+
+def _rise(values: Tensor) -> Tensor:
+    """Difference to the next knot, in the shape of `values`."""
+    return functional.pad(values.diff(dim=1), (0, 1))
+
+
+def _gather(table: Tensor, index: Tensor) -> Tensor:
+    """Entries of the flattened table; `index_select` is the fastest look-up on the CPU."""
+    return table.flatten().index_select(0, index.flatten()).view_as(index)
