@@ -132,7 +132,7 @@ def reconstruct(
     with torch.no_grad():
         start = starting_image(y, physics, sigma) if x0 is None else x0.to(y)
         bounds = operator_bounds(physics, start)
-        if bounds.largest == float("inf"):
+        if bool((torch.as_tensor(bounds.largest) == float("inf")).any()):
             check_linear(physics, start)
         chosen = Box() if box is None else Box(*box)
         strongly_convex = bool((torch.as_tensor(bounds.smallest) > 0).all())

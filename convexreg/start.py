@@ -14,10 +14,9 @@ from solvers.objective import inner, per_image
 def starting_image(y: Tensor, physics: Any, sigma: Tensor | float) -> Tensor:
     """A rough reconstruction, `(B, C, H, W)`.
 
-    Denoising starts from a local Wiener filter. Otherwise it is the better fit to the measurements,
-    per image, of `t A^T y` with the best `t` and, where the measurements have the shape of an
-    image, `y` itself: a blurred photograph is closer to the sharp one than its back-projection, which
-    is blurred twice.
+    Denoising starts from a local Wiener filter. Otherwise it is the back-projection or, where the
+    measurements have the shape of an image and are the better fit, `y` itself, per image: a blurred
+    photograph is closer to the sharp one than its back-projection, which is blurred twice.
 
     :param y: measurements, `(B, ...)`.
     :param physics: with `A` and `A_adjoint`.
@@ -28,12 +27,33 @@ def starting_image(y: Tensor, physics: Any, sigma: Tensor | float) -> Tensor:
     if image.shape == y.shape and torch.equal(image, y) and torch.equal(again, y):
         return local_wiener(y, sigma) if y.ndim == 4 else y
     energy = inner(again, again)
-    scale = per_image(torch.where(energy > 0, inner(again, y) / energy, 0.0).to(y), image)
-    start = image * scale
+    scale = torch.where(energy > 0, inner(again, y) / energy, 0.0).to(y)
+    start = back_projection(image, scale, physics)
     if start.shape != y.shape:
         return start
-    there, misfit = physics.A(y) - y, again * scale - y
+    there, misfit = physics.A(y) - y, physics.A(start) - y
     return torch.where(per_image(inner(there, there) <= inner(misfit, misfit), y), y, start)
+
+
+def back_projection(image: Tensor, scale: Tensor, physics: Any) -> Tensor:
+    """`A^T y / A^T A 1`, pixel by pixel, which is exact on constant images.
+
+    It extends what was measured to pixels that were hardly seen, as beyond the borders of a blurred
+    photograph; those not seen at all get the mean. Images where `A^T A 1` has negative values get
+    `scale A^T y`.
+
+    :param image: `A^T y`, `(B, C, H, W)`.
+    :param scale: `(B,)`.
+    """
+    weight = physics.A_adjoint(physics.A(torch.ones_like(image)))
+    every = tuple(range(1, image.ndim))
+    most = weight.amax(every, keepdim=True)
+    seen = weight > 1e-2 * most
+    total = (weight * seen).sum(every, keepdim=True)
+    mean = (image * seen).sum(every, keepdim=True) / torch.where(total > 0, total, 1.0)
+    extended = torch.where(seen, image / torch.where(seen, weight, 1.0), mean)
+    usable = (weight >= -1e-4 * most).flatten(1).all(1) & (most.flatten(1) > 0).all(1)
+    return torch.where(per_image(usable, image), extended, image * per_image(scale, image))
 
 
 def local_wiener(y: Tensor, sigma: Tensor | float, *, window: int = 5) -> Tensor:

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from skimage import data, transform
 
 from convexreg import reconstruct
+from convexreg.discrepancy import discrepancy_weight
 from convexreg.training.objectives import psnr
 
 SIGMA = 0.01
@@ -35,13 +36,14 @@ def main(arguments: list[str] | None = None) -> None:
     exact = physics.A(clean)
     y = exact + SIGMA * torch.randn(exact.shape, generator=torch.Generator().manual_seed(0))
 
-    result = reconstruct(y, physics, sigma=SIGMA, box=(0.0, 1.0), max_iter=300)
+    lam = discrepancy_weight(y, physics, sigma=SIGMA)
+    result = reconstruct(y, physics, sigma=SIGMA, lam=lam, max_iter=300)
     panels = (
         (clean, "phantom"),
         (physics.A_dagger(y), "filtered back-projection"),
         (result.image, "certified minimiser"),
     )
-    print(result.summary())
+    print(f"weight {float(lam):.2f}: {result.summary()}")
     figure = Figure(figsize=(9, 3.2), layout="constrained")
     for axis, (image, title) in zip(figure.subplots(1, 3), panels, strict=True):
         label = f"{title}: {float(psnr(image, clean)):.2f} dB"

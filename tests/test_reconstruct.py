@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from convexreg import ConvexRegularizer, ModelConfig, reconstruct
+from convexreg.start import starting_image
 from solvers import FISTA, Backtracking, GradientDescent, QuasiNewton, Status
 
 SHAPE = (1, 24, 20)
@@ -84,6 +85,29 @@ def test_reaches_the_certificate_and_solvers_agree(name, regularizer, image):
         assert result.image.shape == image.shape
     for result in results[1:]:
         assert (result.image - results[0].image).abs().max() < 0.03
+
+
+@pytest.mark.parametrize("name", PHYSICS)
+def test_a_batch_is_reconstructed_on_every_physics(name, regularizer, image):
+    physics = _physics(name)
+    y = physics.A(torch.cat([image, image.flip(2)]))
+    together = reconstruct(y, physics, sigma=0.05, regularizer=regularizer)
+    alone = reconstruct(y[1:], physics, sigma=0.05, regularizer=regularizer)
+    assert together.image.shape == (2, *SHAPE)
+    assert (together.image[1:] - alone.image).abs().max() < 1e-6
+
+
+def test_what_lies_beyond_the_borders_is_extended(regularizer, image):
+    """The unseen border of a blurred photograph starts from its surroundings, not from black."""
+    kernel = torch.ones(1, 1, 9, 9).double() / 81
+    physics = deepinv.physics.Blur(kernel, padding="valid")
+    flat = torch.full_like(image, 0.7)
+    assert (starting_image(physics.A(flat), physics, 0.02) - flat).abs().max() < 1e-6
+    result = reconstruct(physics.A(image), physics, sigma=0.02, regularizer=regularizer)
+    assert (result.image - image).square().mean().sqrt() < 0.12
+    nothing = deepinv.physics.Inpainting(SHAPE, mask=torch.zeros(1, *SHAPE).double())
+    dark = torch.zeros_like(image)
+    assert torch.equal(starting_image(dark, nothing, 0.02), dark)
 
 
 def test_unknown_linear_operator_is_backtracked_and_checked(regularizer, image):
