@@ -35,7 +35,7 @@ def operator_bounds(physics: Any, x: Tensor) -> OperatorBounds:
     """Bounds for a deepinv physics acting on images shaped like `x`, `(B, C, H, W)`.
 
     Exact types only: a subclass may change the operator. Known: `Denoising`, `Inpainting`,
-    `Demosaicing`, `MRI`, `BlurFFT`, `Blur` and `Downsampling` (all paddings).
+    `Demosaicing`, `MRI`, `BlurFFT`, `Blur` and `Downsampling` (all paddings), `Tomography`.
     """
     kind = type(physics)
     rule = _RULES.get(f"{kind.__module__}.{kind.__qualname__}")
@@ -87,6 +87,22 @@ def _schur(physics: Any, x: Tensor) -> OperatorBounds:
     return OperatorBounds(bound, 0.0, "Schur's test, |A|_1 |A|_inf")
 
 
+def _nonnegative(physics: Any, x: Tensor) -> OperatorBounds:
+    """`Tomography`: sums of bilinear interpolations, so that no entry of `A` is negative.
+
+    Schur's test again: `A 1` holds the row sums and `A^T 1` the column sums.
+    """
+    with torch.no_grad():
+        rows = physics.A(torch.ones_like(x))
+        columns = physics.A_adjoint(torch.ones_like(rows))
+    totals = rows.double().flatten(1).sum(1), columns.double().flatten(1).sum(1)
+    if not torch.allclose(*totals, rtol=1e-4):
+        return OperatorBounds(float("inf"), 0.0, "none: A_adjoint is not the adjoint of A")
+    largest = rows.double().flatten(1).amax(1) * columns.double().flatten(1).amax(1)
+    # sums of many float32 numbers
+    return OperatorBounds(largest * _ROUNDING**4, 0.0, "Schur's test, |A|_1 |A|_inf")
+
+
 _RULES: dict[str, Callable[[Any, Tensor], OperatorBounds]] = {
     "deepinv.physics.forward.Denoising": _identity,
     "deepinv.physics.inpainting.Inpainting": _mask,
@@ -95,4 +111,5 @@ _RULES: dict[str, Callable[[Any, Tensor], OperatorBounds]] = {
     "deepinv.physics.blur.BlurFFT": _spectrum,
     "deepinv.physics.blur.Blur": _schur,
     "deepinv.physics.blur.Downsampling": _schur,
+    "deepinv.physics.tomography.Tomography": _nonnegative,
 }
