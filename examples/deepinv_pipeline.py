@@ -1,6 +1,6 @@
 """A deepinv pipeline gets a learned convex prior: one import, one line.
 
-    python examples/deepinv_pipeline.py --size 128
+    python examples/deepinv_pipeline.py --size 96
 
 Proximal gradient descent with total variation, the same with our prior, plug-and-play with our
 denoiser, and our own solver as a deepinv model, all by `deepinv.test`.
@@ -37,8 +37,8 @@ class Photographs(Dataset):
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--size", type=int, default=128, help="side of the pictures in pixels")
-    parser.add_argument("--iterations", type=int, default=60, help="of deepinv's algorithms")
+    parser.add_argument("--size", type=int, default=96, help="side of the pictures in pixels")
+    parser.add_argument("--iterations", type=int, default=20, help="of deepinv's algorithms")
     options = parser.parse_args(arguments)
 
     physics = deepinv.physics.Blur(
