@@ -4,6 +4,7 @@ from solvers.box import Box
 from solvers.certificates import Certificate, certify
 from solvers.data_terms import LeastSquares, Proximity
 from solvers.fista import FISTA
+from solvers.free_fista import FreeFISTA
 from solvers.gradient_descent import GradientDescent
 from solvers.implicit import ImplicitSolution, conjugate_gradient
 from solvers.langevin import Moments, sample_moments
@@ -20,6 +21,7 @@ __all__ = [
     "Backtracking",
     "Box",
     "Certificate",
+    "FreeFISTA",
     "GradientDescent",
     "ImplicitSolution",
     "LeastSquares",

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from solvers.box import Box
 from solvers.loop import Solver, State
-from solvers.objective import Objective, inner, per_image
+from solvers.objective import Objective, per_image
 from solvers.proximal_step import Backtracking, contradicts, proximal_step, starting_constant
 
 
@@ -36,12 +36,10 @@ class FISTA(Solver[FISTAState]):
     `F(x_k) - F* <= 2 L |x_0 - x*|^2 / (k + 1)^2` (Beck & Teboulle 2009, Thm 4.4). With backtracking
     the constant only grows, as that theorem asks.
 
-    :param restart: reset the momentum of an image when it points uphill (O'Donoghue & Candes 2015).
-        A heuristic that helps when `mu` is unknown; without it the rates above are guaranteed.
+    For an unknown modulus see `FreeFISTA`, which restarts.
     """
 
     backtracking: Backtracking | None = None
-    restart: bool = False
 
     def init(self, objective: Objective, x: Tensor, box: Box) -> FISTAState:
         batch = x.shape[0]
@@ -77,9 +75,6 @@ class FISTA(Solver[FISTAState]):
         root = (state.mu / step.lipschitz).clamp(0, 1).sqrt()
         t = (1 + torch.sqrt(1 + 4 * state.momentum**2)) / 2
         beta = torch.where(state.mu > 0, (1 - root) / (1 + root), (state.momentum - 1) / t)
-        if self.restart:
-            uphill = inner(y - step.x, move) > 0
-            beta, t = torch.where(uphill, 0.0, beta), torch.where(uphill, 1.0, t)
         violated = state.violated
         if search is None:
             violated = torch.isfinite(state.previous_value) & contradicts(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -43,6 +43,12 @@ class Step:
     stationarity: Tensor
     step_size: Tensor
     value_evaluations: Tensor
+
+    def certified_only_where(self, passed: Tensor, otherwise: Tensor) -> Step:
+        """The step with `otherwise` for the gap of images whose majorisation test has not passed."""
+        gap = torch.where(passed, self.certificate.gap, otherwise)
+        distance = torch.where(passed, self.certificate.distance, otherwise)
+        return replace(self, certificate=Certificate(gap, self.certificate.lower, distance))
 
 
 def starting_constant(objective: Objective, x: Tensor, search: Backtracking | None) -> Tensor:
@@ -94,15 +100,13 @@ def proximal_step(
         lipschitz = torch.where(untested, lipschitz * increase, lipschitz)
         x = box.project(y - grad * per_image((1 / lipschitz).to(y.dtype), y))
     certificate = certificate_after_step(value, grad, y, x, lipschitz, mu, box)
-    if search is not None and bool(untested.any()):
-        unknown = torch.where(rise.isfinite(), float("inf"), float("nan"))
-        unknown = torch.where(untested, unknown, 0.0)
-        certificate = Certificate(
-            certificate.gap + unknown, certificate.lower, certificate.distance + unknown
-        )
     stationarity = rms(box.gradient_mapping(y, grad, lipschitz))
     step_size = rms(x - y) / rms(x).clamp_min(1e-30)
-    return Step(x, lipschitz, certificate, stationarity, step_size, attempts)
+    step = Step(x, lipschitz, certificate, stationarity, step_size, attempts)
+    if search is None:
+        return step
+    unknown = torch.where(rise.isfinite(), float("inf"), float("nan"))
+    return step.certified_only_where(~untested, unknown)
 
 
 def contradicts(

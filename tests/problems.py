@@ -21,6 +21,7 @@ from solvers import (
     FISTA,
     Backtracking,
     Box,
+    FreeFISTA,
     GradientDescent,
     LeastSquares,
     Objective,
@@ -288,7 +289,6 @@ SOLVERS: dict[str, SolverCase] = {
     ),
     "fista": SolverCase(FISTA(), _fista_curve),
     "fista-search": SolverCase(FISTA(backtracking=SEARCH), _searched_fista_curve),
-    "fista-restart": SolverCase(FISTA(restart=True)),
-    "fista-search-restart": SolverCase(FISTA(backtracking=SEARCH, restart=True)),
+    "free-fista": SolverCase(FreeFISTA(SEARCH)),
     "quasi-newton": SolverCase(QuasiNewton()),
 }

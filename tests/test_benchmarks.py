@@ -19,7 +19,7 @@ from benchmarks.records import read_rows
 from benchmarks.registry import Benchmark, benchmarks, register
 from benchmarks.tasks import Task, reference
 from convexreg.images import Photograph, write_image
-from solvers import FISTA, Backtracking, Box, GradientDescent, QuasiNewton, minimise
+from solvers import FISTA, Backtracking, Box, FreeFISTA, GradientDescent, QuasiNewton, minimise
 
 OWN = [
     name
@@ -233,7 +233,7 @@ def test_every_constrained_solver_reaches_the_minimum(task, name, tmp_path):
 
 @pytest.mark.parametrize(
     "solver",
-    [GradientDescent(), FISTA(), FISTA(Backtracking()), FISTA(restart=True), QuasiNewton()],
+    [GradientDescent(), FISTA(), FISTA(Backtracking()), FreeFISTA(), QuasiNewton()],
     ids=repr,
 )
 def test_counters_agree_with_what_solvers_claim(task, solver):

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from convexreg import ConvexRegularizer, ModelConfig, reconstruct
 from convexreg.start import starting_image
-from solvers import FISTA, Backtracking, GradientDescent, QuasiNewton, Status
+from solvers import FISTA, Backtracking, FreeFISTA, GradientDescent, QuasiNewton, Status
 
 SHAPE = (1, 24, 20)
 
@@ -77,7 +77,7 @@ def test_reaches_the_certificate_and_solvers_agree(name, regularizer, image):
             solver=solver,
             max_iter=5000,
         )
-        for solver in (QuasiNewton(), FISTA(restart=True), FISTA(backtracking=Backtracking()))
+        for solver in (QuasiNewton(), FreeFISTA(), FISTA(backtracking=Backtracking()))
     ]
     for result in results:
         assert result.converged, result.summary()

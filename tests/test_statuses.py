@@ -94,7 +94,7 @@ def test_numbers_that_are_not_finite_end_that_image_only(
     assert torch.isfinite(e.value.solution.x).all()
 
 
-@pytest.mark.parametrize("name", ["gd", "fista", "fista-restart"])
+@pytest.mark.parametrize("name", ["gd", "fista"])
 @pytest.mark.parametrize("factor", [0.2, 0.02])
 def test_a_wrong_lipschitz_constant_is_found_out(name: str, factor: float) -> None:
     problem = quadratic(spectra(3, 6, (20.0,)), Box(), stated_mu=False)
@@ -236,7 +236,7 @@ def test_integer_starts_are_refused() -> None:
         minimise(problem.objective, problem.x0.long(), GradientDescent(), gtol=1e-3)
 
 
-@pytest.mark.parametrize("name", ["gd", "fista", "fista-restart"])
+@pytest.mark.parametrize("name", ["gd", "fista"])
 def test_fixed_steps_need_a_constant(name: str) -> None:
     problem = quadratic(spectra(2, 6, (5.0,)), Box())
     assert isinstance(problem.objective, Quadratic)

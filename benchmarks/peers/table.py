@@ -13,7 +13,7 @@ from benchmarks.peers import accelerated_gradient, deepinv_iterations, lbfgs, nm
 from benchmarks.peers.convexreg_solvers import own
 from benchmarks.recorder import Recorder
 from benchmarks.tasks import Task
-from solvers import FISTA, Backtracking, GradientDescent, QuasiNewton
+from solvers import FISTA, Backtracking, FreeFISTA, GradientDescent, QuasiNewton
 from solvers.certificates import fista_rate, gradient_descent_rate, strongly_convex_fista_rate
 
 
@@ -57,6 +57,9 @@ PEERS: dict[str, Peer] = {
     "FISTA": Peer("FISTA with the proven step (ours)", own(FISTA()), True, _fista),
     "FISTA backtracking": Peer(
         "FISTA with a searched step (ours)", own(FISTA(Backtracking())), True
+    ),
+    "Free-FISTA": Peer(
+        "FISTA with searched steps and proven restarts (ours)", own(FreeFISTA()), True
     ),
     "gradient descent": Peer(
         "gradient descent with the proven step (ours)",
