@@ -39,7 +39,7 @@ class Settings:
     epochs: int = 50
     batch_size: int = 500
     learning_rate: float = 1e-2
-    widths: tuple[int, ...] = (4, 8, 16, 32, 64)
+    widths: tuple[int, ...] = (4, 16, 64)
     functions: tuple[str, ...] = tuple(BEYOND_RIDGES)
 
 

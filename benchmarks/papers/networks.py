@@ -35,8 +35,14 @@ def mgradnet_c(
 
 
 def gradnet_c(dimension: int, hidden: int, depth: int) -> GradientNetwork:
-    """GradNet-C with tanh: the scales may be negative."""
-    return initialised(GradNetC(Dense(dimension, hidden), _activations(hidden, depth, False)))
+    """GradNet-C with tanh: the scales may be negative.
+
+    The channels start as convex and concave ridges in turn; from equal signs the sum stays convex for long.
+    """
+    network = GradNetC(Dense(dimension, hidden), _activations(hidden, depth, False))
+    with torch.no_grad():
+        network.raw_alpha[-1, 1::2] *= -1
+    return initialised(network)
 
 
 def mgradnet_m(
@@ -64,8 +70,7 @@ def gradnet_m(
 ) -> GradientNetwork:
     """GradNet-M: as mGradNet-M, the modules combined with learned numbers of any sign.
 
-    They start from alternating signs, a difference of convex functions (Thm 5); from equal signs the
-    combination stays convex for long.
+    They start from alternating signs, a difference of convex functions (Thm 5), for the same reason.
     """
     network = GradNetM(_softmax_modules(dimension, hidden, modules, temperature))
     with torch.no_grad():
