@@ -67,8 +67,9 @@ def training_curves(rows: Sequence[Row]) -> Figure:
 def transported_points(rows: Sequence[Row]) -> Figure:
     """Scatter plots of the columns `NAME 0` and `NAME 1`, coloured by the first coordinate before."""
     names = list(dict.fromkeys(column[:-2] for column in rows[0]))
-    columns = -(-len(names) // 2)
-    figure, all_axes = panels(2, columns, width=1.9, height=2.1, shared=True)
+    columns = min(3, len(names))
+    lines = -(-len(names) // columns)
+    figure, all_axes = panels(lines, columns, width=1.8, height=1.9, shared=True)
     colours = numbers(rows, "before 0")
     for axes, name in zip(all_axes, names, strict=False):
         places = (numbers(rows, f"{name} {axis}") for axis in (0, 1))
