@@ -17,6 +17,7 @@ from convexreg.start import starting_image
 from solvers.box import Box
 from solvers.certificates import Certificate, certify
 from solvers.data_terms import LeastSquares, Proximity
+from solvers.fidelities import data_term
 from solvers.loop import Progress, Solver, minimise
 from solvers.objective import Objective, Sum, inner
 from solvers.physics_norms import OperatorBounds, operator_bounds
@@ -86,6 +87,7 @@ def reconstruct(
     *,
     sigma: Tensor | float,
     regularizer: ConvexRegularizer | str | Path | None = None,
+    fidelity: Any = None,
     lam: Tensor | float | Literal["auto"] = "auto",
     anchor: float | Literal["auto"] = "auto",
     box: tuple[float, float] | None = None,
@@ -107,6 +109,8 @@ def reconstruct(
     :param sigma: standard deviation of the noise in `y`, one number or one per image.
     :param regularizer: a regularizer, the name of a shipped model or the path of a model file;
         the shipped `mgradnet-m` by default.
+    :param fidelity: a deepinv data fidelity instead of `|A x - y|^2 / 2`, see `solvers.data_term`. The
+        weight has to be given then, since the noise level says nothing about it.
     :param lam: weight of the regularizer; `"auto"` is one, which is what the noise level asks for.
     :param anchor: weight of the squared distance to the starting image. It makes the problem strongly
         convex, so that the minimiser is unique and has a certificate. `"auto"`: zero where the data
@@ -128,6 +132,8 @@ def reconstruct(
     if not isinstance(regularizer, ConvexRegularizer):
         regularizer = load_pretrained(regularizer or DEFAULT_MODEL)
     model = copy.deepcopy(regularizer).to(y.device, y.dtype)
+    if lam == "auto" and fidelity is not None:
+        raise ValueError("give lam: it cannot be known for another fidelity than |A x - y|^2 / 2")
     weight = _check_positive("lam", 1.0 if lam == "auto" else lam, y, allow_zero=True)
     with torch.no_grad():
         start = starting_image(y, physics, sigma) if x0 is None else x0.to(y)
@@ -135,10 +141,12 @@ def reconstruct(
         if bool((torch.as_tensor(bounds.largest) == float("inf")).any()):
             check_linear(physics, start)
         chosen = Box() if box is None else Box(*box)
-        strongly_convex = bool((torch.as_tensor(bounds.smallest) > 0).all())
+        problem = _Problem(model, fidelity, sigma, weight, 0.0)
+        data = problem.data(y, physics, bounds)
+        strongly_convex = bool((data.strong_convexity(start) > 0).all())
         if anchor == "auto":
             anchor = 0.0 if strongly_convex or chosen.bounded else 1e-3
-        problem = _Problem(model, sigma, weight, anchor)
+        problem = replace(problem, anchor=anchor)
         objective = problem.objective(y, physics, bounds, start)
         if gap_tol is None and gtol is None:
             if strongly_convex:
@@ -180,15 +188,22 @@ class _Problem:
     """What is minimised, apart from the data."""
 
     model: ConvexRegularizer
+    fidelity: Any
     sigma: Tensor
     weight: Tensor
     anchor: float
+
+    def data(self, y: Tensor, physics: Any, bounds: OperatorBounds) -> Objective:
+        """The data term."""
+        if self.fidelity is None:
+            return LeastSquares(physics, y, bounds)
+        return data_term(self.fidelity, physics, y, bounds)
 
     def objective(
         self, y: Tensor, physics: Any, bounds: OperatorBounds, start: Tensor
     ) -> Objective:
         """The sum of data term, regularizer and anchor; a negative anchor is refused by the sum."""
-        terms: list[Objective] = [LeastSquares(physics, y, bounds), self.model.term(self.sigma)]
+        terms = [self.data(y, physics, bounds), self.model.term(self.sigma)]
         coefficients: list[Tensor | float] = [1.0, self.weight]
         if self.anchor:
             terms.append(Proximity(start))

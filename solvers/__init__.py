@@ -3,6 +3,7 @@
 from solvers.box import Box
 from solvers.certificates import Certificate, certify
 from solvers.data_terms import LeastSquares, Proximity
+from solvers.fidelities import PoissonLikelihood, SmoothedL1, data_term
 from solvers.fista import FISTA
 from solvers.free_fista import FreeFISTA
 from solvers.gradient_descent import GradientDescent
@@ -28,11 +29,13 @@ __all__ = [
     "Moments",
     "Objective",
     "OperatorBounds",
+    "PoissonLikelihood",
     "PriorTerm",
     "Progress",
     "Proximity",
     "QuasiNewton",
     "SlopeBounds",
+    "SmoothedL1",
     "Solution",
     "Solver",
     "SolverError",
@@ -41,6 +44,7 @@ __all__ = [
     "Sum",
     "certify",
     "conjugate_gradient",
+    "data_term",
     "minimise",
     "operator_bounds",
     "sample_moments",

@@ -50,20 +50,24 @@ class LeastSquares(Objective):
         return torch.as_tensor(self.bounds.smallest, dtype=torch.float64, device=x.device)
 
     def curvature(self, x: Tensor) -> Curvature | None:
-        """The response to a unit impulse in the middle, `A^T A delta`, as a circulant matrix.
+        return normal_curvature(self.operator, x)
 
-        Exact for circular blurs, the interior of the others; for operators that are not shift
-        invariant a crude but safe model.
-        """
-        if x.ndim != 4:
-            return None
-        height, width = x.shape[-2:]
-        impulse = torch.zeros_like(x)
-        impulse[..., height // 2, width // 2] = 1
-        response = self.operator.A_adjoint(self.operator.A(impulse)).mean(1, keepdim=True)
-        centred = response.roll((-(height // 2), -(width // 2)), (2, 3))
-        symbol = torch.fft.rfft2(centred).real.clamp_min(0)
-        return Curvature(symbol, centred[..., :1, :1].clamp_min(0).expand(-1, -1, height, width))
+
+def normal_curvature(operator: LinearOperator, x: Tensor) -> Curvature | None:
+    """`A^T A` as the circulant matrix of its response to a unit impulse in the middle of the image.
+
+    Exact for circular blurs, the interior of the others; for operators that are not shift invariant a
+    crude but safe model. `None` for what is not a batch of images.
+    """
+    if x.ndim != 4:
+        return None
+    height, width = x.shape[-2:]
+    impulse = torch.zeros_like(x)
+    impulse[..., height // 2, width // 2] = 1
+    response = operator.A_adjoint(operator.A(impulse)).mean(1, keepdim=True)
+    centred = response.roll((-(height // 2), -(width // 2)), (2, 3))
+    symbol = torch.fft.rfft2(centred).real.clamp_min(0)
+    return Curvature(symbol, centred[..., :1, :1].clamp_min(0).expand(-1, -1, height, width))
 
 
 class Proximity(Objective):

@@ -1,0 +1,222 @@
+"""Certificates against the truth on thousands of small random problems."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from benchmarks.drawing import canvas, legend_below, style_of
+from benchmarks.records import read_rows, write_rows
+from benchmarks.registry import Benchmark, Figure, Options, Table, register
+from convexreg import reconstruct
+from convexreg.models import ARCHITECTURES, Architecture, ModelConfig
+from convexreg.operators import Padding
+from convexreg.regularizer import ConvexRegularizer
+from convexreg.start import starting_image
+from solvers import LeastSquares, Objective, Proximity, QuasiNewton, Sum, minimise
+from solvers.physics_norms import operator_bounds
+
+PHYSICS = ("denoising", "inpainting", "blur-circular", "blur-valid", "blur-reflect", "downsampling")
+SIDE, PER_ROW, SIGMA, ANCHOR = 10, 70, 0.1, 1e-3
+PADDINGS: tuple[Padding, ...] = ("zero", "circular")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One kind of problem; `boxed`: over [0, 1] instead of with an anchor (or nothing, for denoising)."""
+
+    architecture: Architecture
+    padding: Padding
+    physics: str
+    dtype: str
+    boxed: bool
+
+
+@register
+class Certificates(Benchmark):
+    """Random images, measurements, masks, kernels and regularizers: `PER_ROW` problems of every kind.
+
+    Each is solved to a tolerance drawn at random, and its certificate compared with the gap to the
+    best point that a long float64 solve from there finds.
+    """
+
+    name = "certificates"
+    description = "Certified gaps against true gaps on 10,000 small random problems"
+
+    def run(self, options: Options, folder: Path) -> None:
+        kinds = itertools.product(
+            ARCHITECTURES, PADDINGS, PHYSICS, ("float32", "float64"), (False, True)
+        )
+        rows = [Row(*kind) for kind in kinds]
+        if options.tiny:
+            rows = rows[:: len(rows) // 4]
+        results = []
+        for number, row in enumerate(rows):
+            results.append(
+                {
+                    **asdict(row),
+                    **_check(row, options.seed + number, 2 if options.tiny else PER_ROW),
+                }
+            )
+            write_rows(folder / "certificates.csv", results)
+
+    def tables(self, folder: Path) -> list[Table]:
+        rows = read_rows(folder / "certificates.csv")
+        table = []
+        for physics, boxed in itertools.product(PHYSICS, ("False", "True")):
+            here = [row for row in rows if (row["physics"], row["boxed"]) == (physics, boxed)]
+            if here:
+                table.append(
+                    {
+                        "physics": physics,
+                        "constraint": "box" if boxed == "True" else "none",
+                        "problems": sum(int(row["problems"]) for row in here),
+                        "certificate below the gap": sum(int(row["violations"]) for row in here),
+                        "least certificate / gap": _extreme(here, "least_ratio", min),
+                        "median": _extreme(here, "median_ratio", _middle),
+                    }
+                )
+        note = (
+            "Three architectures, two paddings, float32 and float64. Ratios over problems whose true "
+            "gap is above float64 rounding."
+        )
+        return [Table("Certificates", table, note)] if table else []
+
+    def figures(self, folder: Path) -> list[Figure]:
+        rows = [row for row in read_rows(folder / "certificates.csv") if row["least_ratio"]]
+        if not rows:
+            return []
+        figure, axes = canvas(title="certificate over true gap", x="", y="ratio")
+        for key, label in (("median_ratio", "median"), ("least_ratio", "least")):
+            places = [PHYSICS.index(row["physics"]) for row in rows]
+            offsets = [0.15 if row["boxed"] == "True" else -0.15 for row in rows]
+            axes.plot(
+                [place + offset for place, offset in zip(places, offsets, strict=True)],
+                [float(row[key]) for row in rows],
+                linestyle="",
+                marker="o",
+                markersize=4,
+                color=style_of(label, ("median", "least"))["color"],
+                alpha=0.6,
+                label=label,
+            )
+        axes.axhline(1, color="black", linewidth=1)
+        axes.set_yscale("log")
+        axes.set_xticks(range(len(PHYSICS)), PHYSICS, rotation=30, ha="right")
+        legend_below(figure, axes, columns=2)
+        caption = (
+            "Proven gap over true gap, one point per kind of problem (left: without a box, right: in a "
+            "box); a proof that failed would lie below the line."
+        )
+        return [Figure("certificates", caption, figure)]
+
+
+def _check(row: Row, seed: int, count: int) -> dict[str, object]:
+    """Violations and ratios over `count` problems, solved as one batch."""
+    generator = torch.Generator().manual_seed(seed)
+    dtype = getattr(torch, row.dtype)
+    model = _random_model(row, generator).to(dtype)
+    physics = _random_physics(row.physics, generator).to(dtype)
+    images = torch.rand(count, 1, SIDE, SIDE, generator=generator).to(dtype)
+    exact = physics.A(images)
+    y = exact + SIGMA * torch.randn(exact.shape, generator=generator).to(dtype)
+    start = starting_image(y, physics, SIGMA)
+    anchor = 0.0 if row.boxed or row.physics == "denoising" else ANCHOR
+    lam = 10 ** (1.5 * torch.rand(count, generator=generator, dtype=torch.float64))
+    result = reconstruct(
+        y,
+        physics,
+        sigma=SIGMA,
+        regularizer=model,
+        lam=lam,
+        anchor=anchor,
+        box=(0.0, 1.0) if row.boxed else None,
+        gap_tol=10.0 ** -float(1 + 3 * torch.rand((), generator=generator)),
+        max_iter=300,
+        x0=start,
+    )
+    box = result.box
+    objective = _exact_objective(y, physics, model, start, lam, anchor)
+    minimum = minimise(
+        objective,
+        result.image.double(),
+        QuasiNewton(memory=30),
+        box=box,
+        gap_tol=1e-10,
+        gtol=1e-10,
+        max_iter=400,
+        throw=False,
+    )
+    # of a point that may not be the minimiser: never more than the true gap, so that a certificate
+    # below it is wrong beyond doubt
+    value = objective.value(result.image.double())
+    gap = value - objective.value(minimum.x)
+    rounding = 1e-13 * value.abs()
+    certified = result.certificate.gap
+    ratios = (certified / gap)[gap > 100 * rounding]
+    return {
+        "problems": count,
+        "violations": int((certified + rounding < gap).sum()),
+        "least_ratio": f"{float(ratios.min()):.3g}" if ratios.numel() else "",
+        "median_ratio": f"{float(ratios.median()):.3g}" if ratios.numel() else "",
+    }
+
+
+def _exact_objective(
+    y: Tensor, physics: Any, model: ConvexRegularizer, start: Tensor, lam: Tensor, anchor: float
+) -> Objective:
+    """What `reconstruct` minimises, in float64."""
+    exact_physics, exact_model = copy.deepcopy(physics).double(), copy.deepcopy(model).double()
+    bounds = operator_bounds(exact_physics, start.double())
+    terms: list[Objective] = [
+        LeastSquares(exact_physics, y.double(), bounds),
+        exact_model.term(SIGMA),
+        Proximity(start.double()),
+    ]
+    return Sum(terms, [1.0, lam, anchor])
+
+
+def _random_model(row: Row, generator: torch.Generator) -> ConvexRegularizer:
+    """A small regularizer with random filters and scales."""
+    config = ModelConfig(
+        row.architecture, channels=(1, 3, 8), kernel_sizes=(3, 3), padding=row.padding
+    )
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(int(torch.randint(2**31, (), generator=generator)))
+        model = config.build()
+        for parameter in model.parameters():
+            parameter.add_(0.3 * torch.randn_like(parameter))
+    return model.eval().requires_grad_(False)
+
+
+def _random_physics(name: str, generator: torch.Generator) -> Any:
+    from deepinv import physics
+
+    size = (1, SIDE, SIDE)
+    kernel = torch.rand(1, 1, 3, 3, generator=generator)
+    kernel = kernel / kernel.sum()
+    match name.split("-"):
+        case ["denoising"]:
+            return physics.Denoising()
+        case ["inpainting"]:
+            mask = (torch.rand(1, *size, generator=generator) > 0.4).float()
+            return physics.Inpainting(img_size=size, mask=mask)
+        case ["downsampling"]:
+            return physics.Downsampling(img_size=size, filter=kernel, factor=2, padding="circular")
+        case _:
+            return physics.Blur(filter=kernel, padding=name.removeprefix("blur-"))
+
+
+def _middle(values: list[float]) -> float:
+    return sorted(values)[len(values) // 2]
+
+
+def _extreme(rows: list[dict[str, str]], key: str, choose: Any) -> str:
+    values = [float(row[key]) for row in rows if row[key]]
+    return f"{choose(values):.3g}" if values else "-"

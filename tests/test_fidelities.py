@@ -1,0 +1,155 @@
+"""Data terms other than least squares: gradients, constants, exactness, and what is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pytest
+import scipy.optimize
+import torch
+from deepinv.optim import data_fidelity
+from deepinv.physics import Blur, Denoising, LinearPhysics, PoissonNoise
+from oracles import gradient, jacobian
+from problems import small_regularizer
+from tables import over
+from torch import Tensor
+
+from convexreg import reconstruct
+from solvers import PoissonLikelihood, SmoothedL1, Status, data_term, operator_bounds
+from solvers.objective import Objective
+
+
+def blur() -> LinearPhysics:
+    """Nonnegative, so that nonnegative images have nonnegative measurements."""
+    return Blur(filter=torch.tensor([[[[0.2, 0.5, 0.3]] * 3]]).double() / 3, padding="circular")
+
+
+@dataclass(frozen=True)
+class FidelityCase:
+    """:ivar reference: the value for `z = A x` and `y`, written down from the definition."""
+
+    fidelity: Callable[[], object]
+    reference: Callable[[Tensor, Tensor], Tensor]
+
+
+def _poisson(z: Tensor, y: Tensor) -> Tensor:
+    mean = z / 0.1 + 0.5
+    return (mean - y / 0.1 + torch.xlogy(y / 0.1, y / 0.1 / mean)).sum()
+
+
+def _huber(z: Tensor, y: Tensor) -> Tensor:
+    return torch.nn.functional.huber_loss(z, y, delta=1e-3, reduction="sum") / 1e-3
+
+
+FIDELITIES = {
+    "l2": FidelityCase(
+        lambda: data_fidelity.L2(sigma=0.2), lambda z, y: (z - y).square().sum() / 0.08
+    ),
+    "poisson": FidelityCase(lambda: data_fidelity.PoissonLikelihood(gain=0.1, bkg=0.5), _poisson),
+    "l1": FidelityCase(data_fidelity.L1, _huber),
+}
+
+
+def posed(case: FidelityCase, count: int = 2) -> tuple[Objective, Tensor, Tensor, LinearPhysics]:
+    """A data term, a nonnegative image batch, its measurements and the operator."""
+    physics = blur()
+    x = torch.rand(count, 1, 5, 6).double()
+    y = 0.1 * torch.poisson(physics.A(torch.rand_like(x)) / 0.1)
+    return data_term(case.fidelity(), physics, y, operator_bounds(physics, x)), x, y, physics
+
+
+@over("case", FIDELITIES)
+def test_value_and_gradient(case: FidelityCase) -> None:
+    term, x, y, physics = posed(case)
+    value, grad = term.value_and_grad(x)
+    for index in range(2):
+        expected = case.reference(physics.A(x[index : index + 1]), y[index : index + 1])
+        torch.testing.assert_close(value[index], expected)
+    torch.testing.assert_close(term.value(x), value)
+    torch.testing.assert_close(grad, gradient(lambda z: term.value(z).sum(), x))
+
+
+@over("case", FIDELITIES)
+def test_convex_with_the_stated_constant(case: FidelityCase) -> None:
+    """Also where an image is negative and the Poisson likelihood is continued."""
+    term, x, _, _ = posed(case, 1)
+    for point in (x, -3 * x, x - 0.5):
+        hessian = jacobian(lambda z: term.value_and_grad(z)[1], point)
+        eigenvalues = torch.linalg.eigvalsh(hessian)
+        assert eigenvalues[0] >= -1e-9
+        assert eigenvalues[-1] <= term.lipschitz(point) * (1 + 1e-9)
+
+
+def test_the_smoothing_of_l1_is_bounded() -> None:
+    physics = Denoising()
+    y = torch.rand(1, 1, 4, 4).double()
+    term = SmoothedL1(physics, y, operator_bounds(physics, y), delta=0.1)
+    for scale in (0.0, 0.05, 1.0):
+        x = y + scale * torch.randn_like(y)
+        excess = (x - y).abs().sum() - term.value(x)
+        assert 0 <= excess <= 16 * 0.1 / 2 + 1e-12
+
+
+def test_reconstruction_from_counts_is_the_minimiser() -> None:
+    """Against SciPy, over nonnegative images."""
+    physics, regularizer = blur(), small_regularizer()
+    clean = torch.rand(1, 1, 6, 7).double()
+    noise = PoissonNoise(gain=0.02, rng=torch.Generator().manual_seed(0))
+    y = noise(physics.A(clean))
+    fidelity = data_fidelity.PoissonLikelihood(gain=0.02, bkg=0.1)
+    result = reconstruct(
+        y,
+        physics,
+        sigma=0.1,
+        regularizer=regularizer,
+        fidelity=fidelity,
+        lam=50.0,
+        box=(0.0, 2.0),
+        gap_tol=1e-7,
+    )
+    assert result.converged
+    term = data_term(fidelity, physics, y, operator_bounds(physics, clean))
+
+    def objective(flat):
+        x = torch.from_numpy(flat).reshape(clean.shape)
+        value, grad = term.value_and_grad(x)
+        prior, slope = regularizer.value_and_grad(x, 0.1)
+        return float(value + 50 * prior), (grad + 50 * slope).flatten().numpy()
+
+    best = scipy.optimize.minimize(
+        objective,
+        clean.flatten().numpy(),
+        jac=True,
+        method="L-BFGS-B",
+        bounds=[(0, 2)] * 42,
+        options={"maxiter": 2000, "ftol": 1e-15, "gtol": 1e-9},
+    )
+    gap = objective(result.image.flatten().numpy())[0] - best.fun
+    assert -1e-8 <= gap <= float(result.certificate.gap[0]) + 1e-9
+
+
+def test_reconstruction_with_outliers() -> None:
+    """Salt and pepper: the absolute misfit forgives what the squared one spreads."""
+    clean = torch.full((1, 1, 12, 12), 0.5).double()
+    noisy = clean.clone()
+    noisy.view(-1)[::9] = 1.0
+    options = {"sigma": 0.1, "regularizer": small_regularizer(), "box": (0.0, 1.0)}
+    fidelity = data_fidelity.L1()
+    result = reconstruct(noisy, Denoising(), fidelity=fidelity, lam=20.0, gap_tol=0.1, **options)
+    assert result.status.tolist() == [Status.CONVERGED]
+    assert (result.image - clean).abs().mean() < 0.5 * (noisy - clean).abs().mean()
+
+
+def test_refusals() -> None:
+    physics, y = Denoising(), torch.rand(1, 1, 8, 8)
+    with pytest.raises(ValueError, match="AmplitudeLoss is not known to be convex"):
+        data_term(data_fidelity.AmplitudeLoss(), physics, y, operator_bounds(physics, y))
+    with pytest.raises(ValueError, match="positive background"):
+        data_term(data_fidelity.PoissonLikelihood(), physics, y, operator_bounds(physics, y))
+    with pytest.raises(ValueError, match="counts cannot be negative"):
+        PoissonLikelihood(physics, -y, operator_bounds(physics, y), background=1.0)
+    with pytest.raises(ValueError, match="delta must be positive"):
+        SmoothedL1(physics, y, operator_bounds(physics, y), delta=0.0)
+    with pytest.raises(ValueError, match="give lam"):
+        reconstruct(y, physics, sigma=0.1, fidelity=data_fidelity.L1())
