@@ -51,6 +51,7 @@ def sample_posterior(
     chains: int = 4,
     tol: float = 0.1,
     step: float = 1.0,
+    persistence: float = 0.0,
     max_steps: int = 20000,
     seed: int = 0,
     callback: Callable[[int, Tensor], None] | None = None,
@@ -60,9 +61,10 @@ def sample_posterior(
         p(x | y) ~ exp(-(|A x - y|^2 / 2 + lam R(x; sigma)) / sigma^2).
 
     It is log-concave, and its mode is what `reconstruct` computes. The chains start at that mode plus
-    noise of `2 sigma`; step and stopping rule are those of `solvers.langevin.sample_moments`: the step
-    `step / L` rests on the proven Lipschitz constant, and sampling ends when the Monte Carlo error of
-    the mean is at most `tol` times the standard deviation (rms over the pixels).
+    noise of `2 sigma`; `step`, `persistence` and the stopping rule are those of
+    `solvers.langevin.sample_moments`: the step rests on the proven Lipschitz constant, and sampling ends
+    when the Monte Carlo error of the mean is at most `tol` times the standard deviation (rms over the
+    pixels).
 
     :param y: measurements `(B, ...)`.
     :param physics: a deepinv physics whose norm is proven (`solvers.physics_norms`), that takes any
@@ -86,6 +88,7 @@ def sample_posterior(
         chains=chains,
         tol=tol,
         step=step,
+        persistence=persistence,
         max_steps=max_steps,
         generator=generator,
         callback=callback,

@@ -41,7 +41,7 @@ def main(arguments: list[str] | None = None) -> None:
         y,
         physics,
         sigma=SIGMA,
-        step=1.5,
+        persistence=0.9,
         max_steps=options.steps,
         callback=lambda steps, error: print(
             f"{steps} steps: error of the mean {100 * float(error):.0f} % of the deviation"

@@ -25,12 +25,15 @@ def gaussian(batch: int = 3, size: int = 6, condition: float = 5.0) -> tuple[Qua
     return objective, torch.linalg.inv(matrix)
 
 
+@pytest.mark.parametrize("persistence", [0.0, 0.8])
 @pytest.mark.parametrize("step", [0.5, 1.0, 1.9])
-def test_moments_of_a_gaussian_are_exact_at_every_stable_step(step):
+def test_moments_of_a_gaussian_are_exact_at_every_stable_step(step, persistence):
     objective, covariance = gaussian()
     temperature = 0.04
     starts = objective.centre + torch.randn_like(objective.centre)
-    moments = sample_moments(objective, starts, temperature=temperature, tol=0.05, step=step)
+    moments = sample_moments(
+        objective, starts, temperature=temperature, tol=0.05, step=step, persistence=persistence
+    )
     assert moments.converged.all()
     expected = (temperature * covariance.diagonal(dim1=1, dim2=2)).sqrt()
     torch.testing.assert_close(moments.std, expected, rtol=0.15, atol=0)
@@ -89,7 +92,7 @@ def test_density_that_is_not_gaussian():
 
 def test_what_makes_no_sense_is_refused():
     objective, _ = gaussian(1)
-    for change in ({"step": 2.0}, {"chains": 1}, {"tol": 0.0}, {"chains": 3}):
+    for change in ({"step": 2.0}, {"persistence": 1.0}, {"chains": 1}, {"tol": 0.0}, {"chains": 3}):
         with pytest.raises(ValueError, match="sampling needs"):
             sample_moments(objective, objective.centre, **{"temperature": 1.0, **change})
     objective.largest = torch.full_like(objective.largest, float("inf"))

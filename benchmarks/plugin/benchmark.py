@@ -16,6 +16,7 @@ from benchmarks.drawing import canvas
 from benchmarks.models import default_model
 from benchmarks.outcome import Outcome
 from benchmarks.plugin.algorithms import ALGORITHMS, PluginProblem
+from benchmarks.plugin.learning import USES
 from benchmarks.plugin.operators import descend, operators
 from benchmarks.plugin.overhead import comparisons, import_seconds, summary
 from benchmarks.records import read_rows, write_rows
@@ -28,7 +29,7 @@ SIDE, OVERHEAD_SIDE = 32, 128
 
 @register
 class Deepinv(Benchmark):
-    """Four tables: algorithms, forward operators, overhead, imports.
+    """Five tables: algorithms, learning, forward operators, overhead, imports.
 
     `--problems` chooses among them, `--methods` algorithms, `--crop` the image side for these,
     `--repeats` those of the timings.
@@ -52,6 +53,7 @@ class Deepinv(Benchmark):
     def tables(self, folder: Path) -> list[Table]:
         tables = [
             _algorithms_table(read_rows(folder / "algorithms.csv")),
+            Table("Training and sampling", read_rows(folder / "learning.csv")),
             _operators_table(read_rows(folder / "operators.csv")),
             _overhead_table(read_rows(folder / "overhead.csv")),
             _imports_table(read_rows(folder / "imports.csv")),
@@ -63,12 +65,18 @@ class Deepinv(Benchmark):
         if not algorithms:
             return []
         agreeing = [row for row in algorithms if row["result"] == "agrees"]
+        learning = read_rows(folder / "learning.csv")
         (operator,) = _operators_table(read_rows(folder / "operators.csv")).rows
         rows = [
             {
                 "in deepinv": f"algorithms that find the minimiser to {AGREEMENT:g}",
                 "measured": f"{len(agreeing)} of {len(algorithms)}, the worst to "
                 f"{max(float(row['error']) for row in agreeing):.1e}",
+            },
+            {
+                "in deepinv": "unfolded, equilibrium and trained models with the right derivative, "
+                "samplers with the right mean",
+                "measured": f"{sum(row['result'] == 'agrees' for row in learning)} of {len(learning)}",
             },
             {
                 "in deepinv": "forward operators on which gradient descent is monotone",
@@ -125,9 +133,13 @@ def _algorithms_table(rows: list[dict[str, str]]) -> Table:
 Rows = list[dict[str, object]]
 
 
-def _algorithms(regularizer: ConvexRegularizer, image: Tensor, options: Options) -> Rows:
+def _problem(regularizer: ConvexRegularizer, image: Tensor, options: Options) -> PluginProblem:
     clean = centre(image, options.crop or (10 if options.tiny else SIDE)).unsqueeze(0).double()
-    problem = PluginProblem.build(copy.deepcopy(regularizer).double(), clean)
+    return PluginProblem.build(copy.deepcopy(regularizer).double(), clean)
+
+
+def _algorithms(regularizer: ConvexRegularizer, image: Tensor, options: Options) -> Rows:
+    problem = _problem(regularizer, image, options)
     minimiser, rows = problem.minimiser(), []
     chosen = [name for name in ALGORITHMS if not options.methods or name in options.methods]
     for name in chosen[: 4 if options.tiny else None]:
@@ -148,6 +160,17 @@ def _algorithms(regularizer: ConvexRegularizer, image: Tensor, options: Options)
                 "note": algorithm.note,
             }
         )
+    return rows
+
+
+def _learning(regularizer: ConvexRegularizer, image: Tensor, options: Options) -> Rows:
+    problem = _problem(regularizer, image, options)
+    rows: Rows = []
+    for name, use in list(USES.items())[: 2 if options.tiny else None]:
+        deviation = use.deviation(problem)
+        result = "agrees" if deviation <= use.allowed else "differs"
+        measured = {"measured": use.measured, "deviation": f"{deviation:.1e}"}
+        rows.append({"use": name, **measured, "allowed": f"{use.allowed:g}", "result": result})
     return rows
 
 
@@ -179,6 +202,7 @@ def _imports(regularizer: ConvexRegularizer, image: Tensor, options: Options) ->
 
 _PARTS: dict[str, Callable[[ConvexRegularizer, Tensor, Options], Rows]] = {
     "algorithms": _algorithms,
+    "learning": _learning,
     "operators": _operators,
     "overhead": _overhead,
     "imports": _imports,
