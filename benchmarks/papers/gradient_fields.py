@@ -68,7 +68,7 @@ class NonconvexField(GradientField):
     remarks = (
         "With softmax of temperature 1 GradNet-M comes out near its published value and behind GradNet-C, as "
         "published; at temperature 4 it is ahead. The splines of the ridge network do much better here than "
-        "published and pass GradNet-C after Adam; after refinement all smooth networks are far ahead of them. "
+        "published and pass GradNet-C after Adam; after refinement all smooth networks are far ahead. "
         "The paper's text says that its MLP is a scalar network whose gradient is trained, its count of "
         "parameters is that of an MLP which is the field itself; both are here."
     )
