@@ -41,9 +41,10 @@ def error_maps(rows: Sequence[Row], order: Sequence[str], side: int) -> Figure:
     figure, all_axes = panels(-(-len(names) // columns), columns, width=2.0, height=2.2)
     errors = {n: torch.tensor(numbers(rows, n)).reshape(side, side).numpy() for n in names}
     highest = max(float(error.max()) for error in errors.values())
-    scale = {"vmin": highest - 30, "vmax": highest}
     for axes, name in zip(all_axes, names, strict=False):
-        drawn = axes.imshow(errors[name], origin="lower", extent=(0, 1, 0, 1), **scale)
+        drawn = axes.imshow(
+            errors[name], origin="lower", extent=(0, 1, 0, 1), vmin=highest - 30, vmax=highest
+        )
         axes.set(title=_in_two_lines(name), xticks=[0, 1], yticks=[0, 1])
         axes.grid(False)
     _hide(all_axes[len(names) :])

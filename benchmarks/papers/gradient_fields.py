@@ -29,7 +29,7 @@ class ConvexField(GradientField):
     """The convex field, learned by monotone networks and their peers."""
 
     name = "convex-field"
-    description = "Gradient of a convex function of two variables, seven networks of 100 parameters"
+    description = "Gradient of a convex function of two variables, networks of 100 parameters"
     field = CONVEX
     remarks = (
         "The baselines are much better here than published, and so the margins after Adam are smaller: the "
