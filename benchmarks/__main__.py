@@ -102,6 +102,7 @@ def _run(arguments: argparse.Namespace) -> int:
         runs = read_json(folder / "run.json").get("runs", [])
         write_json(folder / "run.json", {"runs": [*runs, stamp]})
         print(f"{name}: {stamp['seconds']:.0f} s, results in {folder}")
+    print(f"python -m benchmarks report --results {arguments.results}   # tables and figures")
     return 0
 
 

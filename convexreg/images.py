@@ -32,6 +32,8 @@ _PHOTOMETRICS = (
     PHOTOMETRIC.MINISWHITE,
     PHOTOMETRIC.PALETTE,
 )
+# what noise can make of an image in [0, 1]
+_LARGEST_FLOAT = 10.0
 _SIXTEEN_BIT_COLOUR = (b"\x10\x02", b"\x10\x04", b"\x10\x06")
 
 
@@ -46,11 +48,14 @@ class Photograph:
     :ivar pixels: gray (C = 1) or colour (C = 3).
     :ivar alpha: `(1, H, W)`, kept as it is, or `None`.
     :ivar bits: 8 or 16 for integer files, 32 for floating-point ones.
+    :ivar white: the number in the file that stands for 1, where the reader was told; otherwise the
+        largest of an integer type, or 1.
     """
 
     pixels: Tensor
     alpha: Tensor | None
     bits: int
+    white: float | None = None
 
     def gray(self) -> Tensor:
         """Luma `(1, H, W)` (ITU-R BT.601 weights for colour)."""
@@ -64,15 +69,21 @@ class Photograph:
         return replace(self, pixels=pixels)
 
 
-def read_image(path: str | Path) -> Photograph:
+def read_image(path: str | Path, *, white: float | None = None) -> Photograph:
     """Read PNG, TIFF, JPEG, BMP or NPY; 8 or 16 bit or float, gray or colour, with or without alpha.
 
     The orientation a camera recorded (EXIF) is applied. Integer files are scaled to [0, 1]; float
     files are taken as they are.
 
+    :param white: the number in the file that becomes 1 instead: 4095 for 12-bit data in 16 bits, 255 for
+        floats on that scale.
     :raises ImageError: a missing, truncated or unreadable file, or one whose layout is not an image.
     """
     path = Path(path)
+    if white is not None and not white > 0:
+        raise ImageError(f"white must be a positive number, got {white:g}")
+    if path.is_dir():
+        raise ImageError(f"{path} is a folder; name a file")
     if not path.is_file():
         raise ImageError(f"there is no file {path}")
     if path.suffix.lower() not in IMAGE_SUFFIXES:
@@ -94,13 +105,18 @@ def read_image(path: str | Path) -> Photograph:
         raise ImageError(
             f"{path} cannot be read; it is damaged or not an image ({error})"
         ) from error
-    return _from_array(array, path)
+    return _from_array(array, path, white)
 
 
 def _read_tiff(path: Path) -> numpy.ndarray:
     """The first page. Tifffile keeps every depth; what it cannot decode is left to others."""
     with tifffile.TiffFile(path) as file:
         page = file.pages.first
+        alike = [other for other in file.pages if other.shape == page.shape]
+        if len(alike) > 1:
+            raise ImageError(
+                f"{path} has {len(alike)} pages of the same size; save the one to use as a file of its own"
+            )
         orientation = page.tags["Orientation"].value if "Orientation" in page.tags else 1
         plain = page.compression in _COMPRESSIONS and page.predictor == 1
         if not (plain and page.photometric in _PHOTOMETRICS):
@@ -159,7 +175,7 @@ def _opencv(path: Path) -> numpy.ndarray:
     return array
 
 
-def _from_array(array: numpy.ndarray, path: Path) -> Photograph:
+def _from_array(array: numpy.ndarray, path: Path, white: float | None) -> Photograph:
     if array.ndim == 2:
         array = array[..., None]
     if array.ndim != 3 or array.shape[-1] not in (1, 2, 3, 4) or 0 in array.shape:
@@ -178,19 +194,26 @@ def _from_array(array: numpy.ndarray, path: Path) -> Photograph:
             f"{path} holds {array.dtype} numbers; use 8 or 16 bit unsigned integers, or floats in [0, 1]"
         )
     planes = torch.from_numpy(
-        numpy.ascontiguousarray(numpy.moveaxis(array, -1, 0)).astype(numpy.float32) / scale
+        numpy.ascontiguousarray(numpy.moveaxis(array, -1, 0)).astype(numpy.float32)
+        / (white or scale)
     )
     if not torch.isfinite(planes).all():
         raise ImageError(f"{path} holds NaN or infinite pixels; replace them first")
+    if bits == 32 and white is None and planes.abs().max() > _LARGEST_FLOAT:
+        raise ImageError(
+            f"{path} holds floating-point pixels up to {planes.abs().max().item():g}; they should lie in "
+            "[0, 1], up to noise. Name the value of white (--white 255)"
+        )
     has_alpha = planes.shape[0] in (2, 4)
     pixels = planes[:-1] if has_alpha else planes
-    return Photograph(pixels, planes[-1:] if has_alpha else None, bits)
+    return Photograph(pixels, planes[-1:] if has_alpha else None, bits, white)
 
 
 def write_image(path: str | Path, photograph: Photograph) -> None:
     """Write in the depth the photograph was read with (JPEG: 8 bits, no alpha), all or nothing.
 
-    Integer formats are clipped to [0, 1] and rounded; NPY and float TIFF keep every value.
+    Integer formats are clipped to [0, 1] and rounded; NPY and float TIFF keep every value. Where the
+    photograph knows its `white`, values are on that scale (JPEG: never).
 
     :raises ImageError: an unsupported suffix, a missing folder, or pixels that are not finite.
     """
@@ -203,13 +226,15 @@ def write_image(path: str | Path, photograph: Photograph) -> None:
     if not torch.isfinite(planes).all():
         raise ImageError(f"cannot write {path}: there are NaN or infinite pixels")
     array = planes.movedim(0, -1).numpy()
-    bits = photograph.bits
+    bits, white = photograph.bits, photograph.white
     if suffix in (".jpg", ".jpeg"):
-        bits = 8
+        bits, white = 8, None
     elif bits == 32 and suffix == ".png":
-        bits = 16
-    if suffix != ".npy" and bits < 32:
-        limit = 2**bits - 1
+        bits, white = 16, None
+    if suffix == ".npy" or bits == 32:
+        array = array * numpy.float32(white or 1)
+    else:
+        limit = white or 2**bits - 1
         kind = numpy.uint8 if bits == 8 else numpy.uint16
         array = numpy.round(array.clip(0, 1) * limit).astype(kind)
     array = array[..., 0] if array.shape[-1] == 1 else array

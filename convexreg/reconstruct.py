@@ -136,7 +136,7 @@ def reconstruct(
         raise ValueError("give lam: it cannot be known for another fidelity than |A x - y|^2 / 2")
     weight = _check_positive("lam", 1.0 if lam == "auto" else lam, y, allow_zero=True)
     with torch.no_grad():
-        start = starting_image(y, physics, sigma) if x0 is None else x0.to(y)
+        start = _start(y, physics, sigma) if x0 is None else x0.to(y)
         bounds = operator_bounds(physics, start)
         if bool((torch.as_tensor(bounds.largest) == float("inf")).any()):
             check_linear(physics, start)
@@ -181,6 +181,16 @@ def reconstruct(
         method=_describe(method, bounds),
         seconds=solution.seconds,
     )
+
+
+def _start(y: Tensor, physics: Any, sigma: Tensor) -> Tensor:
+    try:
+        return starting_image(y, physics, sigma)
+    except RuntimeError as error:
+        raise ValueError(
+            f"the physics cannot be applied to measurements of shape {tuple(y.shape)} and {y.dtype}; its "
+            f"filters and masks must fit them and have the same dtype ({error})"
+        ) from error
 
 
 @dataclass(frozen=True)
@@ -261,10 +271,11 @@ def check_linear(physics: Any, x: Tensor) -> None:
 
 
 def _check_measurements(y: Tensor) -> None:
-    if not isinstance(y, Tensor) or not y.is_floating_point():
+    if not isinstance(y, Tensor) or y.dtype not in (torch.float32, torch.float64):
         kind = y.dtype if isinstance(y, Tensor) else type(y).__name__
         raise ValueError(
-            f"the measurements must be a floating-point tensor (images scaled to [0, 1]), got {kind}"
+            f"the measurements must be a floating-point tensor, float32 or float64 (images scaled to "
+            f"[0, 1]), got {kind}"
         )
     if y.ndim < 2 or y.numel() == 0:
         raise ValueError(

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import signal
 
 import numpy
 import pytest
+import tifffile
 import torch
 from PIL import Image
 
-from convexreg import cli
+from convexreg import cli, load_model
 from convexreg.images import Photograph, read_image, write_image
+from convexreg.training.run import TrainingRun
 
 
 @pytest.fixture
@@ -66,7 +69,7 @@ def test_deblur(photo, tmp_path, capsys, boundary):
     )  # fmt: skip
     assert code == 0
     assert read_image(tmp_path / "out.png").pixels.shape == (1, 48, 40)
-    assert "normalised to sum one" in capsys.readouterr().out
+    assert "sums to 24; normalised to one" in capsys.readouterr().err
 
 
 def test_demo(tmp_path, capsys, monkeypatch):
@@ -160,3 +163,68 @@ def test_refusals_of_files(photo, tmp_path, capsys):
         )
         assert message in capsys.readouterr().err
     assert not list(tmp_path.glob("o.*"))
+
+
+def test_white_of_the_file(tmp_path, capsys):
+    """12 bits in 16: a note, and with `--white` the same result as on the full scale."""
+    twelve = numpy.random.default_rng(0).integers(0, 4096, (40, 44)).astype(numpy.uint16)
+    tifffile.imwrite(tmp_path / "in.tif", twelve)
+    tifffile.imwrite(tmp_path / "float.tif", (twelve / 4095).astype(numpy.float32))
+    out, reference = tmp_path / "out.tif", tmp_path / "reference.tif"
+    assert run("denoise", tmp_path / "in.tif", "-o", out, "--sigma", "0.1", "-q") == 0
+    assert "give --white 4095" in capsys.readouterr().err
+    options = ("--sigma", "0.1", "-q")
+    assert run("denoise", tmp_path / "in.tif", "-o", out, "--white", 4095, *options) == 0
+    assert "--white" not in capsys.readouterr().err
+    assert run("denoise", tmp_path / "float.tif", "-o", reference, *options) == 0
+    result = tifffile.imread(out)
+    assert result.dtype == numpy.uint16
+    assert abs(result - 4095 * tifffile.imread(reference)).max() <= 1
+
+
+@pytest.mark.parametrize("value", ["cuda:77", "sausage"])
+def test_a_device_that_is_not_there(photo, tmp_path, capsys, value):
+    with pytest.raises(SystemExit) as exit_code:
+        run("denoise", photo, "-o", tmp_path / "out.png", "--device", value)
+    assert exit_code.value.code == 2
+    assert "cannot compute on" in capsys.readouterr().err
+
+
+def test_noise_that_cannot_be_estimated(tmp_path, capsys):
+    write_image(tmp_path / "flat.png", Photograph(torch.full((1, 8, 8), 0.5), None, 8))
+    assert run("denoise", tmp_path / "flat.png", "-o", tmp_path / "out.png", "-q") == 2
+    assert capsys.readouterr().err == (
+        "convexreg: error: the noise level cannot be estimated from this image; give --sigma\n"
+    )
+
+
+def test_interrupted_training_resumes(tmp_path, capsys, monkeypatch):
+    """Ctrl-C in the middle of a step ends after it; the resumed run ends like an undisturbed one."""
+    for index in range(2):
+        pixels = torch.rand(1, 48, 48)
+        write_image(tmp_path / f"{index}.png", Photograph(pixels, None, 8))
+    common = ["train", tmp_path, "--objective", "score", "--steps", 4, "--batch-size", 2]
+    common += ["--patch-size", 32, "-q"]
+    optimise, steps = TrainingRun._optimise, []
+
+    def interrupted(self):
+        steps.append(self.step)
+        if len(steps) == 2:
+            signal.raise_signal(signal.SIGINT)
+        return optimise(self)
+
+    monkeypatch.setattr(TrainingRun, "_optimise", interrupted)
+    out = tmp_path / "out.safetensors"
+    assert run(*common, "-o", out) == 130
+    assert "interrupted after step 2; continue with --resume" in capsys.readouterr().err
+    assert not out.exists()
+    assert run(*common, "-o", out, "--seed", 1, "--resume") == 2
+    assert "other settings (seed)" in capsys.readouterr().err
+    assert run(*common, "-o", out, "--resume") == 0
+    assert steps == [0, 1, 2, 3]
+    assert run(*common, "-o", tmp_path / "whole.safetensors") == 0
+    first, second = (
+        load_model(path).regularizer.state_dict() for path in (out, tmp_path / "whole.safetensors")
+    )
+    for key, value in first.items():
+        assert torch.equal(value, second[key])

@@ -65,7 +65,7 @@ def test_other_contents_are_refused(suffix: str, content: bytes, tmp_path: Path)
 def test_missing_files_and_other_suffixes_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match="there is no file"):
         read_image(tmp_path / "missing.png")
-    with pytest.raises(ImageError, match="there is no file"):
+    with pytest.raises(ImageError, match="is a folder; name a file"):
         read_image(tmp_path)
     other = tmp_path / "a.gif"
     other.write_bytes(b"GIF89a")
@@ -167,3 +167,22 @@ def test_sizes_that_pillow_suspects_are_refused(
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 50)
     with pytest.raises(ImageError, match="cannot be read"):
         read_image(tmp_path / "a.png")
+
+
+def test_pages_of_the_same_size(tmp_path):
+    """No page of a stack is dropped in silence."""
+    tifffile.imwrite(tmp_path / "stack.tif", numpy.zeros((5, 8, 9), numpy.uint8))
+    with pytest.raises(ImageError, match="has 5 pages of the same size"):
+        read_image(tmp_path / "stack.tif")
+
+
+def test_floats_on_another_scale(tmp_path):
+    numpy.save(tmp_path / "a.npy", numpy.full((8, 9), 200.0))
+    with pytest.raises(ImageError, match=r"pixels up to 200; they should lie in \[0, 1\]"):
+        read_image(tmp_path / "a.npy")
+    picture = read_image(tmp_path / "a.npy", white=255.0)
+    assert float(picture.pixels.max()) == pytest.approx(200 / 255)
+    write_image(tmp_path / "b.npy", picture)
+    assert float(numpy.load(tmp_path / "b.npy").max()) == pytest.approx(200)
+    with pytest.raises(ImageError, match="white must be a positive number"):
+        read_image(tmp_path / "a.npy", white=0.0)

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import torch
@@ -72,19 +76,34 @@ def train(options: argparse.Namespace) -> None:
             f"{folder} holds a checkpoint of an earlier run; pass --resume to continue it, or another "
             "--run"
         )
-    bar = tqdm(total=settings.steps, initial=run.step, disable=options.quiet, unit="step")
+    bar = tqdm(total=settings.steps, initial=run.step, disable=options.quiet or None, unit="step")
 
-    def show(record: Record) -> None:
-        bar.update()
-        bar.set_postfix_str(f"loss {record.loss:.3f}")
-        if record.validation_psnr:
-            bar.write(f"step {record.step}: validation PSNR {record.validation_psnr}")
+    with bar, _interrupt_between_steps() as interrupted:
 
-    regularizer = run.run(show)
-    bar.close()
+        def show(record: Record) -> None:
+            bar.update()
+            bar.set_postfix_str(f"loss {record.loss:.3f}")
+            if record.validation_psnr:
+                bar.write(f"step {record.step}: validation PSNR {record.validation_psnr}")
+            if interrupted.is_set():
+                run.save_checkpoint()
+                raise KeyboardInterrupt(f"after step {record.step}; continue with --resume")
+
+        regularizer = run.run(show)
     card = model_card(options, regularizer, run, len(images.images))
     save_model(options.output, regularizer.cpu(), config, card)
     print(f"model: {options.output}\nlog: {folder / 'log.jsonl'}")
+
+
+@contextmanager
+def _interrupt_between_steps() -> Iterator[Event]:
+    """Ctrl-C sets the event, so that no step is torn apart and the checkpoint is one to resume from."""
+    asked = Event()
+    previous = signal.signal(signal.SIGINT, lambda *_: asked.set())
+    try:
+        yield asked
+    finally:
+        signal.signal(signal.SIGINT, previous)
 
 
 def model_card(

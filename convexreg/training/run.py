@@ -227,10 +227,11 @@ class TrainingRun:
                 tensors: dict[str, Tensor] = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a mapping
         except (SafetensorError, OSError) as error:
             raise ValueError(f"the checkpoint {self.checkpoint} is damaged ({error})") from error
-        if metadata.get("settings") != self._identity():
+        differing = _differences(metadata.get("settings", "{}"), self._identity())
+        if differing:
             raise ValueError(
-                f"{self.checkpoint} belongs to a run with other settings; resume with the same ones, or "
-                "choose another folder"
+                f"{self.checkpoint} belongs to a run with other settings ({', '.join(differing)}); "
+                "resume with the same ones, or choose another folder"
             )
         self.regularizer.load_state_dict(
             {k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")}
@@ -243,6 +244,15 @@ class TrainingRun:
         self.optimizer.load_state_dict(state)
         self.generator.set_state(tensors["generator"])
         self.step, self.seconds = int(metadata["step"]), float(metadata["seconds"])
+
+
+def _differences(one: str, other: str) -> list[str]:
+    """Names of the settings that differ between two identities of runs."""
+    flat = [
+        {name: value for part in json.loads(text).values() for name, value in part.items()}
+        for text in (one, other)
+    ]
+    return [name for name in {**flat[0], **flat[1]} if flat[0].get(name) != flat[1].get(name)]
 
 
 def denoised_psnr(

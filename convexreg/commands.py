@@ -1,0 +1,216 @@
+"""What the commands of the command line do."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from convexreg.files import write_atomically
+from convexreg.images import ImageError, Photograph, check_writable, read_image, write_image
+from convexreg.models import open_model, parameter_count, pretrained_names
+from convexreg.reconstruct import Reconstruction, reconstruct
+from solvers.loop import Progress
+from solvers.solution import Status
+
+
+def parse_sigma(text: str) -> float:
+    """`"0.1"` or `"25/255"` as a number.
+
+    :raises ValueError: neither of them.
+    """
+    numerator, _, denominator = text.partition("/")
+    try:
+        value = float(numerator) / float(denominator or 1)
+    except (ValueError, ZeroDivisionError):
+        raise ValueError(
+            f'the noise level must be a number such as 0.1 or a ratio such as 25/255, got "{text}"'
+        ) from None
+    return value
+
+
+def estimate_sigma(pixels: Tensor) -> float:
+    """Noise level of an image `(C, H, W)` (Donoho & Johnstone 1994, scikit-image's estimator)."""
+    from skimage.restoration import estimate_sigma as estimator
+
+    with numpy.errstate(invalid="ignore"), warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # of empty or constant images
+        sigma = float(estimator(pixels.numpy(), channel_axis=0, average_sigmas=True))
+    if not sigma > 1e-6:  # the rounding of a constant image
+        raise ValueError("the noise level cannot be estimated from this image; give --sigma")
+    return sigma
+
+
+def read_kernel(path: Path) -> Tensor:
+    """A blur kernel `(1, 1, k, k)` of odd size from an image or NPY file, normalised to sum one.
+
+    :raises ImageError: unreadable, even-sized, negative or zero.
+    """
+    kernel = read_image(path).gray().double()
+    height, width = kernel.shape[-2:]
+    if height % 2 == 0 or width % 2 == 0:
+        raise ImageError(
+            f"the kernel {path} is {height} x {width}; its sides must be odd so that it has a centre"
+        )
+    if kernel.min() < 0:
+        raise ImageError(f"the kernel {path} has negative entries; a blur has none")
+    if kernel.sum() <= 0:
+        raise ImageError(f"the kernel {path} sums to zero; it would remove the image")
+    total = float(kernel.sum())
+    if abs(total - 1) > 1e-5:
+        print(
+            f"convexreg: note: the kernel sums to {total:.6g}; normalised to one", file=sys.stderr
+        )
+    return (kernel / kernel.sum()).float().unsqueeze(0)
+
+
+class ProgressBar:
+    """A progress bar on standard error showing the certified gap; none before the first iteration."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        self.quiet = quiet
+        self.bar: Any = None
+
+    def __call__(self, progress: Progress) -> None:
+        if self.bar is None:
+            self.bar = tqdm(disable=self.quiet or None, unit="it", leave=False)
+        self.bar.update()
+        gap = float(progress.relative_gap.max())
+        stationarity = float(progress.state.stationarity.max())
+        proven = f"gap <= {gap:.1e}" if gap < float("inf") else f"gradient {stationarity:.1e}"
+        self.bar.set_postfix_str(proven)
+        if not bool(progress.active.any()):
+            self.bar.close()
+
+
+def _solve(
+    options: argparse.Namespace, y: Tensor, physics: Any, **arguments: Any
+) -> Reconstruction:
+    return reconstruct(
+        y.to(options.device),
+        physics,
+        regularizer=options.model,
+        lam="auto" if options.lam is None else options.lam,
+        gap_tol=options.gap,
+        max_iter=options.max_iter,
+        callback=ProgressBar(quiet=options.quiet),
+        **arguments,
+    )
+
+
+def report(result: Reconstruction, extra: dict[str, Any]) -> dict[str, Any]:
+    """What `--json` prints; infinite certificates are null."""
+    relative = float(result.certificate.relative_gap[0])
+    return {
+        **extra,
+        "status": Status(int(result.status[0])).name.lower(),
+        "certified_relative_gap": relative if relative < float("inf") else None,
+        "iterations": int(result.iterations[0]),
+        "gradient_evaluations": float(result.evaluations[0]),
+        "lam": float(result.lam[0]),
+        "method": result.method,
+        "seconds": round(result.seconds, 3),
+    }
+
+
+def _finish(options: argparse.Namespace, result: Reconstruction, extra: dict[str, Any]) -> None:
+    if options.json:
+        print(json.dumps(report(result, extra), indent=2))
+    else:
+        for key, value in extra.items():
+            print(f"{key.replace('_', ' ')}: {value}")
+        print(result.summary())
+
+
+def _read(options: argparse.Namespace) -> Photograph:
+    """The input; a note on standard error if its white is probably not the default one."""
+    photograph = read_image(options.input, white=options.white)
+    if photograph.bits == 16 and options.white is None and photograph.pixels.max() < 4096 / 65535:
+        print(
+            f"convexreg: note: {options.input} has 16 bits, but no value above 4095; if 4095 is white, "
+            "give --white 4095",
+            file=sys.stderr,
+        )
+    return photograph
+
+
+def denoise(options: argparse.Namespace) -> None:
+    import deepinv
+
+    check_writable(options.output)
+    photograph = _read(options)
+    automatic = options.sigma == "auto"
+    sigma = estimate_sigma(photograph.pixels) if automatic else parse_sigma(options.sigma)
+    physics = deepinv.physics.Denoising(deepinv.physics.GaussianNoise(sigma))
+    result = _solve(options, photograph.pixels.unsqueeze(0), physics, sigma=sigma)
+    write_image(options.output, photograph.with_pixels(result.image[0]))
+    _finish(options, result, {"output": str(options.output), "sigma": sigma})
+
+
+def deblur(options: argparse.Namespace) -> None:
+    import deepinv
+
+    check_writable(options.output)
+    photograph = _read(options)
+    kernel = read_kernel(options.kernel)
+    physics = deepinv.physics.Blur(kernel, padding=options.boundary, device=options.device)
+    y = photograph.pixels.unsqueeze(0)
+    margins = (kernel.shape[-2] // 2, kernel.shape[-1] // 2)
+    start = y
+    if options.boundary == "valid":
+        padding = (margins[1], margins[1], margins[0], margins[0])
+        start = torch.nn.functional.pad(y, padding, mode="replicate")
+    result = _solve(options, y, physics, sigma=parse_sigma(options.sigma), x0=start)
+    image = result.image[0]
+    if options.boundary == "valid":
+        image = image[:, margins[0] : -margins[0] or None, margins[1] : -margins[1] or None]
+    write_image(options.output, photograph.with_pixels(image))
+    _finish(options, result, {"output": str(options.output)})
+
+
+def demo(options: argparse.Namespace) -> None:
+    from convexreg.demo import run_demo
+
+    check_writable(options.output)
+    outcome = run_demo(options.model, callback=lambda: ProgressBar(quiet=options.quiet))
+    write_atomically(options.output, outcome.picture(options.output.suffix))
+    if options.json:
+        print(json.dumps([report(p.result, p.figures()) for p in outcome.problems], indent=2))
+    else:
+        print(outcome.text())
+        print(f"picture: {options.output}")
+
+
+def train(options: argparse.Namespace) -> None:
+    from convexreg.training import command
+
+    command.train(options)
+
+
+def info(options: argparse.Namespace) -> None:
+    names = [options.model] if options.model else pretrained_names()
+    cards = {}
+    for name in names:
+        model = open_model(name)
+        cards[name] = {
+            "architecture": model.config.architecture,
+            "parameters": parameter_count(model.regularizer),
+            "sigma_range": [round(level, 5) for level in model.regularizer.sigma_range or ()],
+            "lipschitz_at_25": float(model.regularizer.lipschitz(sigma=25 / 255)),
+            **model.card,
+        }
+    if options.json:
+        print(json.dumps(cards, indent=2))
+        return
+    for name, card in cards.items():
+        print(name)
+        for key, value in card.items():
+            print(f"  {key}: {value}")
