@@ -165,7 +165,7 @@ class Coupling(Benchmark):
         trials = read_rows(folder / "trials.csv")
         reported = published(self.name)
         note = (
-            f"Published: {reported['source']}; CP-Flow is quoted, no maintained library has it. NLL: of the "
+            f"Published: {reported['source']}; CP-Flow is quoted and was not run here. NLL: of the "
             "outputs under the standard normal. An exact coupling has the entropy of the standard normal, "
             "and no map with less transport cost than the optimum is one: published values below either "
             "belong to maps that miss the target slightly, or to few test points (the optimal map itself "

@@ -186,7 +186,9 @@ class Score(Benchmark):
         note = (
             "Score error: 10 log10 of E|g - s|^2 / E|s|^2. Best possible: the denoising error of the true "
             "score on the same points. Asymmetry: largest |J - J^T| over the test points; smallest "
-            "eigenvalue: of the symmetric part of the Jacobian over the test points (negative: not monotone)."
+            "eigenvalue: of the symmetric part of the Jacobian over the test points (negative: not "
+            "monotone). The blurred Laplace energy is a sum of ridges, mGradNet-C's own class: why its "
+            "trials end so far apart was not examined. The papers have no such table."
         )
         return [Table(self.description, rows, note)]
 
