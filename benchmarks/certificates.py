@@ -198,7 +198,7 @@ def _random_model(row: Row, generator: torch.Generator) -> ConvexRegularizer:
 def _random_physics(name: str, generator: torch.Generator) -> Any:
     from deepinv import physics
 
-    size = (1, SIDE, SIDE)
+    size: Any = (1, SIDE, SIDE)
     kernel = torch.rand(1, 1, 3, 3, generator=generator)
     kernel = kernel / kernel.sum()
     match name.split("-"):

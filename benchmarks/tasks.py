@@ -16,7 +16,7 @@ from torch import Tensor
 
 from benchmarks.problems import Measurement
 from convexreg.files import write_atomically
-from convexreg.regularizer import ConvexRegularizer
+from convexreg.regularizer import Regularizer
 from solvers import Box, Objective, QuasiNewton, Sum, certify, minimise
 
 _FORMAT = "reference-1"
@@ -31,7 +31,7 @@ class Task:
 
     name: str
     measurement: Measurement
-    regularizer: ConvexRegularizer
+    regularizer: Regularizer
     box: Box = field(default_factory=Box)
 
     @property

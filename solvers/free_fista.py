@@ -133,7 +133,9 @@ class FreeFISTA(Solver[FreeFISTAState]):
         lipschitz = state.lipschitz * torch.where(state.growing, self.search.decrease, 1.0)
         pending = torch.ones_like(state.growing)
         trials = torch.zeros_like(lipschitz)
-        for _ in range(self.search.limit):
+        attempts = 0
+        while True:
+            attempts += 1
             trials = trials + pending
             ratio = lipschitz / state.lipschitz
             momentum = (1 + torch.sqrt(1 + 4 * ratio * state.momentum**2)) / 2
@@ -149,7 +151,7 @@ class FreeFISTA(Solver[FreeFISTAState]):
             eps = 4 * torch.finfo(y.dtype).eps
             rounding = eps * (at_y.abs() / y[0].numel() ** 0.5 + (value - at_y).abs())
             pending = ~(value.isfinite() & (excess <= quadratic + rounding))
-            if not pending.any():
+            if attempts == self.search.limit or not pending.any():
                 break
             lipschitz = torch.where(pending, lipschitz * self.search.increase, lipschitz)
         unknown = torch.where(value.isfinite(), float("inf"), float("nan"))

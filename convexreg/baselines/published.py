@@ -37,6 +37,9 @@ _FIRST_KERNEL = "{}.0.parametrizations.weight.original"
 class FixedScaling(Conditioning):
     """The same scale and weight, `(1, channels)` each, at every noise level."""
 
+    scale: Tensor
+    weight: Tensor
+
     def __init__(self, scale: Tensor, weight: Tensor) -> None:
         super().__init__()
         self.register_buffer("scale", scale)
@@ -56,6 +59,7 @@ class SplineScaling(Conditioning):
     """
 
     limit = 30.0
+    values: Tensor
 
     def __init__(self, values: Tensor) -> None:
         super().__init__()
