@@ -90,13 +90,15 @@ def _run(arguments: argparse.Namespace) -> int:
         entry = benchmark(name)
         folder = arguments.results / name
         folder.mkdir(parents=True, exist_ok=True)
+        # of the code that runs, which is what was there when it started
+        surroundings = environment(options.device)
         started = time.perf_counter()
         entry.run(options, folder)
         stamp = {
             "benchmark": name,
             "seconds": round(time.perf_counter() - started, 2),
             "options": options.record(),
-            "environment": environment(options.device),
+            "environment": surroundings,
         }
         # a benchmark may add to earlier results: every run that made a file is kept
         runs = read_json(folder / "run.json").get("runs", [])
