@@ -11,6 +11,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from convexreg.discrepancy import discrepancy_weight
+from convexreg.measurements import check_linear, check_measurements, check_positive
 from convexreg.models import load_pretrained
 from convexreg.regularizer import ConvexRegularizer
 from convexreg.start import starting_image
@@ -19,7 +21,7 @@ from solvers.certificates import Certificate, certify
 from solvers.data_terms import LeastSquares, Proximity
 from solvers.fidelities import data_term
 from solvers.loop import Progress, Solver, minimise
-from solvers.objective import Objective, Sum, inner
+from solvers.objective import Objective, Sum
 from solvers.physics_norms import OperatorBounds, operator_bounds
 from solvers.quasi_newton import QuasiNewton
 from solvers.solution import Solution, Status
@@ -88,7 +90,7 @@ def reconstruct(
     sigma: Tensor | float,
     regularizer: ConvexRegularizer | str | Path | None = None,
     fidelity: Any = None,
-    lam: Tensor | float | Literal["auto"] = "auto",
+    lam: Tensor | float | Literal["auto", "discrepancy"] = "auto",
     anchor: float | Literal["auto"] = "auto",
     box: tuple[float, float] | None = None,
     gap_tol: float | None = None,
@@ -111,7 +113,9 @@ def reconstruct(
         the shipped `mgradnet-m` by default.
     :param fidelity: a deepinv data fidelity instead of `|A x - y|^2 / 2`, see `solvers.data_term`. The
         weight has to be given then, since the noise level says nothing about it.
-    :param lam: weight of the regularizer; `"auto"` is one, which is what the noise level asks for.
+    :param lam: weight of the regularizer. `"auto"` is one, which is what the noise level asks for in
+        denoising; `"discrepancy"` finds the weight whose misfit is that of the noise, at the price of
+        several rough solves (`convexreg.discrepancy`).
     :param anchor: weight of the squared distance to the starting image. It makes the problem strongly
         convex, so that the minimiser is unique and has a certificate. `"auto"`: zero where the data
         term does so already (denoising) or a box is given, else 1e-3, which changes a PSNR by
@@ -127,19 +131,25 @@ def reconstruct(
     :raises ValueError: measurements, physics or parameters that make no sense; the message says why.
     :raises solvers.SolverError: the solve failed.
     """
-    _check_measurements(y)
-    sigma = _check_positive("sigma", sigma, y, allow_zero=False)
+    check_measurements(y)
+    sigma = check_positive("sigma", sigma, y, allow_zero=False)
     if not isinstance(regularizer, ConvexRegularizer):
         regularizer = load_pretrained(regularizer or DEFAULT_MODEL)
     model = copy.deepcopy(regularizer).to(y.device, y.dtype)
-    if lam == "auto" and fidelity is not None:
-        raise ValueError("give lam: it cannot be known for another fidelity than |A x - y|^2 / 2")
-    weight = _check_positive("lam", 1.0 if lam == "auto" else lam, y, allow_zero=True)
+    if isinstance(lam, str) and (fidelity is not None or lam not in ("auto", "discrepancy")):
+        raise ValueError(
+            f'lam must be a number, "auto" or "discrepancy", and a number for another fidelity than '
+            f"|A x - y|^2 / 2; got {lam!r}"
+        )
+    given = 1.0 if isinstance(lam, str) else lam
+    weight = check_positive("lam", given, y, allow_zero=True)
     with torch.no_grad():
         start = _start(y, physics, sigma) if x0 is None else x0.to(y)
         bounds = operator_bounds(physics, start)
         if bool((torch.as_tensor(bounds.largest) == float("inf")).any()):
             check_linear(physics, start)
+        if lam == "discrepancy":
+            weight = discrepancy_weight(y, physics, sigma=sigma, regularizer=model)
         chosen = Box() if box is None else Box(*box)
         problem = _Problem(model, fidelity, sigma, weight, 0.0)
         data = problem.data(y, physics, bounds)
@@ -240,65 +250,6 @@ def _certify_in_float64(
     bounds = operator_bounds(exact, x)
     exact_problem = replace(problem, model=copy.deepcopy(problem.model).double())
     return certify(exact_problem.objective(y.double(), exact, bounds, start.double()), x, box)
-
-
-def check_linear(physics: Any, x: Tensor) -> None:
-    """Refuse an operator that is not linear or whose adjoint is not its adjoint.
-
-    Two random images must satisfy `A(u + 2 v) = A u + 2 A v` and `<A u, A v> = <u, A^T A v>`, to
-    rounding. A necessary condition: without it the problem is not convex or its gradient is wrong.
-
-    :raises ValueError: they do not.
-    """
-    generator = torch.Generator(device=x.device).manual_seed(0)
-    u, v = (
-        torch.rand(x.shape, generator=generator, dtype=x.dtype, device=x.device) for _ in range(2)
-    )
-    image_u, image_v = physics.A(u), physics.A(v)
-    together = physics.A(u + 2 * v)
-    linear_error = (together - image_u - 2 * image_v).abs().max() / together.abs().max()
-    if not linear_error <= 1e-3:
-        raise ValueError(
-            "the physics is not linear (A(u + 2 v) differs from A u + 2 A v), so the problem would not "
-            "be convex; convexreg reconstructs from linear measurements only"
-        )
-    one, other = inner(image_u, image_v), inner(u, physics.A_adjoint(image_v))
-    if not ((one - other).abs() <= 1e-3 * one.abs().clamp_min(1e-12)).all():
-        raise ValueError(
-            "A_adjoint is not the adjoint of A (<A u, A v> differs from <u, A^T A v>), so the gradient "
-            "would be wrong; correct the physics"
-        )
-
-
-def _check_measurements(y: Tensor) -> None:
-    if not isinstance(y, Tensor) or y.dtype not in (torch.float32, torch.float64):
-        kind = y.dtype if isinstance(y, Tensor) else type(y).__name__
-        raise ValueError(
-            f"the measurements must be a floating-point tensor, float32 or float64 (images scaled to "
-            f"[0, 1]), got {kind}"
-        )
-    if y.ndim < 2 or y.numel() == 0:
-        raise ValueError(
-            f"the measurements must be a batch (B, ...) with at least one number, got {tuple(y.shape)}"
-        )
-    if not torch.isfinite(y).all():
-        raise ValueError(
-            "the measurements hold NaN or infinite numbers; replace or mask them first"
-        )
-
-
-def _check_positive(name: str, value: Tensor | float, y: Tensor, *, allow_zero: bool) -> Tensor:
-    """As a float64 tensor `(B,)` on the device of `y`."""
-    tensor = torch.as_tensor(value, dtype=torch.float64, device=y.device).reshape(-1)
-    if tensor.numel() not in (1, y.shape[0]):
-        raise ValueError(
-            f"{name} must be one number or one per image ({y.shape[0]}), got {tensor.numel()}"
-        )
-    smallest = tensor.min().item()
-    if not torch.isfinite(tensor).all() or smallest < 0 or (smallest == 0 and not allow_zero):
-        wanted = "nonnegative" if allow_zero else "positive"
-        raise ValueError(f"{name} must be {wanted} and finite, got {smallest:g}")
-    return tensor.expand(y.shape[0])
 
 
 def _describe(solver: Solver[Any], bounds: OperatorBounds) -> str:

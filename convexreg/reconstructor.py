@@ -9,7 +9,6 @@ import torch
 from deepinv.models import Reconstructor
 from torch import Tensor
 
-from convexreg.discrepancy import discrepancy_weight
 from convexreg.models import as_regularizer
 from convexreg.reconstruct import Reconstruction, reconstruct
 from convexreg.regularizer import ConvexRegularizer
@@ -34,8 +33,7 @@ class ConvexReconstructor(Reconstructor):
 
     :param regularizer: a regularizer, the name of a shipped model or the path of a model file.
     :param sigma: noise level; taken from `physics.noise_model.sigma` when omitted.
-    :param options: passed on to `convexreg.reconstruct`; `lam="discrepancy"` chooses the weight by
-        `convexreg.discrepancy`.
+    :param options: passed on to `convexreg.reconstruct`.
     """
 
     def __init__(
@@ -78,10 +76,6 @@ class ConvexReconstructor(Reconstructor):
             start = options.get("x0")
             start = starting_image(y, physics, sigma) if start is None else start.to(y)
             options["x0"] = start.detach()
-        if options.get("lam") == "discrepancy":
-            options["lam"] = discrepancy_weight(
-                y.detach(), physics, sigma=sigma, regularizer=self.regularizer
-            )
         metrics = _Metrics(options["x0"], x_gt) if compute_metrics else None
         result = reconstruct(
             y.detach(),

@@ -1,0 +1,76 @@
+"""What measurements, numbers and operators have to be, checked before anything is computed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from solvers.objective import inner
+
+
+def check_linear(physics: Any, x: Tensor) -> None:
+    """Refuse an operator that is not linear or whose adjoint is not its adjoint.
+
+    Two random images must satisfy `A(u + 2 v) = A u + 2 A v` and `<A u, A v> = <u, A^T A v>`, to
+    rounding. A necessary condition: without it the problem is not convex or its gradient is wrong.
+
+    :raises ValueError: they do not.
+    """
+    generator = torch.Generator(device=x.device).manual_seed(0)
+    u, v = (
+        torch.rand(x.shape, generator=generator, dtype=x.dtype, device=x.device) for _ in range(2)
+    )
+    image_u, image_v = physics.A(u), physics.A(v)
+    together = physics.A(u + 2 * v)
+    linear_error = (together - image_u - 2 * image_v).abs().max() / together.abs().max()
+    if not linear_error <= 1e-3:
+        raise ValueError(
+            "the physics is not linear (A(u + 2 v) differs from A u + 2 A v), so the problem would not "
+            "be convex; convexreg reconstructs from linear measurements only"
+        )
+    one, other = inner(image_u, image_v), inner(u, physics.A_adjoint(image_v))
+    if not ((one - other).abs() <= 1e-3 * one.abs().clamp_min(1e-12)).all():
+        raise ValueError(
+            "A_adjoint is not the adjoint of A (<A u, A v> differs from <u, A^T A v>), so the gradient "
+            "would be wrong; correct the physics"
+        )
+
+
+def check_measurements(y: Tensor) -> None:
+    """Refuse what is not a batch of finite floating-point measurements.
+
+    :raises ValueError: it is not.
+    """
+    if not isinstance(y, Tensor) or y.dtype not in (torch.float32, torch.float64):
+        kind = y.dtype if isinstance(y, Tensor) else type(y).__name__
+        raise ValueError(
+            f"the measurements must be a floating-point tensor, float32 or float64 (images scaled to "
+            f"[0, 1]), got {kind}"
+        )
+    if y.ndim < 2 or y.numel() == 0:
+        raise ValueError(
+            f"the measurements must be a batch (B, ...) with at least one number, got {tuple(y.shape)}"
+        )
+    if not torch.isfinite(y).all():
+        raise ValueError(
+            "the measurements hold NaN or infinite numbers; replace or mask them first"
+        )
+
+
+def check_positive(name: str, value: Tensor | float, y: Tensor, *, allow_zero: bool) -> Tensor:
+    """`value` as a float64 tensor `(B,)` on the device of `y`.
+
+    :raises ValueError: not positive and finite, or neither one number nor one per image.
+    """
+    tensor = torch.as_tensor(value, dtype=torch.float64, device=y.device).reshape(-1)
+    if tensor.numel() not in (1, y.shape[0]):
+        raise ValueError(
+            f"{name} must be one number or one per image ({y.shape[0]}), got {tensor.numel()}"
+        )
+    smallest = tensor.min().item()
+    if not torch.isfinite(tensor).all() or smallest < 0 or (smallest == 0 and not allow_zero):
+        wanted = "nonnegative" if allow_zero else "positive"
+        raise ValueError(f"{name} must be {wanted} and finite, got {smallest:g}")
+    return tensor.expand(y.shape[0])
