@@ -37,7 +37,7 @@ def attached(
     return implicit.attach(gradient, minimiser), implicit
 
 
-def slope(loss: Callable[[float], Tensor], step: float = 1e-6) -> float:
+def slope(loss: Callable[[float], Tensor], step: float = 3e-7) -> float:
     """Central difference at zero, short enough for splines to cross no knot."""
     return float(loss(step) - loss(-step)) / (2 * step)
 
