@@ -66,8 +66,9 @@ class NonconvexField(GradientField):
     description = "Gradient of a nonconvex function of two variables, networks of 100 parameters"
     field = NONCONVEX
     remarks = (
-        "GradNet-C starts as a difference of convex functions; from equal signs, tried first, its mean "
-        "was below the published one. With softmax of temperature 1 GradNet-M comes out near its "
+        "GradNet-C starts as a difference of convex functions; from equal signs, tried first with the "
+        "seeds of the other rows, its mean was below the published one. Its row is from other seeds, "
+        "which had no part in that choice. With softmax of temperature 1 GradNet-M comes out near its "
         "published value and behind GradNet-C, as published; at temperature 4 it is ahead. The splines of"
         " the ridge network do much better here than published and pass GradNet-C after Adam; after "
         "refinement all smooth networks are far ahead. The paper's text says that its MLP is a scalar "
