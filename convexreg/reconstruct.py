@@ -13,7 +13,7 @@ from torch import Tensor
 
 from convexreg.discrepancy import discrepancy_weight
 from convexreg.measurements import check_linear, check_measurements, check_positive
-from convexreg.models import load_pretrained
+from convexreg.models import as_regularizer
 from convexreg.regularizer import ConvexRegularizer
 from convexreg.start import starting_image
 from solvers.box import Box
@@ -133,9 +133,8 @@ def reconstruct(
     """
     check_measurements(y)
     sigma = check_positive("sigma", sigma, y, allow_zero=False)
-    if not isinstance(regularizer, ConvexRegularizer):
-        regularizer = load_pretrained(regularizer or DEFAULT_MODEL)
-    model = copy.deepcopy(regularizer).to(y.device, y.dtype)
+    chosen_model = as_regularizer(DEFAULT_MODEL if regularizer is None else regularizer)
+    model = copy.deepcopy(chosen_model).to(y.device, y.dtype)
     if isinstance(lam, str) and (fidelity is not None or lam not in ("auto", "discrepancy")):
         raise ValueError(
             f'lam must be a number, "auto" or "discrepancy", and a number for another fidelity than '
