@@ -14,7 +14,7 @@ from benchmarks.registry import Options
 from convexreg.baselines.published import load_published
 from convexreg.conditioning import NoiseScaling
 from convexreg.gradnets import GradientModule
-from convexreg.models import load_model, load_pretrained, pretrained_names
+from convexreg.models import load_pretrained, pretrained_names
 from convexreg.operators import Convolution
 from convexreg.potentials import PseudoHuber
 from convexreg.regularizer import ConvexRegularizer, Regularizer
@@ -55,7 +55,9 @@ def models(options: Options) -> list[NamedModel]:
         for name in pretrained_names()
     ]
     files = [
-        NamedModel(Path(path).stem, f"model file {Path(path).name}", _remember(path, _open))
+        NamedModel(
+            Path(path).stem, f"model file {Path(path).name}", _remember(path, load_pretrained)
+        )
         for path in options.models
     ]
     published = [
@@ -84,10 +86,6 @@ def _remember(
     name: str, load: Callable[[str], ConvexRegularizer]
 ) -> Callable[[], ConvexRegularizer]:
     return cache(lambda: load(name))
-
-
-def _open(path: str) -> ConvexRegularizer:
-    return load_model(path).regularizer
 
 
 def _published(name: str, options: Options) -> Callable[[], Regularizer]:

@@ -101,6 +101,11 @@ def _parser() -> argparse.ArgumentParser:
     shown = "default: %(default)s"
     sub.add_argument("--architecture", choices=ARCHITECTURES, default="mgradnet-m", help=shown)
     sub.add_argument(
+        "--adaptive",
+        action="store_true",
+        help="a second round with weights from the first one's reconstruction",
+    )
+    sub.add_argument(
         "--objective",
         choices=("unrolled", "score", "equilibrium"),
         default="equilibrium",
@@ -115,7 +120,10 @@ def _parser() -> argparse.ArgumentParser:
         type=float,
         help="learning rate of potential and noise conditioning (default: 5 times the other)",
     )
-    sub.add_argument("--start", help="model to start from (same architecture)")
+    sub.add_argument(
+        "--start",
+        help="model to start from (same architecture; an adaptive one also starts from a convex one)",
+    )
     sub.add_argument("--validation", type=Path, help="folder of images for the log")
     sub.add_argument(
         "--run",

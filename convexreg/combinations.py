@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from convexreg.gradnets import GradientModule, MGradNetC
-from convexreg.network import GradientNetwork, Sigma
+from convexreg.network import GradientNetwork, Sigma, replaced
 from convexreg.operators import LinearOperator, Reach
 from convexreg.potentials import ElementwisePotential, LogCosh, Quadratic, per_channel
 from convexreg.rho import IdentityRho
@@ -77,6 +77,22 @@ class LinearCombination(GradientNetwork):
             its_density, its_grad = network.density_and_grad(x, sigma)
             density, grad = density + c * its_density, grad + c * its_grad
         return density, grad
+
+    @property
+    def terms(self) -> int:
+        return sum(network.terms for network in self.networks)
+
+    def magnitudes(self, x: Tensor, sigma: Sigma = None) -> Tensor:
+        return torch.cat([network.magnitudes(x, sigma) for network in self.networks], 1)
+
+    def with_weights(self, weights: Tensor) -> GradientNetwork:
+        parts = weights.split([network.terms for network in self.networks], 1)
+        pairs = zip(self.networks, parts, strict=True)
+        return replaced(self, networks=nn.ModuleList(n.with_weights(part) for n, part in pairs))
+
+    def window(self, image: int, rows: Tensor, columns: Tensor) -> GradientNetwork:
+        parts = [network.window(image, rows, columns) for network in self.networks]
+        return replaced(self, networks=nn.ModuleList(parts))
 
     def reach(self) -> Reach | None:
         reaches = [network.reach() for network in self.networks]

@@ -14,9 +14,10 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from convexreg.adaptive import AdaptiveRegularizer
 from convexreg.files import write_atomically
 from convexreg.images import ImageError, Photograph, check_writable, read_image, write_image
-from convexreg.models import open_model, parameter_count, pretrained_names
+from convexreg.models import AnyRegularizer, open_model, parameter_count, pretrained_names
 from convexreg.reconstruct import Reconstruction, reconstruct
 from solvers.loop import Progress
 from solvers.solution import Status
@@ -118,6 +119,7 @@ def report(result: Reconstruction, extra: dict[str, Any]) -> dict[str, Any]:
         "lam": float(result.lam[0]),
         "method": result.method,
         "seconds": round(result.seconds, 3),
+        **({} if result.first is None else {"first_round": report(result.first, {})}),
     }
 
 
@@ -195,6 +197,13 @@ def train(options: argparse.Namespace) -> None:
     command.train(options)
 
 
+def _lipschitz(regularizer: AnyRegularizer) -> float:
+    """Of the gradient at 25/255; of an adaptive regularizer that with all weights one."""
+    if isinstance(regularizer, AdaptiveRegularizer):
+        regularizer = regularizer.second
+    return float(regularizer.lipschitz(sigma=25 / 255))
+
+
 def info(options: argparse.Namespace) -> None:
     names = [options.model] if options.model else pretrained_names()
     cards = {}
@@ -204,7 +213,7 @@ def info(options: argparse.Namespace) -> None:
             "architecture": model.config.architecture,
             "parameters": parameter_count(model.regularizer),
             "sigma_range": [round(level, 5) for level in model.regularizer.sigma_range or ()],
-            "lipschitz_at_25": float(model.regularizer.lipschitz(sigma=25 / 255)),
+            "lipschitz_at_25": _lipschitz(model.regularizer),
             **model.card,
         }
     if options.json:

@@ -1,4 +1,4 @@
-"""Conditioning of a potential on the noise level."""
+"""Conditioning of a potential: on the noise level, and on where in the image it acts."""
 
 from __future__ import annotations
 
@@ -76,3 +76,51 @@ class NoiseScaling(Conditioning):
         )
         group_threshold = log_threshold.unflatten(1, (log_slope.shape[1], -1)).mean(2)
         return torch.exp(-log_threshold), torch.exp(log_slope + group_threshold)
+
+
+class SpatialWeights(Conditioning):
+    """Another conditioning whose weight is multiplied by a field, one number per group and pixel.
+
+    :param conditioning: what is multiplied; nothing else when `None`.
+    :param field: nonnegative, `(B or 1, groups, H, W)`, for images of that size.
+    """
+
+    field: Tensor
+
+    def __init__(self, conditioning: Conditioning | None, field: Tensor) -> None:
+        super().__init__()
+        self.conditioning = conditioning
+        self.register_buffer("field", field, persistent=False)
+
+    def _base(self, sigma: Tensor | float | None) -> tuple[Tensor, Tensor]:
+        if self.conditioning is None:
+            return self.field.new_ones(1, 1), self.field.new_ones(1, 1)
+        return self.conditioning(sigma)
+
+    def forward(self, sigma: Tensor | float | None) -> tuple[Tensor, Tensor]:
+        """The largest weights of an image, which is what bounds need; a colour image has three fields."""
+        scale, weight = self._base(sigma)
+        if scale.shape[0] > 1:
+            planes = max(1, self.field.shape[0] // scale.shape[0])
+            scale, weight = (factor.repeat_interleave(planes, 0) for factor in (scale, weight))
+        return scale, weight * self.field.flatten(2).amax(2)
+
+    def factors(self, u: Tensor, sigma: Tensor | float | None) -> tuple[Tensor, Tensor]:
+        """Scale and weight, those of every pixel.
+
+        :raises ValueError: responses to images of another size or number than the field's.
+        """
+        field = self.field
+        if field.shape[2:] != u.shape[2:] or field.shape[0] not in (1, u.shape[0]):
+            raise ValueError(
+                f"the spatial weights are for {field.shape[0]} images of {tuple(field.shape[2:])} pixels "
+                f"(a colour image counts three times), got {u.shape[0]} of {tuple(u.shape[2:])}"
+            )
+        scale, weight = (factor.to(u.dtype)[..., None, None] for factor in self._base(sigma))
+        return scale, weight * field
+
+    def window(self, image: int, rows: Tensor, columns: Tensor) -> SpatialWeights:
+        """The weights of a part of one image."""
+        chosen = self.field[min(image, self.field.shape[0] - 1)].unsqueeze(0)
+        part = chosen.index_select(2, rows).index_select(3, columns)
+        return SpatialWeights(self.conditioning, part)

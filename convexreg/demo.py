@@ -49,10 +49,11 @@ class Demonstration:
         """PSNR before and after with the certificate, one line per problem."""
         lines = []
         for problem in self.problems:
-            figures = problem.figures()
+            figures, result = problem.figures(), problem.result
+            seconds = result.seconds + (result.first.seconds if result.first else 0)
             lines.append(
                 f"{problem.name}: {figures['psnr_before']:.2f} dB -> {figures['psnr_after']:.2f} dB, "
-                f"{problem.result.summary()} ({problem.result.seconds:.1f} s)"
+                f"{result.summary().replace(chr(10), '; ')} ({seconds:.1f} s)"
             )
         return "\n".join(lines)
 

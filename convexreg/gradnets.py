@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from convexreg.conditioning import Conditioning
-from convexreg.network import GradientNetwork, Sigma
+from convexreg.conditioning import Conditioning, SpatialWeights
+from convexreg.network import GradientNetwork, Sigma, replaced
 from convexreg.operators import LinearOperator, Reach
 from convexreg.potentials import ElementwisePotential, Potential, per_channel
 from convexreg.quadrature import line_integral
@@ -24,7 +24,22 @@ from convexreg.rho import Rho
 from solvers.curvature import Curvature
 
 
-class GradNetC(GradientNetwork):
+class ConditionedNetwork(GradientNetwork):
+    """A network of one operator and one conditioning, whose weights can vary from pixel to pixel."""
+
+    operator: LinearOperator
+    conditioning: Conditioning | None
+
+    def with_weights(self, weights: Tensor) -> GradientNetwork:
+        return replaced(self, conditioning=SpatialWeights(self.conditioning, weights))
+
+    def window(self, image: int, rows: Tensor, columns: Tensor) -> GradientNetwork:
+        if not isinstance(self.conditioning, SpatialWeights):
+            return self
+        return replaced(self, conditioning=self.conditioning.window(image, rows, columns))
+
+
+class GradNetC(ConditionedNetwork):
     """Cascaded gradient network (2024 paper, eqs 38-40), one shared operator `W`:
 
         z_0 = beta_0 o (W x) + b_0
@@ -111,6 +126,16 @@ class GradNetC(GradientNetwork):
             density = weight * line_integral(self.cascade, scale * u)
         return density.sum(1) + (per_channel(self.output_bias, x) * x).sum(1)
 
+    @property
+    def terms(self) -> int:
+        return self.operator.out_channels
+
+    def magnitudes(self, x: Tensor, sigma: Sigma = None) -> Tensor:
+        u = self.operator(x)
+        if self.conditioning is not None:
+            u = self.conditioning.factors(u, sigma)[0] * u
+        return u.abs()
+
     def reach(self) -> Reach | None:
         there = self.operator.reach()
         return None if there is None else Reach(2 * there.radius, there.circular)
@@ -161,7 +186,7 @@ class MGradNetC(GradNetC):
         )
 
 
-class GradientModule(GradientNetwork):
+class GradientModule(ConditionedNetwork):
     """One module `rho(phi(z)) W^T grad phi(z)` with `z = W x + b` of a modular network (Thm 12).
 
     Potential `P(phi(W x + b))` summed over positions, `P' = rho`. On images `phi` and `rho` act
@@ -226,6 +251,13 @@ class GradientModule(GradientNetwork):
             s = self.rho(value).unsqueeze(1) * s
             value = self.rho.integral(value)
         return value, self._pull_back(s, scale)
+
+    @property
+    def terms(self) -> int:
+        return self.phi.groups(self.operator.out_channels)
+
+    def magnitudes(self, x: Tensor, sigma: Sigma = None) -> Tensor:
+        return self.phi.magnitude(self.argument(x, sigma)[0])
 
     def reach(self) -> Reach | None:
         there = self.operator.reach()

@@ -18,6 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from convexreg.adaptive import AdaptiveRegularizer, WeightNetwork
 from convexreg.combinations import MGradNetM
 from convexreg.conditioning import NoiseScaling
 from convexreg.files import write_atomically
@@ -29,6 +30,7 @@ from convexreg.regularizer import ConvexRegularizer
 
 Architecture = Literal["mgradnet-m", "mgradnet-c", "crr"]
 ARCHITECTURES: tuple[Architecture, ...] = ("mgradnet-m", "mgradnet-c", "crr")
+AnyRegularizer = ConvexRegularizer | AdaptiveRegularizer
 _FORMAT = "convexreg-1"
 
 
@@ -50,6 +52,8 @@ class ModelConfig:
     :ivar kernel_sizes: odd, one per convolution.
     :ivar sigma_min, sigma_max: trained noise levels on the [0, 1] scale.
     :ivar noise_knots: levels at which the noise conditioning is learned.
+    :ivar adaptive: two of them in turn, the second one weighted by what the first one reconstructed
+        (`AdaptiveRegularizer`).
     """
 
     architecture: Architecture = "mgradnet-m"
@@ -61,9 +65,19 @@ class ModelConfig:
     noise_knots: int = 6
     group_size: int = 2
     mixing: bool = False
+    adaptive: bool = False
+
+    def build_adaptive(self, name: str | None = None) -> AdaptiveRegularizer:
+        """A freshly initialised adaptive regularizer.
+
+        :raises ValueError: an unknown architecture, or settings that do not fit together.
+        """
+        name = name or f"{self.architecture}-adaptive"
+        first, second = (self.build(f"{name}, round {number}") for number in (0, 1))
+        return AdaptiveRegularizer(first, second, WeightNetwork(second.network.terms), name=name)
 
     def build(self, name: str | None = None) -> ConvexRegularizer:
-        """A freshly initialised regularizer.
+        """A freshly initialised regularizer; of an adaptive model that of one round.
 
         :raises ValueError: an unknown architecture, or settings that do not fit together.
         """
@@ -106,7 +120,7 @@ class ModelConfig:
 class Model:
     """A regularizer with the settings it was built from and its model card."""
 
-    regularizer: ConvexRegularizer
+    regularizer: AnyRegularizer
     config: ModelConfig
     card: Mapping[str, Any]
 
@@ -117,7 +131,7 @@ def parameter_count(module: nn.Module) -> int:
 
 
 def save_model(
-    path: str | Path, regularizer: ConvexRegularizer, config: ModelConfig, card: Mapping[str, Any]
+    path: str | Path, regularizer: AnyRegularizer, config: ModelConfig, card: Mapping[str, Any]
 ) -> None:
     """Write a model file; an existing one is replaced only once the new one is complete."""
     metadata = {
@@ -154,7 +168,8 @@ def load_model(path: str | Path) -> Model:
         for key in ("channels", "kernel_sizes"):
             settings[key] = tuple(settings[key])
         config = ModelConfig(**settings)
-        regularizer = config.build(metadata["name"]).to(_common_dtype(tensors))
+        build = config.build_adaptive if config.adaptive else config.build
+        regularizer = build(metadata["name"]).to(_common_dtype(tensors))
         regularizer.load_state_dict(tensors)
         card = dict(json.loads(metadata["card"]))
     except (
@@ -210,16 +225,38 @@ def open_model(name: str | Path) -> Model:
 
 
 def load_pretrained(name: str | Path = "mgradnet-m") -> ConvexRegularizer:
-    """The regularizer of a shipped model, frozen and in evaluation mode.
+    """The convex regularizer of a shipped model, frozen and in evaluation mode.
 
     :param name: see `pretrained_names()`, or the path of a model file.
-    :raises ModelFileError: no such model, or an unusable file.
+    :raises ModelFileError: no such model, an unusable file, or an adaptive model.
     """
-    return open_model(name).regularizer
+    regularizer = open_model(name).regularizer
+    if isinstance(regularizer, AdaptiveRegularizer):
+        raise ModelFileError(
+            f"{name} is adaptive: which convex regularizer it is depends on a first reconstruction. Use "
+            f'reconstruct or ConvexReconstructor, or freeze it: open_model("{name}").regularizer.given('
+            "image, sigma)"
+        )
+    return regularizer
 
 
 def as_regularizer(regularizer: ConvexRegularizer | str | Path) -> ConvexRegularizer:
-    """The regularizer itself, or the one `load_pretrained` finds by name or path."""
+    """The regularizer itself, or the one `load_pretrained` finds by name or path.
+
+    :raises TypeError: an adaptive regularizer whose weights are not frozen.
+    """
+    if isinstance(regularizer, AdaptiveRegularizer):
+        raise TypeError(
+            "which convex regularizer an adaptive one is depends on a first reconstruction: freeze it by "
+            "regularizer.given(image, sigma), or use reconstruct or ConvexReconstructor"
+        )
     if isinstance(regularizer, ConvexRegularizer):
         return regularizer
     return load_pretrained(regularizer)
+
+
+def as_model(regularizer: AnyRegularizer | str | Path) -> AnyRegularizer:
+    """The regularizer itself, convex or adaptive, or the one of a shipped model or a model file."""
+    if isinstance(regularizer, (ConvexRegularizer, AdaptiveRegularizer)):
+        return regularizer
+    return open_model(regularizer).regularizer

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +18,16 @@ Sigma = Tensor | float | None
 def per_image_sum(value: Tensor) -> Tensor:
     """Sum over everything but the batch, accumulated in float64: `(B, ...)` to `(B,)`."""
     return value.reshape(value.shape[0], -1).sum(1, dtype=torch.float64)
+
+
+M = TypeVar("M", bound=nn.Module)
+
+
+def replaced(module: M, **children: nn.Module) -> M:
+    """A copy of `module` that shares its parameters and has other modules for some of its own."""
+    twin = copy.copy(module)
+    twin._modules = {**module._modules, **children}
+    return twin
 
 
 class GradientNetwork(nn.Module, ABC):
@@ -66,3 +78,24 @@ class GradientNetwork(nn.Module, ABC):
     def curvature(self, x: Tensor, sigma: Sigma = None) -> Curvature | None:
         """Model of the Jacobian at `x` for preconditioning; `None` where there is none."""
         return None
+
+    @property
+    def terms(self) -> int:
+        """How many terms the potential sums at every pixel: those that weights can be given to."""
+        raise NotImplementedError(f"{type(self).__name__} has no terms to give weights to")
+
+    def magnitudes(self, x: Tensor, sigma: Sigma = None) -> Tensor:
+        """Size of the argument of every term, `(B, terms, ...)`, nonnegative."""
+        raise NotImplementedError(f"{type(self).__name__} has no terms to give weights to")
+
+    def with_weights(self, weights: Tensor) -> GradientNetwork:
+        """The same network, sharing its parameters, with every term multiplied by a weight.
+
+        :param weights: nonnegative, `(B or 1, terms, H, W)`. The result takes images of that size.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no terms to give weights to")
+
+    def window(self, image: int, rows: Tensor, columns: Tensor) -> GradientNetwork:
+        """The network for a part of one image of a batch: itself, unless it has spatial weights."""
+        del image, rows, columns
+        return self

@@ -9,9 +9,9 @@ import torch
 from deepinv.models import Reconstructor
 from torch import Tensor
 
-from convexreg.models import as_regularizer
+from convexreg.adaptive import AdaptiveRegularizer
+from convexreg.models import AnyRegularizer, as_model
 from convexreg.reconstruct import Reconstruction, reconstruct
-from convexreg.regularizer import ConvexRegularizer
 from convexreg.start import starting_image
 from convexreg.training.objectives import psnr
 from solvers.curvature import Preconditioner
@@ -29,7 +29,8 @@ class ConvexReconstructor(Reconstructor):
 
     The output is differentiable in the measurements and the parameters of the regularizer, through
     the optimality condition (`solvers.implicit`); the weights of shipped models are frozen, train
-    them after `model.requires_grad_()`.
+    them after `model.requires_grad_()`. Of an adaptive regularizer the second round is
+    differentiated, the reconstruction of the first one is taken as given.
 
     :param regularizer: a regularizer, the name of a shipped model or the path of a model file.
     :param sigma: noise level; taken from `physics.noise_model.sigma` when omitted.
@@ -38,13 +39,13 @@ class ConvexReconstructor(Reconstructor):
 
     def __init__(
         self,
-        regularizer: ConvexRegularizer | str | Path = "mgradnet-m",
+        regularizer: AnyRegularizer | str | Path = "mgradnet-m",
         *,
         sigma: float | None = None,
         **options: Any,
     ) -> None:
         super().__init__()
-        self.regularizer = as_regularizer(regularizer)
+        self.regularizer = as_model(regularizer)
         self.sigma, self.options = sigma, options
 
     def forward(
@@ -102,10 +103,15 @@ class ConvexReconstructor(Reconstructor):
                 "the derivative of a reconstruction is available without a box only; train without "
                 "one, or evaluate under torch.no_grad()"
             )
+        regularizer = self.regularizer
+        if isinstance(regularizer, AdaptiveRegularizer):
+            assert result.first is not None
+            start = result.first.image
+            regularizer = regularizer.given(start, sigma)
         objective = Sum(
             [
                 LeastSquares(physics, y, OperatorBounds(float("inf"))),
-                self.regularizer.term(sigma),
+                regularizer.term(sigma),
                 Proximity(start),
             ],
             [1.0, result.lam, result.anchor],

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import functools
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
-from convexreg.network import GradientNetwork, Sigma
+from convexreg.network import GradientNetwork, Sigma, replaced
 from convexreg.tiling import value_and_grad
 from solvers.curvature import Curvature
 from solvers.objective import Objective
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 
 @functools.cache
@@ -95,6 +99,31 @@ class Regularizer(nn.Module):
             item.unflatten(0, (x.shape[0], 3)).mean(1) for item in (part.symbol, part.diagonal)
         )
         return Curvature(symbol, diagonal)
+
+    def magnitudes(self, x: Tensor, sigma: Sigma = None) -> Tensor:
+        """Size of the argument of every term at every pixel, `(B, terms, H, W)`, nonnegative.
+
+        Colour images give three times as many images: the channels of the colour transform.
+        """
+        return self.network.magnitudes(*self._split(x, sigma))
+
+    def with_weights(self, weights: Tensor) -> Self:
+        """The same regularizer, sharing its parameters, with a weight for every term and pixel.
+
+        It stays convex, and its bounds scale with the largest weight of each term.
+
+        :param weights: nonnegative, `(B or 1, terms, H, W)` as `magnitudes` gives them, three per colour
+            image. The result takes images of that size.
+        :raises ValueError: a wrong shape, negative or not finite.
+        """
+        if weights.ndim != 4 or weights.shape[1] != self.network.terms:
+            raise ValueError(
+                f"the weights must be (B, {self.network.terms}, H, W), one per term of the model "
+                f"{self.name}, got {tuple(weights.shape)}"
+            )
+        if not bool((weights.isfinite() & (weights >= 0)).all()):
+            raise ValueError("the weights must be finite and nonnegative")
+        return replaced(self, network=self.network.with_weights(weights))
 
     def term(self, sigma: Sigma = None) -> RegularizationTerm:
         """`R(.; sigma)` as an objective for the solvers."""
@@ -197,7 +226,9 @@ class RegularizationTerm(Objective):
         return self.regularizer.curvature(x, self.sigma)
 
     def lipschitz(self, x: Tensor) -> Tensor:
-        return self.regularizer.lipschitz((x.shape[-2], x.shape[-1]), self.sigma)
+        bound = self.regularizer.lipschitz((x.shape[-2], x.shape[-1]), self.sigma)
+        # spatial weights of a colour image have a bound for each of its three planes
+        return bound.reshape(x.shape[0], -1).amax(1) if bound.numel() > x.shape[0] else bound
 
     def strong_convexity(self, x: Tensor) -> Tensor:
         if self.regularizer.network.monotone:

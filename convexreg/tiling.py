@@ -40,13 +40,15 @@ def value_and_grad(
         for rows in _intervals(x.shape[2], side):
             for columns in _intervals(x.shape[3], side):
                 tile = (slice(image, image + 1), slice(None), slice(*rows), slice(*columns))
-                piece, core = _cut(x[image : image + 1], rows, columns, reach)
+                (i, j), core = _margins(x, rows, columns, reach)
+                piece = x[image : image + 1].index_select(2, i).index_select(3, j)
+                there = network.window(image, i, j)
                 if value and grad:
-                    density, piece_grad = network.density_and_grad(piece, level)
+                    density, piece_grad = there.density_and_grad(piece, level)
                 elif value:
-                    density, piece_grad = network.density(piece, level), None
+                    density, piece_grad = there.density(piece, level), None
                 else:
-                    density, piece_grad = None, network(piece, level)
+                    density, piece_grad = None, there(piece, level)
                 if total is not None and density is not None:
                     total[image] += density[(slice(None), *core)].sum(dtype=torch.float64)
                 if gradient is not None and piece_grad is not None:
@@ -55,9 +57,8 @@ def value_and_grad(
 
 
 def _differentiated(network: GradientNetwork, x: Tensor) -> bool:
-    return torch.is_grad_enabled() and (
-        x.requires_grad or any(parameter.requires_grad for parameter in network.parameters())
-    )
+    tensors = (x, *network.parameters(), *network.buffers())
+    return torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
 
 
 def _evaluate(
@@ -77,10 +78,10 @@ def _intervals(length: int, side: int) -> Iterator[tuple[int, int]]:
         yield part * length // parts, (part + 1) * length // parts
 
 
-def _cut(
+def _margins(
     x: Tensor, rows: tuple[int, int], columns: tuple[int, int], reach: Reach
-) -> tuple[Tensor, tuple[slice, slice]]:
-    """The tile with its margin, and where the tile lies in it.
+) -> tuple[tuple[Tensor, Tensor], tuple[slice, slice]]:
+    """Rows and columns of the tile with its margin, and where the tile lies in it.
 
     At the border of the image there is no margin with zero padding, whose zeros belong there, and a
     wrapped one with circular padding.
@@ -95,5 +96,4 @@ def _cut(
             first, last = max(0, start - radius), min(length, stop + radius)
             index.append(torch.arange(first, last, device=x.device))
             core.append(slice(start - first, stop - first))
-    piece = x.index_select(2, index[0]).index_select(3, index[1])
-    return piece, (core[0], core[1])
+    return (index[0], index[1]), (core[0], core[1])

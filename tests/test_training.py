@@ -113,13 +113,15 @@ def test_every_objective_learns(
         optimizer.step()
         losses.append(loss.item())
     assert losses[-1] < losses[0] - 0.05
-    denoised = objective.denoise(regularizer, noisy, sigma).detach()
+    denoised = objective.denoise(regularizer, noisy, sigma, noisy).detach()
     assert (psnr(denoised, clean) > psnr(noisy, clean)).all()
 
 
 def test_loss_is_the_mean_log_error() -> None:
     class Nothing(TrainingObjective):
-        def denoise(self, regularizer: ConvexRegularizer, noisy: Tensor, sigma: Tensor) -> Tensor:
+        def denoise(
+            self, regularizer: ConvexRegularizer, noisy: Tensor, sigma: Tensor, start: Tensor
+        ) -> Tensor:
             return noisy
 
     clean, error = torch.rand(3, 1, 5, 5), torch.randn(3, 1, 5, 5)
@@ -135,9 +137,9 @@ def test_unrolled_approaches_the_equilibrium() -> None:
     clean = scenes(3)
     noisy = clean + 0.1 * torch.randn_like(clean)
     sigma = torch.tensor([0.05, 0.1, 0.2]).double()
-    exact = Equilibrium(Accuracy(1e-12, 1e-10, 300)).denoise(regularizer, noisy, sigma)
+    exact = Equilibrium(Accuracy(1e-12, 1e-10, 300)).denoise(regularizer, noisy, sigma, noisy)
     distances = [
-        float((Unrolled(steps).denoise(regularizer, noisy, sigma) - exact).detach().norm())
+        float((Unrolled(steps).denoise(regularizer, noisy, sigma, noisy) - exact).detach().norm())
         for steps in (1, 5, 20, 80)
     ]
     assert distances == sorted(distances, reverse=True)
@@ -306,7 +308,9 @@ class Exploding(TrainingObjective):
         super().__init__()
         self.what, self.calls = what, 0
 
-    def denoise(self, regularizer: ConvexRegularizer, noisy: Tensor, sigma: Tensor) -> Tensor:
+    def denoise(
+        self, regularizer: ConvexRegularizer, noisy: Tensor, sigma: Tensor, start: Tensor
+    ) -> Tensor:
         self.calls += 1
         result = noisy - regularizer.grad(noisy, sigma)
         if self.calls < 3:

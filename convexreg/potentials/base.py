@@ -40,6 +40,10 @@ class Potential(nn.Module, ABC):
         """How many terms the potential sums over `channels` channels."""
         return channels
 
+    def magnitude(self, u: Tensor) -> Tensor:
+        """2-norm of the argument of every term, `(B, groups, ...)`."""
+        return u.unflatten(1, (self.groups(u.shape[1]), -1)).norm(dim=2)
+
     @abstractmethod
     def value_and_grad(self, u: Tensor, weight: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Value per position `(B, ...)` and gradient `(B, C, ...)`, computed together."""

@@ -177,6 +177,11 @@ class PooledNorm(Potential):
             return factor @ mixing.sum((2, 3))
         return functional.conv_transpose2d(factor, mixing, padding=self.window // 2)
 
+    def magnitude(self, u: Tensor) -> Tensor:
+        """`sqrt(N u^2)`; its derivative at zero is zero."""
+        tiny = torch.finfo(u.dtype).tiny
+        return (self._pool(u * u) + tiny).sqrt()
+
     def value_and_grad(self, u: Tensor, weight: Tensor | None = None) -> tuple[Tensor, Tensor]:
         pooled = self._pool(u * u)
         factor = torch.rsqrt(1 + pooled)

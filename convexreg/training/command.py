@@ -7,6 +7,7 @@ import datetime
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -15,7 +16,13 @@ import torch
 from tqdm import tqdm
 
 from convexreg.images import ImageError
-from convexreg.models import ModelConfig, open_model, parameter_count, save_model
+from convexreg.models import (
+    AnyRegularizer,
+    ModelConfig,
+    open_model,
+    parameter_count,
+    save_model,
+)
 from convexreg.training.data import ImageFolder
 from convexreg.training.objectives import Equilibrium, Score, TrainingObjective, Unrolled
 from convexreg.training.run import Record, TrainingRun, TrainingSettings
@@ -39,16 +46,7 @@ def train(options: argparse.Namespace) -> None:
     images = ImageFolder(options.images)
     validation = ImageFolder(options.validation) if options.validation else None
     torch.manual_seed(options.seed)
-    if options.start:
-        start = open_model(options.start)
-        if start.config.architecture != options.architecture:
-            raise ValueError(
-                f"{options.start} is a {start.config.architecture}, not a {options.architecture}"
-            )
-        config, regularizer = start.config, start.regularizer
-    else:
-        config = ModelConfig(architecture=options.architecture)
-        regularizer = config.build()
+    config, regularizer = _initial(options)
     regularizer.name = options.output.stem
     settings = TrainingSettings(
         steps=options.steps,
@@ -93,6 +91,33 @@ def train(options: argparse.Namespace) -> None:
     card = model_card(options, regularizer, run, len(images.images))
     save_model(options.output, regularizer.cpu(), config, card)
     print(f"model: {options.output}\nlog: {folder / 'log.jsonl'}")
+
+
+def _initial(options: argparse.Namespace) -> tuple[ModelConfig, AnyRegularizer]:
+    """The model to train: fresh, or another one; an adaptive one can also start from a convex one.
+
+    :raises ValueError: a start of another kind.
+    """
+    config = ModelConfig(architecture=options.architecture, adaptive=options.adaptive)
+    start = None
+    if options.start:
+        start = open_model(options.start)
+        config = replace(start.config, adaptive=options.adaptive)
+        if config.architecture != options.architecture or start.config.adaptive > options.adaptive:
+            kind = "n adaptive" if start.config.adaptive else ""
+            raise ValueError(
+                f"{options.start} is a{kind} {config.architecture}, which a "
+                f"{options.architecture} cannot start from"
+            )
+        if config == start.config:
+            return config, start.regularizer
+    if not config.adaptive:
+        return config, config.build()
+    adaptive = config.build_adaptive()
+    if start is not None:
+        for part in (adaptive.first, adaptive.second):
+            part.load_state_dict(start.regularizer.state_dict())
+    return config, adaptive
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from convexreg.adaptive import FIRST_ROUND_GAP, AdaptiveRegularizer
 from convexreg.regularizer import ConvexRegularizer
 from solvers.curvature import Preconditioner
 from solvers.data_terms import Proximity
@@ -27,6 +28,22 @@ def psnr(image: Tensor, reference: Tensor) -> Tensor:
     return -10 * error.log10()
 
 
+def prepare(
+    model: ConvexRegularizer | AdaptiveRegularizer, noisy: Tensor, sigma: Tensor | float
+) -> tuple[ConvexRegularizer, Tensor]:
+    """The convex regularizer that denoises `noisy`, and where its solve starts.
+
+    An adaptive one needs a first reconstruction, whose derivative is not taken: the weights depend
+    on the parameters through what is made of it only.
+    """
+    if isinstance(model, ConvexRegularizer):
+        return model, noisy
+    with torch.no_grad():
+        objective = Sum([Proximity(noisy), model.first.term(sigma)], [1.0, 1.0])
+        first = minimise(objective, noisy, QuasiNewton(), gap_tol=FIRST_ROUND_GAP).x
+    return model.given(first, sigma), first
+
+
 class TrainingObjective(ABC):
     """A way to denoise that can be differentiated in the regularizer's parameters."""
 
@@ -35,14 +52,21 @@ class TrainingObjective(ABC):
         """Figures of the last forward and backward pass, for the log."""
 
     @abstractmethod
-    def denoise(self, regularizer: ConvexRegularizer, noisy: Tensor, sigma: Tensor) -> Tensor:
-        """Denoised patches, differentiable in the parameters."""
+    def denoise(
+        self, regularizer: ConvexRegularizer, noisy: Tensor, sigma: Tensor, start: Tensor
+    ) -> Tensor:
+        """Denoised patches, differentiable in the parameters; iterations begin at `start`."""
 
     def loss(
-        self, regularizer: ConvexRegularizer, clean: Tensor, noisy: Tensor, sigma: Tensor
+        self,
+        model: ConvexRegularizer | AdaptiveRegularizer,
+        clean: Tensor,
+        noisy: Tensor,
+        sigma: Tensor,
     ) -> Tensor:
         """Mean of `log MSE` over the batch, 0-dim."""
-        error = (self.denoise(regularizer, noisy, sigma) - clean).flatten(1).square().mean(1)
+        regularizer, start = prepare(model, noisy, sigma)
+        error = (self.denoise(regularizer, noisy, sigma, start) - clean).flatten(1).square().mean(1)
         return error.clamp_min(1e-12).log().mean()
 
     def after_backward(self) -> None:  # noqa: B027 - most objectives have nothing to add
@@ -56,12 +80,14 @@ class Score(TrainingObjective):
     the noisy images. One gradient a step: the cheapest start.
     """
 
-    def denoise(self, regularizer: ConvexRegularizer, noisy: Tensor, sigma: Tensor) -> Tensor:
+    def denoise(
+        self, regularizer: ConvexRegularizer, noisy: Tensor, sigma: Tensor, start: Tensor
+    ) -> Tensor:
         return noisy - regularizer.grad(noisy, sigma)
 
 
 class Unrolled(TrainingObjective):
-    """`t` accelerated gradient steps from `y` on `|x - y|^2 / 2 + R(x; sigma)`, with the proven step.
+    """`t` accelerated gradient steps on `|x - y|^2 / 2 + R(x; sigma)`, with the proven step.
 
     The recipe of CRR-NN (Goujon et al. 2023, section V), with momentum: with `q = 1 / (1 + L)` the
     problem is `q`-conditioned and the momentum is `(1 - sqrt q) / (1 + sqrt q)`. The step depends on
@@ -74,12 +100,14 @@ class Unrolled(TrainingObjective):
             raise ValueError(f"unrolling needs at least one step, got {steps}")
         self.steps = steps
 
-    def denoise(self, regularizer: ConvexRegularizer, noisy: Tensor, sigma: Tensor) -> Tensor:
+    def denoise(
+        self, regularizer: ConvexRegularizer, noisy: Tensor, sigma: Tensor, start: Tensor
+    ) -> Tensor:
         lipschitz = 1 + regularizer.lipschitz(sigma=sigma)
         root = lipschitz.rsqrt()
         step = per_image(1 / lipschitz, noisy)
         beta = per_image((1 - root) / (1 + root), noisy)
-        x = y = noisy
+        x = y = start
         for _ in range(self.steps):
             following = y - step * (y - noisy + regularizer.grad(y, sigma))
             y = following + beta * (following - x)
@@ -96,7 +124,7 @@ class Accuracy:
     """
 
     gap: float = 1e-3
-    backward: float = 2e-2
+    backward: float = 1e-1
     max_iter: int = 60
 
 
@@ -111,12 +139,14 @@ class Equilibrium(TrainingObjective):
         super().__init__()
         self.accuracy = accuracy or Accuracy()
 
-    def denoise(self, regularizer: ConvexRegularizer, noisy: Tensor, sigma: Tensor) -> Tensor:
+    def denoise(
+        self, regularizer: ConvexRegularizer, noisy: Tensor, sigma: Tensor, start: Tensor
+    ) -> Tensor:
         objective = Sum([Proximity(noisy), regularizer.term(sigma)], [1.0, 1.0])
         with torch.no_grad():
             solution = minimise(
                 objective,
-                noisy,
+                start,
                 QuasiNewton(),
                 gap_tol=self.accuracy.gap,
                 max_iter=self.accuracy.max_iter,

@@ -15,11 +15,10 @@ from safetensors.torch import save
 from torch import Tensor
 
 from convexreg.files import write_atomically
-from convexreg.models import ModelConfig
+from convexreg.models import AnyRegularizer, ModelConfig
 from convexreg.potentials import LinearSpline
-from convexreg.regularizer import ConvexRegularizer
 from convexreg.training.data import ImageFolder, PatchSampler
-from convexreg.training.objectives import TrainingObjective, psnr
+from convexreg.training.objectives import TrainingObjective, prepare, psnr
 from solvers.data_terms import Proximity
 from solvers.loop import minimise
 from solvers.objective import Sum
@@ -69,7 +68,7 @@ class TrainingRun:
 
     def __init__(
         self,
-        regularizer: ConvexRegularizer,
+        regularizer: AnyRegularizer,
         config: ModelConfig,
         objective: TrainingObjective,
         images: ImageFolder,
@@ -95,7 +94,8 @@ class TrainingRun:
         )
         filters, others = [], []
         for name, parameter in regularizer.named_parameters():
-            (filters if "kernels" in name else others).append(parameter)
+            logarithmic = "kernels" not in name and "layers" not in name
+            (others if logarithmic else filters).append(parameter)
         self.optimizer = torch.optim.Adam(
             [
                 {"params": filters, "lr": self.settings.learning_rate},
@@ -111,7 +111,7 @@ class TrainingRun:
         """Where the run's state is kept."""
         return self.folder / "checkpoint.safetensors"
 
-    def run(self, callback: Callable[[Record], None] | None = None) -> ConvexRegularizer:
+    def run(self, callback: Callable[[Record], None] | None = None) -> AnyRegularizer:
         """Train until `settings.steps`; returns the regularizer in evaluation mode.
 
         :raises FloatingPointError: the loss or its gradient became NaN or infinite.
@@ -256,7 +256,7 @@ def _differences(one: str, other: str) -> list[str]:
 
 
 def denoised_psnr(
-    regularizer: ConvexRegularizer, image: Tensor, sigma: float, seed: int, *, gap_tol: float = 1e-4
+    regularizer: AnyRegularizer, image: Tensor, sigma: float, seed: int, *, gap_tol: float = 1e-4
 ) -> Tensor:
     """PSNR of the minimiser for `image` `(1, H, W)` plus seeded noise, 0-dim in dB.
 
@@ -265,12 +265,13 @@ def denoised_psnr(
     noise = torch.randn(image.shape, generator=torch.Generator().manual_seed(seed))
     noisy = (image + sigma * noise.to(image.device)).unsqueeze(0)
     with torch.no_grad():
-        objective = Sum([Proximity(noisy), regularizer.term(sigma)], [1.0, 1.0])
-        solution = minimise(objective, noisy, QuasiNewton(), gap_tol=gap_tol, max_iter=1000)
+        convex, start = prepare(regularizer, noisy, sigma)
+        objective = Sum([Proximity(noisy), convex.term(sigma)], [1.0, 1.0])
+        solution = minimise(objective, start, QuasiNewton(), gap_tol=gap_tol, max_iter=1000)
     return psnr(solution.x, image.unsqueeze(0))[0]
 
 
-def spline_roughness(regularizer: ConvexRegularizer) -> Tensor | None:
+def spline_roughness(regularizer: AnyRegularizer) -> Tensor | None:
     """TV2 of all spline activations (Goujon et al. 2023, eq. 25), or `None` without splines."""
     terms = [
         module.second_differences().abs().sum() / module.step

@@ -1,0 +1,388 @@
+"""Spatial weights keep every promise of a regularizer; an adaptive one chooses them."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import deepinv
+import pytest
+import torch
+from oracles import gradient, jacobian
+from tables import over, perturbed
+from test_regularizer import REGULARIZERS, SIGMAS, SMALL, Build, configured, images
+from torch import Tensor
+
+from convexreg import (
+    ConvexPrior,
+    ConvexReconstructor,
+    ConvexRegularizer,
+    cli,
+    load_model,
+    load_pretrained,
+    reconstruct,
+    save_model,
+    tiling,
+)
+from convexreg.adaptive import AdaptiveRegularizer, WeightNetwork
+from convexreg.images import Photograph, read_image, write_image
+from convexreg.models import ModelFileError, as_regularizer
+from convexreg.training.data import ImageFolder
+from convexreg.training.objectives import Accuracy, Equilibrium, prepare
+from convexreg.training.run import TrainingRun, TrainingSettings
+from solvers import Status
+
+WEIGHTED = {name: build for name, build in REGULARIZERS.items() if name != "mixed"}
+ADAPTIVE = replace(SMALL, adaptive=True)
+
+
+def weighted(regularizer: ConvexRegularizer, planes: int, height: int, width: int) -> Tensor:
+    """Random weights from zero to three, two in some pixels."""
+    weights = 3 * torch.rand(planes, regularizer.network.terms, height, width).double()
+    weights[..., 0] = 0
+    weights[..., -1] = 2
+    return weights
+
+
+def adaptive() -> AdaptiveRegularizer:
+    """With random parameters, so that rounds, filters and weights all differ."""
+    model = perturbed(ADAPTIVE.build_adaptive(), 0.1).eval()
+    model.second.load_state_dict(model.first.state_dict())
+    return model
+
+
+# Weights of a regularizer ---------------------------------------------------------------------
+
+
+@over("build", WEIGHTED)
+def test_constant_weights_scale(build: Build) -> None:
+    regularizer = build()
+    for name, parameter in regularizer.named_parameters():
+        if "output_bias" in name:  # a linear term, which is no term of the sum over channels
+            parameter.zero_()
+    x = images(regularizer, 3)
+    value, grad = regularizer.value_and_grad(x, SIGMAS)
+    for factor in (0.0, 1.0, 2.5):
+        weights = torch.full((1, regularizer.network.terms, 7, 8), factor).double()
+        scaled = regularizer.with_weights(weights)
+        its_value, its_grad = scaled.value_and_grad(x, SIGMAS)
+        torch.testing.assert_close(its_value, factor * value, rtol=1e-10, atol=1e-12)
+        torch.testing.assert_close(its_grad, factor * grad, rtol=1e-10, atol=1e-12)
+        bound = scaled.lipschitz((7, 8), SIGMAS)
+        torch.testing.assert_close(bound, factor * regularizer.lipschitz((7, 8), SIGMAS))
+        assert {id(p) for p in scaled.parameters()} == {id(p) for p in regularizer.parameters()}
+    torch.testing.assert_close(regularizer.grad(x, SIGMAS), grad, rtol=0, atol=0)
+
+
+@over("build", WEIGHTED)
+def test_energy_gradient_and_batch_of_a_weighted_regularizer(build: Build) -> None:
+    regularizer = build()
+    x, weights = images(regularizer, 3), weighted(regularizer, 3, 7, 8)
+    several = regularizer.with_weights(weights)
+    value, grad = several.value_and_grad(x, SIGMAS)
+    derivative = gradient(lambda points: several.energy(points, SIGMAS), x)
+    torch.testing.assert_close(grad, derivative, rtol=1e-8, atol=1e-11)
+    torch.testing.assert_close(several.grad(x, SIGMAS), grad, rtol=1e-12, atol=1e-14)
+    bounds = several.lipschitz((7, 8), SIGMAS)
+    for i in range(3):
+        alone = regularizer.with_weights(weights[i : i + 1])
+        its_value, its_grad = alone.value_and_grad(x[i : i + 1], SIGMAS[i])
+        torch.testing.assert_close(its_value, value[i : i + 1], rtol=1e-12, atol=1e-12)
+        torch.testing.assert_close(its_grad, grad[i : i + 1], rtol=1e-12, atol=1e-13)
+        torch.testing.assert_close(alone.lipschitz((7, 8), SIGMAS[i]), bounds[i])
+
+
+@over("build", WEIGHTED)
+def test_the_hessian_of_a_weighted_regularizer_lies_in_its_bounds(build: Build) -> None:
+    regularizer = build()
+    several = regularizer.with_weights(weighted(regularizer, 1, 7, 8))
+    for scale in (0.0, 0.1, 1.0):
+        x = scale * images(regularizer, 1)
+        hessian = jacobian(lambda points: several.grad(points, 0.1), x)
+        eigenvalues = torch.linalg.eigvalsh(hessian)
+        assert (hessian - hessian.T).abs().max() <= 1e-12 * max(1, float(eigenvalues[-1]))
+        assert eigenvalues[0] >= -1e-10
+        for size in ((7, 8), None):
+            bound = several.lipschitz(size, 0.1)
+            assert eigenvalues[-1] <= bound
+            assert bound <= 3 * regularizer.lipschitz(size, 0.1) * (1 + 1e-6)
+
+
+@over("build", {name: WEIGHTED[name] for name in ("m-zero", "m-circular", "m-mixing", "c-zero")})
+def test_tiles_of_a_weighted_regularizer(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
+    regularizer = build()
+    x = images(regularizer, 2, 17, 22)
+    for planes in (1, 2):
+        several = regularizer.with_weights(weighted(regularizer, planes, 17, 22))
+        value, grad = several.value_and_grad(x, SIGMAS[:2])
+        with monkeypatch.context() as patch:
+            patch.setattr(tiling, "_SIDE", {"cpu": 8})
+            tiled_value, tiled_grad = several.value_and_grad(x, SIGMAS[:2])
+        torch.testing.assert_close(tiled_value, value, rtol=1e-11, atol=1e-11)
+        torch.testing.assert_close(tiled_grad, grad, rtol=1e-11, atol=1e-12)
+
+
+def test_weights_of_colour_images() -> None:
+    """Three planes per image, each with weights of its own, and one bound per image."""
+    regularizer = configured()()
+    x = torch.rand(2, 3, 4, 5).double()
+    assert regularizer.magnitudes(x, SIGMAS[:2]).shape == (6, 3, 4, 5)
+    several = regularizer.with_weights(weighted(regularizer, 6, 4, 5))
+    sigma = SIGMAS[:2]
+    derivative = gradient(lambda points: several.energy(points, sigma), x)
+    torch.testing.assert_close(several.grad(x, sigma), derivative, rtol=1e-8, atol=1e-11)
+    bounds = several.term(sigma).lipschitz(x)
+    assert bounds.shape == (2,)
+    full = torch.autograd.functional.jacobian(lambda points: several.grad(points, sigma), x)
+    for i, bound in enumerate(bounds):
+        hessian = full[i, :, :, :, i].reshape(60, 60)
+        assert torch.linalg.eigvalsh(hessian)[-1] <= bound
+    curvature = several.curvature(x, sigma)
+    assert curvature is not None
+    assert curvature.diagonal.shape == (2, 1, 4, 5)
+
+
+def test_weights_that_do_not_fit_are_refused() -> None:
+    regularizer = configured()()
+    x = images(regularizer, 2)
+    for weights, message in (
+        (torch.ones(2, 6, 7, 8), r"must be \(B, 3, H, W\)"),
+        (torch.ones(3, 7, 8), r"must be \(B, 3, H, W\)"),
+        (-torch.ones(2, 3, 7, 8), "finite and nonnegative"),
+        (torch.full((2, 3, 7, 8), float("nan")), "finite and nonnegative"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            regularizer.with_weights(weights.double())
+    for shape in ((2, 3, 7, 9), (3, 3, 7, 8)):
+        several = regularizer.with_weights(torch.ones(shape).double())
+        with pytest.raises(ValueError, match="spatial weights are for"):
+            several.grad(x, 0.1)
+    with pytest.raises(NotImplementedError, match="StronglyMonotone has no terms"):
+        REGULARIZERS["mixed"]().with_weights(torch.ones(1, 6, 7, 8))
+
+
+# Adaptive regularizers ------------------------------------------------------------------------
+
+
+def test_fresh_weights_are_those_of_the_classical_rule() -> None:
+    network = WeightNetwork(4, slope=0.2, gain=1.5, limit=1e6).double()
+    magnitudes = 5 * torch.rand(2, 4, 6, 7).double()
+    expected = 1.5 / (1 + 0.2 * magnitudes)
+    torch.testing.assert_close(network(magnitudes, 0.1), expected, rtol=2e-3, atol=0)
+
+
+def test_weights_stay_within_their_limits() -> None:
+    network = perturbed(WeightNetwork(4, limit=8.0), 3.0)
+    weights = network(1000 * torch.rand(2, 4, 6, 7).double(), torch.tensor([0.01, 0.2]))
+    assert weights.min() >= 1 / 8
+    assert weights.max() <= 8
+    assert weights.max() / weights.min() > 10
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("name", ["denoising", "blur"])
+def test_reconstruction_runs_both_rounds(name: str, channels: int) -> None:
+    """The second round is the weighted problem of the first one's image, and certified as such."""
+    model = adaptive()
+    physics = deepinv.physics.Denoising()
+    if name == "blur":
+        physics = deepinv.physics.Blur(torch.ones(1, 1, 3, 3).double() / 9, padding="circular")
+    x = torch.rand(2, channels, 9, 10).double()
+    y = physics.A(x) + 0.1 * torch.randn_like(x)
+    result = reconstruct(y, physics, sigma=0.1, regularizer=model)
+    assert result.converged
+    assert result.first is not None
+    assert result.first.first is None
+    assert (result.first.certificate.relative_gap <= 0.03).all()
+    tolerance = 1e-4 if name == "denoising" else 1e-2
+    assert (result.certificate.relative_gap <= tolerance).all()
+    given = model.given(result.first.image, 0.1)
+    same = reconstruct(y, physics, sigma=0.1, regularizer=given, x0=result.first.image)
+    torch.testing.assert_close(same.image, result.image, rtol=0, atol=1e-12)
+    plain = reconstruct(y, physics, sigma=0.1, regularizer=model.second)
+    assert (plain.image - result.image).abs().max() > 1e-3
+    lines = result.summary().splitlines()
+    assert [line[:8] for line in lines] == ["round 0:", "round 1:"] * 2
+    for i in range(2):
+        alone = reconstruct(y[i : i + 1], physics, sigma=0.1, regularizer=model)
+        torch.testing.assert_close(alone.image, result.image[i : i + 1], rtol=0, atol=1e-9)
+
+
+def test_a_reconstruction_obeys_limits_and_options() -> None:
+    model, y = adaptive(), torch.rand(1, 1, 9, 10).double()
+    physics = deepinv.physics.Denoising()
+    options = {"sigma": 0.1, "regularizer": model}
+    boxed = reconstruct(y, physics, box=(0.2, 0.8), **options)
+    assert boxed.converged
+    assert 0.2 <= float(boxed.image.min()) <= float(boxed.image.max()) <= 0.8
+    late = reconstruct(y, physics, time_limit=1e-9, gap_tol=1e-12, **options)
+    assert int(late.status) == Status.TIME_LIMIT
+    assert int(late.iterations) == 1
+    tight = reconstruct(y, physics, gap_tol=1e-9, **options)
+    assert float(tight.certificate.relative_gap) <= 1e-9
+    chosen = reconstruct(y, physics, lam="discrepancy", **options)
+    assert chosen.first is not None
+    assert torch.equal(chosen.lam, chosen.first.lam)
+
+
+def test_frozen_weights_make_a_prior_and_unfrozen_ones_do_not(tmp_path: Path) -> None:
+    model = adaptive()
+    x = torch.rand(2, 1, 9, 10).double()
+    prior = ConvexPrior(model.given(x, 0.1))
+    derivative = gradient(lambda points: prior.fn(points, 0.1), x)
+    torch.testing.assert_close(prior.grad(x, 0.1), derivative, rtol=1e-8, atol=1e-11)
+    point = prior.prox(x, 0.1, gamma=0.7)
+    residual = point - x + 0.7 * prior.grad(point, 0.1)
+    assert residual.square().mean().sqrt() <= 1e-5
+    with pytest.raises(TypeError, match="freeze it by"):
+        as_regularizer(model)
+    save_model(tmp_path / "a.safetensors", model, ADAPTIVE, {})
+    with pytest.raises(ModelFileError, match="is adaptive"):
+        load_pretrained(tmp_path / "a.safetensors")
+
+
+def test_files_round_trip(tmp_path: Path) -> None:
+    model = adaptive()
+    save_model(tmp_path / "a.safetensors", model, ADAPTIVE, {"note": "n"})
+    loaded = load_model(tmp_path / "a.safetensors")
+    assert loaded.config == ADAPTIVE
+    assert isinstance(loaded.regularizer, AdaptiveRegularizer)
+    x = torch.rand(1, 1, 9, 10).double()
+    assert torch.equal(loaded.regularizer.weights(x, 0.1), model.weights(x, 0.1))
+    assert not any(parameter.requires_grad for parameter in loaded.regularizer.parameters())
+
+
+def test_the_reconstructor_differentiates_the_second_round() -> None:
+    """In every parameter of the second round, the first one's image held fixed."""
+    model = adaptive().requires_grad_(True)
+    physics = deepinv.physics.Denoising()
+    y = torch.rand(1, 1, 6, 7).double()
+    reconstructor = ConvexReconstructor(model, sigma=0.1, gap_tol=1e-14)
+    target = torch.rand_like(y)
+    (reconstructor(y, physics) * target).sum().backward()
+    assert all(parameter.grad is None for parameter in model.first.parameters())
+    first = reconstruct(y, physics, sigma=0.1, regularizer=model).first
+    assert first is not None
+
+    def outcome() -> float:
+        with torch.no_grad():
+            given = model.given(first.image, 0.1)
+            image = reconstruct(y, physics, sigma=0.1, regularizer=given, gap_tol=1e-15).image
+        return float((image * target).sum())
+
+    for name, parameter in [*model.second.named_parameters(), *model.network.named_parameters()]:
+        direction, start, values = torch.randn_like(parameter), parameter.data.clone(), []
+        for step in (1e-6, -1e-6):
+            parameter.data = start + step * direction
+            values.append(outcome())
+        parameter.data = start
+        assert parameter.grad is not None, name
+        measured = float((parameter.grad * direction).sum())
+        assert measured == pytest.approx((values[0] - values[1]) / 2e-6, rel=1e-4, abs=1e-6), name
+
+
+# Training -------------------------------------------------------------------------------------
+
+
+def test_the_equilibrium_objective_learns_the_weights() -> None:
+    model = ADAPTIVE.build_adaptive()
+    clean = images(model.first, 2).float()
+    sigma = torch.tensor([0.05, 0.1])
+    noisy = clean + sigma.reshape(-1, 1, 1, 1) * torch.randn_like(clean)
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    objective = Equilibrium(Accuracy(1e-6, 1e-4, 300))
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
+    losses = []
+    for _ in range(10):
+        optimizer.zero_grad()
+        loss = objective.loss(model, clean, noisy, sigma)
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < losses[0]
+    for name, parameter in model.named_parameters():
+        assert torch.equal(parameter, before[name]) == name.startswith("first."), name
+
+
+def test_the_prepared_problem_is_the_one_reconstruct_solves() -> None:
+    model = adaptive()
+    noisy, sigma = torch.rand(2, 1, 9, 10).double(), torch.tensor([0.05, 0.1]).double()
+    with torch.no_grad():
+        given, start = prepare(model, noisy, sigma)
+    first = reconstruct(
+        noisy, deepinv.physics.Denoising(), sigma=sigma, regularizer=model, x0=noisy
+    ).first
+    assert first is not None
+    torch.testing.assert_close(start, first.image, rtol=0, atol=1e-9)
+    torch.testing.assert_close(
+        given.grad(noisy, sigma), model.given(first.image, sigma).grad(noisy, sigma)
+    )
+
+
+def test_runs_resume_and_leave_the_first_round_alone(tmp_path: Path) -> None:
+    write_image(tmp_path / "a.png", Photograph(torch.rand(1, 16, 18), None, 8))
+    settings = TrainingSettings(steps=4, batch_size=2, patch_size=12, checkpoint_every=2)
+
+    def training(folder: str) -> TrainingRun:
+        torch.manual_seed(0)
+        return TrainingRun(
+            ADAPTIVE.build_adaptive(),
+            ADAPTIVE,
+            Equilibrium(),
+            ImageFolder(tmp_path),
+            tmp_path / folder,
+            settings,
+        )
+
+    whole = training("whole")
+    start = {k: v.clone() for k, v in whole.regularizer.state_dict().items()}
+    expected = whole.run().state_dict()
+    for name, _ in whole.regularizer.named_parameters():
+        assert torch.equal(expected[name], start[name]) == name.startswith("first."), name
+    parts = training("parts")
+
+    def interrupt(record) -> None:
+        if record.step == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        parts.run(interrupt)
+    again = training("parts")
+    again.resume()
+    result = again.run().state_dict()
+    assert all(torch.equal(result[key], expected[key]) for key in expected)
+
+
+def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    """Train a convex model, an adaptive one from it, and denoise with that."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    write_image(folder / "a.png", Photograph(torch.rand(1, 20, 24), None, 8))
+    short = ["--steps", "1", "--batch-size", "1", "--patch-size", "16", "-q"]
+
+    def run(*arguments: object) -> int:
+        return cli.main([str(argument) for argument in arguments])
+
+    convex, model = tmp_path / "convex.safetensors", tmp_path / "adaptive.safetensors"
+    assert run("train", folder, "-o", convex, "--objective", "score", *short) == 0
+    assert run("train", folder, "-o", model, "--adaptive", "--start", convex, *short) == 0
+    card = load_model(model)
+    assert card.config.adaptive
+    assert isinstance(card.regularizer, AdaptiveRegularizer)
+    first = load_model(convex).regularizer.state_dict()
+    assert all(torch.equal(first[k], v) for k, v in card.regularizer.first.state_dict().items())
+    noisy = tmp_path / "noisy.png"
+    write_image(noisy, Photograph(torch.rand(3, 20, 24), None, 8))
+    capsys.readouterr()
+    result = tmp_path / "result.png"
+    assert run("denoise", noisy, "-o", result, "--sigma", 0.1, "-m", model, "-q", "--json") == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["certified_relative_gap"] <= 1.1e-4
+    assert report["first_round"]["certified_relative_gap"] <= 0.031
+    assert math.isclose(report["lam"], 1.0)
+    assert read_image(result).pixels.shape == (3, 20, 24)
+    assert run("info", model) == 0
+    assert run("train", folder, "-o", tmp_path / "c.safetensors", "--start", model, *short) == 2
+    assert "is an adaptive mgradnet-m" in capsys.readouterr().err
