@@ -11,7 +11,7 @@ import torch
 
 from benchmarks import convergence_report
 from benchmarks.datasets import open_images
-from benchmarks.models import default_model
+from benchmarks.models import default_regularizer
 from benchmarks.outcome import Outcome
 from benchmarks.peers.table import PEERS, Constants, Peer
 from benchmarks.problems import PROBLEMS
@@ -67,7 +67,7 @@ class Convergence(Benchmark):
 def _tasks(options: Options) -> Iterable[Task]:
     crop = options.crop or (24 if options.tiny else 96)
     images = open_images(options.images or "photographs", limit=options.limit, crop=crop)
-    model = default_model(options).load()
+    model = default_regularizer(options)
     rows = [row for row in DEFAULT_TASKS if not options.problems or row[0] in options.problems]
     rows += [
         (name, 1, Box())

@@ -34,7 +34,9 @@ from benchmarks.models import NamedModel, Unavailable, models
 from benchmarks.outcome import outcome_of
 from benchmarks.problems import Measurement
 from benchmarks.registry import Options
-from solvers import QuasiNewton, Sum, minimise
+from convexreg.adaptive import FIRST_ROUND_GAP, FIRST_ROUND_GRADIENT, AdaptiveRegularizer
+from convexreg.regularizer import Regularizer
+from solvers import QuasiNewton, Solution, Sum, minimise
 
 FAMILIES = ("denoising", "deblurring", "physics")
 # Certified relative gap where the objective is strongly convex (denoising). Elsewhere nothing is
@@ -108,27 +110,49 @@ def methods(options: Options, family: str) -> dict[str, Method]:
 def _variational(
     model: NamedModel, time_limit: float, measurement: Measurement, weight: float
 ) -> Result:
-    """The minimiser of `|A x - y|^2 / 2 + weight R(x; sigma)`, certified where it can be."""
+    """The minimiser of `|A x - y|^2 / 2 + weight R(x; sigma)`, certified where it can be.
+
+    Adaptive regularizers take a rough first round; evaluations are those of both rounds.
+    """
     regularizer = model.load().to(measurement.y.device)
     levels = regularizer.sigma_range
     if levels is not None and measurement.sigma > levels[1]:
         raise Unavailable(f"trained for noise levels up to {255 * levels[1]:.3g}/255")
-    terms = [measurement.data_term(), regularizer.term(measurement.sigma)]
-    objective = Sum(terms, [1.0, weight])
-    certified = bool((objective.strong_convexity(measurement.start) > 0).all())
-    solution = minimise(
-        objective,
-        measurement.start,
-        QuasiNewton(),
-        gap_tol=GAP_TOLERANCE if certified else None,
-        gtol=None if certified else GRADIENT_TOLERANCE,
-        max_iter=MAX_ITERATIONS,
-        time_limit=time_limit,
-        throw=False,
-    )
+    start, before = measurement.start, 0.0
+    if isinstance(regularizer, AdaptiveRegularizer):
+        tolerances = (FIRST_ROUND_GAP, FIRST_ROUND_GRADIENT)
+        first = _minimiser(measurement, regularizer.first, weight, start, tolerances, time_limit)
+        start, before = first.x, float(first.evaluations)
+        regularizer = regularizer.given(start, measurement.sigma)
+    tolerances = (GAP_TOLERANCE, GRADIENT_TOLERANCE)
+    solution = _minimiser(measurement, regularizer, weight, start, tolerances, time_limit)
     return Result(
         solution.x,
         outcome_of(int(solution.status)),
-        evaluations=float(solution.evaluations),
+        evaluations=before + float(solution.evaluations),
         certified=float(solution.certificate.relative_gap),
+    )
+
+
+def _minimiser(
+    measurement: Measurement,
+    regularizer: Regularizer,
+    weight: float,
+    start: Tensor,
+    tolerances: tuple[float, float],
+    time_limit: float,
+) -> Solution:
+    """To a certified relative gap where there can be one, else to an rms of the gradient."""
+    terms = [measurement.data_term(), regularizer.term(measurement.sigma)]
+    objective = Sum(terms, [1.0, weight])
+    certified = bool((objective.strong_convexity(start) > 0).all())
+    return minimise(
+        objective,
+        start,
+        QuasiNewton(),
+        gap_tol=tolerances[0] if certified else None,
+        gtol=None if certified else tolerances[1],
+        max_iter=MAX_ITERATIONS,
+        time_limit=time_limit,
+        throw=False,
     )

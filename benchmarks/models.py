@@ -11,10 +11,11 @@ from pathlib import Path
 import torch
 
 from benchmarks.registry import Options
+from convexreg.adaptive import AdaptiveRegularizer
 from convexreg.baselines.published import load_published
 from convexreg.conditioning import NoiseScaling
 from convexreg.gradnets import GradientModule
-from convexreg.models import load_pretrained, pretrained_names
+from convexreg.models import AnyRegularizer, open_model, pretrained_names
 from convexreg.operators import Convolution
 from convexreg.potentials import PseudoHuber
 from convexreg.regularizer import ConvexRegularizer, Regularizer
@@ -44,20 +45,17 @@ class NamedModel:
 
     name: str
     description: str
-    load: Callable[[], Regularizer]
+    load: Callable[[], Regularizer | AdaptiveRegularizer]
     tune_denoising: bool = False
 
 
 def models(options: Options) -> list[NamedModel]:
     """Shipped models, files given by the user, published weights, and the hand-made one."""
     shipped = [
-        NamedModel(name, "shipped with convexreg", _remember(name, load_pretrained))
-        for name in pretrained_names()
+        NamedModel(name, "shipped with convexreg", _remember(name)) for name in pretrained_names()
     ]
     files = [
-        NamedModel(
-            Path(path).stem, f"model file {Path(path).name}", _remember(path, load_pretrained)
-        )
+        NamedModel(Path(path).stem, f"model file {Path(path).name}", _remember(path))
         for path in options.models
     ]
     published = [
@@ -72,20 +70,25 @@ def models(options: Options) -> list[NamedModel]:
     ]
 
 
-def default_model(options: Options) -> NamedModel:
-    """The model solvers are compared on: the first of the user's or the shipped ones, else the
-    hand-made one."""
+def default_regularizer(options: Options) -> Regularizer:
+    """The one solvers are compared on: the first of the user's models or of the shipped ones, else the
+    one made by hand.
+
+    :raises ValueError: the user's model is adaptive, that is no single convex regularizer.
+    """
     table = {row.name: row for row in models(options)}
     preferred = [*(Path(path).stem for path in options.models), "mgradnet-m", "crr"]
     if options.tiny:
         preferred = []
-    return next((table[name] for name in preferred if name in table), table["cosines"])
+    chosen = next((table[name] for name in preferred if name in table), table["cosines"])
+    regularizer = chosen.load()
+    if isinstance(regularizer, AdaptiveRegularizer):
+        raise ValueError(f"{chosen.name} is adaptive; give a convex model to compare solvers on")
+    return regularizer
 
 
-def _remember(
-    name: str, load: Callable[[str], ConvexRegularizer]
-) -> Callable[[], ConvexRegularizer]:
-    return cache(lambda: load(name))
+def _remember(name: str) -> Callable[[], AnyRegularizer]:
+    return cache(lambda: open_model(name).regularizer)
 
 
 def _published(name: str, options: Options) -> Callable[[], Regularizer]:

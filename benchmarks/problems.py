@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -192,15 +193,17 @@ def _mri(height: int, width: int, dtype: torch.dtype, device: str) -> Forward:
     return Forward(physics, OperatorBounds(bounds.largest, 0.0, bounds.proof), sampled=mask)
 
 
-def _tomography(height: int, width: int, dtype: torch.dtype, device: str) -> Forward:
-    """Sixty parallel-beam projections, scaled to a norm of at most one.
+def _tomography(
+    height: int, width: int, dtype: torch.dtype, device: str, *, degrees: float = 180.0
+) -> Forward:
+    """Sixty parallel-beam projections over so many degrees, scaled to a norm of at most one.
 
     The entries are bilinear weights, hence nonnegative, and Schur's test `|A|^2 <= |A|_1 |A|_inf`
     needs one application to ones of the operator and of its adjoint.
     """
     import deepinv
 
-    angles: Any = torch.linspace(0, 180, 61, dtype=dtype, device=device)[:-1]
+    angles: Any = torch.linspace(0, degrees, 61, dtype=dtype, device=device)[:-1]
     radon = deepinv.physics.Tomography(
         angles=angles, img_width=width, normalize=False, device=device, dtype=dtype
     )
@@ -248,6 +251,13 @@ _ROWS = [
     ),
     Problem("mri", "physics", "single coil, 4-fold Cartesian, noise 0.02", 0.02, _mri),
     Problem("tomography", "physics", "60 parallel projections, noise 0.01", 0.01, _tomography),
+    Problem(
+        "limited-angle",
+        "physics",
+        "60 parallel projections over 120 degrees, noise 0.01",
+        0.01,
+        partial(_tomography, degrees=120.0),
+    ),
 ]
 
 PROBLEMS: dict[str, Problem] = {row.name: row for row in _ROWS}

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 # Every module here registers its benchmarks when it is imported; add yours.
 _MODULES = (
+    "benchmarks.adaptivity",
     "benchmarks.certificates",
     "benchmarks.convergence",
     "benchmarks.cost",

@@ -12,21 +12,22 @@ from torch.nn import functional
 from convexreg.network import Sigma
 from convexreg.regularizer import ConvexRegularizer
 
-FIRST_ROUND_GAP = 3e-2
-"""Relative gap of the first round: its reconstruction only has to show where the structure is."""
+FIRST_ROUND_GAP, FIRST_ROUND_GRADIENT = 3e-2, 1e-4
+"""Relative gap of the first round, or rms of its gradient where no gap can be certified: its
+reconstruction only has to show where the structure is."""
 
 
 class WeightNetwork(nn.Module):
     """From the size of every term in a first reconstruction to a weight per term and pixel.
 
-    `w = limit^tanh(v / log limit)` with `v = CNN(log(1 + t), log sigma) - log(1 + slope t)`: in
-    `(1 / limit, limit)`, and at the start close to `gain / (1 + slope t)`, the reweighting of Candes,
+    `log w` is `v = CNN(log(1 + t), log sigma) - log(1 + slope t)`, bent smoothly so that `w` stays
+    between the limits. At the start it is close to `gain / (1 + slope t)`, the reweighting of Candes,
     Wakin & Boyd (2008) that spares what is large. The convolutions look at 15 x 15 pixels.
 
     :param terms: terms of the regularizer.
     :param width: channels of the hidden layers.
     :param slope, gain: of the weights at the start.
-    :param limit: largest weight, and the inverse of the smallest.
+    :param limits: on the weights, below and above one.
     """
 
     def __init__(
@@ -36,10 +37,10 @@ class WeightNetwork(nn.Module):
         width: int = 48,
         slope: float = 0.03,
         gain: float = 1.5,
-        limit: float = 32.0,
+        limits: tuple[float, float] = (1 / 32, 4.0),
     ) -> None:
         super().__init__()
-        self.limit = math.log(limit)
+        self.log_limits = math.log(limits[0]), math.log(limits[1])
         self.log_slope = nn.Parameter(torch.full((terms,), math.log(slope)))
         channels = (terms + 1, width, width, terms)
         layers = [
@@ -59,7 +60,8 @@ class WeightNetwork(nn.Module):
             v = functional.relu(layer(v))
         spared = (self.log_slope.exp().reshape(-1, 1, 1) * magnitudes).log1p()
         v = self.layers[-1](v) - spared
-        return (self.limit * torch.tanh(v / self.limit)).exp()
+        low, high = self.log_limits
+        return torch.where(v < 0, low * torch.tanh(v / low), high * torch.tanh(v / high)).exp()
 
 
 class AdaptiveRegularizer(nn.Module):

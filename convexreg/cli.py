@@ -121,6 +121,12 @@ def _parser() -> argparse.ArgumentParser:
         help="learning rate of potential and noise conditioning (default: 5 times the other)",
     )
     sub.add_argument(
+        "--flatness",
+        type=float,
+        default=0.0,
+        help=f"price of the logarithm of the Lipschitz constant, for faster solves, {shown}",
+    )
+    sub.add_argument(
         "--start",
         help="model to start from (same architecture; an adaptive one also starts from a convex one)",
     )

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from convexreg.adaptive import FIRST_ROUND_GAP
+from convexreg.adaptive import FIRST_ROUND_GAP, FIRST_ROUND_GRADIENT
 from convexreg.regularizer import ConvexRegularizer
 from solvers.box import Box
 from solvers.certificates import Certificate, certify
@@ -109,7 +109,9 @@ class Tolerance:
     uncertified: float = 1e-5
 
 
-LOOSE = Tolerance(strongly_convex_gap=FIRST_ROUND_GAP, gap=FIRST_ROUND_GAP, uncertified=1e-4)
+LOOSE = Tolerance(
+    strongly_convex_gap=FIRST_ROUND_GAP, gap=FIRST_ROUND_GAP, uncertified=FIRST_ROUND_GRADIENT
+)
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from solvers.implicit import ImplicitSolution, conjugate_gradient
 from solvers.langevin import Moments, sample_moments
 from solvers.loop import Progress, Solver, State, minimise
 from solvers.objective import Objective, Sum
+from solvers.ogm_g import OGMG
 from solvers.physics_norms import OperatorBounds, operator_bounds
 from solvers.prior_terms import PriorTerm, SlopeBounds
 from solvers.proximal_step import Backtracking
@@ -19,6 +20,7 @@ from solvers.solution import Solution, SolverError, Status
 
 __all__ = [
     "FISTA",
+    "OGMG",
     "Backtracking",
     "Box",
     "Certificate",

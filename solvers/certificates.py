@@ -106,3 +106,12 @@ def strongly_convex_fista_rate(
     """`(1 - sqrt(mu / L))^k (F(x_0) - F* + mu/2 |x_0 - x*|^2)` (Beck 2017, Thm 10.42)."""
     rate = 1 - (strong_convexity / lipschitz) ** 0.5
     return rate**iterations * (initial_gap + strong_convexity / 2 * distance**2)
+
+
+def gradient_norm_rate(iterations: int, lipschitz: float, initial_gap: float) -> float:
+    """Bound on `|grad F(x_N)|^2` after a cycle of OGM-G, `4 L (F(x_0) - F*) / (N + 1)^2`
+    (Kim & Fessler 2021, Thm 6.1).
+
+    :param initial_gap: `F(x_0) - F*`.
+    """
+    return 4 * lipschitz * initial_gap / (iterations + 1) ** 2

@@ -13,7 +13,7 @@ from torch import Tensor
 from benchmarks.clock import Clock
 from benchmarks.datasets import centre, open_images
 from benchmarks.drawing import canvas
-from benchmarks.models import default_model
+from benchmarks.models import default_regularizer
 from benchmarks.outcome import Outcome
 from benchmarks.plugin.algorithms import ALGORITHMS, PluginProblem
 from benchmarks.plugin.learning import USES
@@ -43,7 +43,7 @@ class Deepinv(Benchmark):
         if unknown:
             raise ValueError(f"no part {', '.join(unknown)}; there are {', '.join(_PARTS)}")
         _, image = open_images(options.images or "photographs", limit=1)[0]
-        regularizer = default_model(options).load()
+        regularizer = default_regularizer(options)
         if not isinstance(regularizer, ConvexRegularizer):
             raise ValueError(f"the model {regularizer.name} is not convex; choose another")
         for name, part in _PARTS.items():
