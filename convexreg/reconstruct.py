@@ -17,12 +17,14 @@ from convexreg.measurements import check_linear, check_measurements, check_posit
 from convexreg.models import AnyRegularizer, as_model
 from convexreg.solve import LOOSE, Problem, Reconstruction, Settings, Tolerance, solve
 from convexreg.start import starting_image
+from convexreg.sure import sure_weight
 from solvers.box import Box
 from solvers.loop import Progress, Solver
 from solvers.physics_norms import operator_bounds
 from solvers.quasi_newton import QuasiNewton
 
 DEFAULT_MODEL = "mgradnet-m"
+_WEIGHT_RULES = {"discrepancy": discrepancy_weight, "sure": sure_weight}
 
 __all__ = ["DEFAULT_MODEL", "Reconstruction", "reconstruct"]
 
@@ -34,7 +36,7 @@ def reconstruct(
     sigma: Tensor | float,
     regularizer: AnyRegularizer | str | Path | None = None,
     fidelity: Any = None,
-    lam: Tensor | float | Literal["auto", "discrepancy"] = "auto",
+    lam: Tensor | float | Literal["auto", "discrepancy", "sure"] = "auto",
     anchor: float | Literal["auto"] = "auto",
     box: tuple[float, float] | None = None,
     gap_tol: float | None = None,
@@ -59,8 +61,9 @@ def reconstruct(
     :param fidelity: a deepinv data fidelity instead of `|A x - y|^2 / 2`, see `solvers.data_term`. The
         weight has to be given then, since the noise level says nothing about it.
     :param lam: weight of the regularizer. `"auto"` is one, which is what the noise level asks for in
-        denoising; `"discrepancy"` finds the weight whose misfit is that of the noise, at the price of
-        several rough solves (`convexreg.discrepancy`).
+        denoising. At the price of several rough solves `"discrepancy"` finds the weight whose misfit is
+        that of the noise (`convexreg.discrepancy`), and `"sure"` the one with the least estimated risk
+        of predicting the measurements (`convexreg.sure`).
     :param anchor: weight of the squared distance to the starting image. It makes the problem strongly
         convex, so that the minimiser is unique and has a certificate. `"auto"`: zero where the data
         term does so already (denoising) or a box is given, else 1e-3, which changes a PSNR by
@@ -78,10 +81,10 @@ def reconstruct(
     """
     check_measurements(y)
     sigma = check_positive("sigma", sigma, y, allow_zero=False)
-    if isinstance(lam, str) and (fidelity is not None or lam not in ("auto", "discrepancy")):
+    if isinstance(lam, str) and (fidelity is not None or lam not in ("auto", *_WEIGHT_RULES)):
         raise ValueError(
-            f'lam must be a number, "auto" or "discrepancy", and a number for another fidelity than '
-            f"|A x - y|^2 / 2; got {lam!r}"
+            'lam must be a number, "auto", "discrepancy" or "sure", and a number for another fidelity '
+            f"than |A x - y|^2 / 2; got {lam!r}"
         )
     given = 1.0 if isinstance(lam, str) else lam
     weight = check_positive("lam", given, y, allow_zero=True)
@@ -94,8 +97,8 @@ def reconstruct(
             check_linear(physics, start)
         adaptive = isinstance(model, AdaptiveRegularizer)
         convex = model.first if adaptive else model
-        if lam == "discrepancy":
-            weight = discrepancy_weight(y, physics, sigma=sigma, regularizer=convex)
+        if isinstance(lam, str) and lam != "auto":
+            weight = _WEIGHT_RULES[lam](y, physics, sigma=sigma, regularizer=convex)
         problem = Problem(
             y, physics, bounds, convex, fidelity, sigma, weight, Box() if box is None else Box(*box)
         )
