@@ -15,7 +15,6 @@ from convexreg.network import GradientNetwork, Sigma, replaced
 from convexreg.operators import LinearOperator, Reach
 from convexreg.potentials import ElementwisePotential, LogCosh, Quadratic, per_channel
 from convexreg.rho import IdentityRho
-from solvers.curvature import Curvature
 
 
 class LinearCombination(GradientNetwork):
@@ -115,16 +114,14 @@ class LinearCombination(GradientNetwork):
         pairs = zip(self.coefficients, self.networks, strict=True)
         return sum((c * network.strong_convexity() for c, network in pairs), total)
 
-    def curvature(self, x: Tensor, sigma: Sigma = None) -> Curvature | None:
-        total: Curvature | None = None
+    def slopes(self, x: Tensor, sigma: Sigma = None) -> list[tuple[LinearOperator, Tensor]] | None:
+        result = []
         for c, network in zip(self.coefficients, self.networks, strict=True):
-            part = network.curvature(x, sigma)
-            if part is None:
+            parts = network.slopes(x, sigma)
+            if parts is None:
                 return None
-            if total is None:
-                total = Curvature(torch.zeros_like(part.symbol), torch.zeros_like(part.diagonal))
-            total = total.plus(part, c)
-        return total
+            result += [(operator, c * slope) for operator, slope in parts]
+        return result
 
 
 class StronglyMonotone(GradientNetwork):

@@ -21,7 +21,6 @@ from convexreg.operators import LinearOperator, Reach
 from convexreg.potentials import ElementwisePotential, Potential, per_channel
 from convexreg.quadrature import line_integral
 from convexreg.rho import Rho
-from solvers.curvature import Curvature
 
 
 class ConditionedNetwork(GradientNetwork):
@@ -155,7 +154,7 @@ class GradNetC(ConditionedNetwork):
             slopes = slopes * weight * scale**2
         return _squeeze_batch(self.operator.squared_norm(slopes, image_size))
 
-    def curvature(self, x: Tensor, sigma: Sigma = None) -> Curvature | None:
+    def slopes(self, x: Tensor, sigma: Sigma = None) -> list[tuple[LinearOperator, Tensor]]:
         u = self.operator(x)
         scale = weight = torch.ones((), device=x.device)
         if self.conditioning is not None:
@@ -163,7 +162,7 @@ class GradNetC(ConditionedNetwork):
         with torch.enable_grad():
             point = (scale * u).detach().requires_grad_()
             (slope,) = torch.autograd.grad(self.cascade(point).sum(), point)
-        return self.operator.normal_curvature(weight * scale**2 * slope)
+        return [(self.operator, weight * scale**2 * slope)]
 
 
 class MGradNetC(GradNetC):
@@ -276,12 +275,12 @@ class GradientModule(ConditionedNetwork):
             curvature = curvature * scale**2
         return _squeeze_batch(self.operator.squared_norm(curvature, image_size))
 
-    def curvature(self, x: Tensor, sigma: Sigma = None) -> Curvature | None:
+    def slopes(self, x: Tensor, sigma: Sigma = None) -> list[tuple[LinearOperator, Tensor]] | None:
         if self.rho is not None:
             return None
         z, scale, weight = self.argument(x, sigma)
         slope = self.phi.curvature(z, weight)
-        return self.operator.normal_curvature(slope if scale is None else scale**2 * slope)
+        return [(self.operator, slope if scale is None else scale**2 * slope)]
 
 
 def _squeeze_batch(bound: Tensor) -> Tensor:

@@ -9,8 +9,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from convexreg.operators import Reach
-from solvers.curvature import Curvature
+from convexreg.operators import LinearOperator, Reach
 
 Sigma = Tensor | float | None
 
@@ -75,8 +74,9 @@ class GradientNetwork(nn.Module, ABC):
         """Proven modulus `mu >= 0` of the potential, 0-dim in float64."""
         return torch.zeros((), dtype=torch.float64)
 
-    def curvature(self, x: Tensor, sigma: Sigma = None) -> Curvature | None:
-        """Model of the Jacobian at `x` for preconditioning; `None` where there is none."""
+    def slopes(self, x: Tensor, sigma: Sigma = None) -> list[tuple[LinearOperator, Tensor]] | None:
+        """Operators `W` with slopes `s` `(B, C, ...)` such that the Jacobian at `x` is about the sum of
+        `W^T Diag(s) W`, for preconditioning; `None` where there is no such model."""
         return None
 
     @property

@@ -17,7 +17,6 @@ import torch
 from torch import Tensor, nn
 
 from convexreg.convolution import analysis, compose_kernels, synthesis
-from solvers.curvature import Curvature
 
 Padding = Literal["circular", "zero"]
 
@@ -64,10 +63,6 @@ class LinearOperator(nn.Module, ABC):
 
     def reach(self) -> Reach | None:
         """What `W x` at a pixel depends on; `None` for everything."""
-        return None
-
-    def normal_curvature(self, weights: Tensor) -> Curvature | None:
-        """Model of `W^T Diag(weights) W` for preconditioning, `weights` `(B, out_channels, H, W)`."""
         return None
 
 
@@ -195,25 +190,24 @@ class Convolution(LinearOperator):
         radius = sum(kernel.shape[-1] // 2 for kernel in self.kernels)
         return Reach(radius, self.padding == "circular")
 
-    def normal_curvature(self, weights: Tensor) -> Curvature | None:
-        """Circulant part with the mean weight of each channel; diagonal `sum_c weights_c * w_c^2`.
+    def normal_symbol(self, weights: Tensor, grid: tuple[int, int]) -> Tensor:
+        """Eigenvalues of the circulant `W^T Diag(weights) W` on a grid, `(B, 1, H, W // 2 + 1)`.
 
-        Input channels share the average of both.
+        :param weights: one per image and channel, `(B, out_channels)`. Input channels share the average.
         """
         kernel = self.kernel.detach()
         size = kernel.shape[-1]
-        scaled = torch.einsum("bo,oihw->boihw", weights.mean((2, 3)), kernel).flatten(1, 2)
+        scaled = torch.einsum("bo,oihw->boihw", weights, kernel).flatten(1, 2)
         autocorrelation = nn.functional.conv2d(
             kernel.flatten(0, 1).unsqueeze(0), scaled, padding=size - 1
         ).transpose(0, 1)
-        symbol = (
-            _fourier(autocorrelation, (weights.shape[-2], weights.shape[-1])).real
-            / self.in_channels
-        )
-        squares = kernel.square().mean(1, keepdim=True)
-        return Curvature(
-            symbol.clamp_min(0).to(weights.dtype), synthesis(weights, squares, self.padding)
-        )
+        symbol = _fourier(autocorrelation, grid).real / self.in_channels
+        return symbol.clamp_min(0).to(weights.dtype)
+
+    def normal_diagonal(self, weights: Tensor) -> Tensor:
+        """`sum_c weights_c * w_c^2`, `(B, 1, H, W)`, the average over input channels."""
+        squares = self.kernel.detach().square().mean(1, keepdim=True)
+        return synthesis(weights, squares, self.padding)
 
 
 def _fourier(autocorrelation: Tensor, grid: tuple[int, int]) -> Tensor:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from convexreg import tiling
 from convexreg.network import GradientNetwork, Sigma, replaced
-from convexreg.tiling import value_and_grad
 from solvers.curvature import Curvature
 from solvers.objective import Objective
 
@@ -57,14 +57,14 @@ class Regularizer(nn.Module):
     def energy(self, x: Tensor, sigma: Sigma = None) -> Tensor:
         """`R(x; sigma)`, `(B,)` in float64."""
         planes, levels = self._split(x, sigma)
-        value, _ = value_and_grad(self.network, planes, levels, grad=False)
+        value, _ = tiling.value_and_grad(self.network, planes, levels, grad=False)
         assert value is not None
         return self._merge_values(value, x)
 
     def grad(self, x: Tensor, sigma: Sigma = None) -> Tensor:
         """`grad R(x; sigma)`, in the shape of `x`. Differentiable in `x` and the parameters."""
         planes, levels = self._split(x, sigma)
-        _, grad = value_and_grad(self.network, planes, levels, value=False)
+        _, grad = tiling.value_and_grad(self.network, planes, levels, value=False)
         assert grad is not None
         return self._merge(grad, x)
 
@@ -73,7 +73,7 @@ class Regularizer(nn.Module):
     def value_and_grad(self, x: Tensor, sigma: Sigma = None) -> tuple[Tensor, Tensor]:
         """Energy and gradient, sharing the filter responses."""
         planes, levels = self._split(x, sigma)
-        value, grad = value_and_grad(self.network, planes, levels)
+        value, grad = tiling.value_and_grad(self.network, planes, levels)
         assert value is not None
         assert grad is not None
         return self._merge_values(value, x), self._merge(grad, x)
@@ -92,7 +92,7 @@ class Regularizer(nn.Module):
     def curvature(self, x: Tensor, sigma: Sigma = None) -> Curvature | None:
         """Model of the Hessian at `x` for preconditioning; colour channels share the average."""
         planes, levels = self._split(x, sigma)
-        part = self.network.curvature(planes, levels)
+        part = tiling.curvature(self.network, planes, levels)
         if part is None or x.shape[1] == self.in_channels:
             return part
         symbol, diagonal = (

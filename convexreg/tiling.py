@@ -8,12 +8,14 @@ makes evaluation faster on the CPU as well.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from convexreg.network import GradientNetwork, Sigma
-from convexreg.operators import Reach
+from convexreg.operators import Convolution, Reach
+from solvers.curvature import Curvature
 
 _SIDE = {"cpu": 256, "cuda": 2048}
 """Side of a tile. On the CPU the responses of 64 float32 filters then take 16 MiB."""
@@ -28,32 +30,89 @@ def value_and_grad(
     stays within the margin, so the rest equals the evaluation in one piece, to rounding. Networks
     that see everything, small images, and evaluations that are differentiated are not cut.
     """
-    reach = network.reach()
-    side = _SIDE["cpu" if x.device.type == "cpu" else "cuda"]
-    if reach is None or _differentiated(network, x) or x[:, 0].numel() <= side**2:
+    if _differentiated(network, x) or _whole(network, x):
         return _evaluate(network, x, sigma, value, grad)
     total = x.new_zeros(x.shape[0], dtype=torch.float64) if value else None
     gradient = torch.empty_like(x) if grad else None
+    for tile in _tiles(network, x, sigma):
+        if value and grad:
+            density, piece_grad = tile.network.density_and_grad(tile.piece, tile.sigma)
+        elif value:
+            density, piece_grad = tile.network.density(tile.piece, tile.sigma), None
+        else:
+            density, piece_grad = None, tile.network(tile.piece, tile.sigma)
+        if total is not None and density is not None:
+            total[tile.images] += density[(slice(None), *tile.core)].sum(dtype=torch.float64)
+        if gradient is not None and piece_grad is not None:
+            gradient[tile.place] = piece_grad[(slice(None), slice(None), *tile.core)]
+    return total, gradient
+
+
+@torch.no_grad()
+def curvature(network: GradientNetwork, x: Tensor, sigma: Sigma) -> Curvature | None:
+    """Model of the network's Jacobian at `x`, `(B, C, H, W)`, tile by tile as well.
+
+    The circulant part has the mean slope of every channel. `None` where there is no model.
+    """
+    diagonal = torch.zeros_like(x[:, :1])
+    means: dict[Convolution, Tensor] = {}
+    pixels = x.shape[-2] * x.shape[-1]
+    for tile in _tiles(network, x, sigma):
+        parts = tile.network.slopes(tile.piece, tile.sigma)
+        if parts is None:
+            return None
+        for operator, slopes in parts:
+            if not isinstance(operator, Convolution):
+                return None
+            core = (slice(None), slice(None), *tile.core)
+            diagonal[tile.place] += operator.normal_diagonal(slopes)[core]
+            mean = means.setdefault(operator, x.new_zeros(x.shape[0], operator.out_channels))
+            mean[tile.images] += slopes[core].sum((2, 3)) / pixels
+    grid = (x.shape[-2], x.shape[-1])
+    symbols = [operator.normal_symbol(mean, grid) for operator, mean in means.items()]
+    return Curvature(torch.stack(symbols).sum(0), diagonal)
+
+
+@dataclass(frozen=True)
+class _Tile:
+    """A part of a batch with its margin.
+
+    :ivar piece: pixels, margin included; `core` says where the tile lies in them.
+    :ivar place: where the tile lies in the batch.
+    """
+
+    network: GradientNetwork
+    piece: Tensor
+    sigma: Sigma
+    images: slice
+    place: tuple[slice, ...]
+    core: tuple[slice, slice]
+
+
+def _whole(network: GradientNetwork, x: Tensor) -> bool:
+    side = _SIDE["cpu" if x.device.type == "cpu" else "cuda"]
+    return network.reach() is None or x[:, 0].numel() <= side**2
+
+
+def _tiles(network: GradientNetwork, x: Tensor, sigma: Sigma) -> Iterator[_Tile]:
+    """The batch in one piece if it is small, or every image tile by tile."""
+    reach = network.reach()
+    everything = slice(None)
+    if reach is None or _whole(network, x):
+        yield _Tile(network, x, sigma, everything, (everything,) * 4, (everything, everything))
+        return
+    side = _SIDE["cpu" if x.device.type == "cpu" else "cuda"]
     levels = sigma.reshape(-1) if isinstance(sigma, Tensor) else sigma
     for image in range(x.shape[0]):
         level = levels[image] if isinstance(levels, Tensor) and levels.numel() > 1 else levels
+        images = slice(image, image + 1)
         for rows in _intervals(x.shape[2], side):
             for columns in _intervals(x.shape[3], side):
-                tile = (slice(image, image + 1), slice(None), slice(*rows), slice(*columns))
                 (i, j), core = _margins(x, rows, columns, reach)
-                piece = x[image : image + 1].index_select(2, i).index_select(3, j)
+                piece = x[images].index_select(2, i).index_select(3, j)
                 there = network.window(image, i, j)
-                if value and grad:
-                    density, piece_grad = there.density_and_grad(piece, level)
-                elif value:
-                    density, piece_grad = there.density(piece, level), None
-                else:
-                    density, piece_grad = None, there(piece, level)
-                if total is not None and density is not None:
-                    total[image] += density[(slice(None), *core)].sum(dtype=torch.float64)
-                if gradient is not None and piece_grad is not None:
-                    gradient[tile] = piece_grad[(slice(None), slice(None), *core)]
-    return total, gradient
+                place = (images, everything, slice(*rows), slice(*columns))
+                yield _Tile(there, piece, level, images, place, core)
 
 
 def _differentiated(network: GradientNetwork, x: Tensor) -> bool:

@@ -256,3 +256,18 @@ def test_curvature_model_is_near_the_hessian_where_it_is_exact() -> None:
     symbol = torch.fft.rfft2(impulse).real
     torch.testing.assert_close(model.symbol[0, 0], symbol, rtol=1e-8, atol=1e-10)
     torch.testing.assert_close(model.diagonal.flatten(), hessian.diagonal(), rtol=1e-8, atol=1e-10)
+
+
+@over("build", {name: build for name, build in REGULARIZERS.items() if name != "mixed"})
+def test_tiles_change_nothing_in_the_curvature_model(
+    build: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    regularizer = build()
+    x, sigma = images(regularizer, 2, 17, 22), SIGMAS[:2]
+    model = regularizer.curvature(x, sigma)
+    monkeypatch.setattr(tiling, "_SIDE", {"cpu": 8})
+    tiled = regularizer.curvature(x, sigma)
+    assert model is not None
+    assert tiled is not None
+    torch.testing.assert_close(tiled.symbol, model.symbol, rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(tiled.diagonal, model.diagonal, rtol=1e-10, atol=1e-12)
