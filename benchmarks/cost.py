@@ -12,6 +12,7 @@ from torch import Tensor
 
 from benchmarks.clock import Clock
 from benchmarks.drawing import canvas, legend_below, style_of
+from benchmarks.memory import peak_mebibytes
 from benchmarks.records import read_rows, write_rows
 from benchmarks.registry import Benchmark, Figure, Options, Table, register
 from convexreg.models import Architecture, ModelConfig, parameter_count
@@ -155,22 +156,11 @@ def _memory(configurations: list[Configuration], device: str) -> dict[Configurat
 def _peaks(configurations: list[Configuration], device: str) -> list[float]:
     model = _model(configurations[0], device)
     model.value_and_grad(_image(16, device), SIGMA)
-    before, peaks = _peak(device), []
+    before, peaks = peak_mebibytes(device), []
     for row in configurations:
         model.value_and_grad(_image(row.side, device), SIGMA)
-        peaks.append(_peak(device) - before)
+        peaks.append(peak_mebibytes(device) - before)
     return peaks
-
-
-def _peak(device: str) -> float:
-    """Most memory so far, in MiB; NaN where the system does not say."""
-    if "cuda" in device:
-        return torch.cuda.max_memory_allocated() / 2**20
-    try:
-        import resource
-    except ImportError:  # Windows
-        return float("nan")
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
 
 
 _LABELS = {"side": "image side in pixels", "filters": "number of filters"}

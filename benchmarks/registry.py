@@ -35,6 +35,7 @@ _MODULES = (
     "benchmarks.certificates",
     "benchmarks.convergence",
     "benchmarks.cost",
+    "benchmarks.large_images",
     "benchmarks.plugin.benchmark",
     "benchmarks.reconstruction",
     "benchmarks.papers.gradient_fields",
