@@ -165,6 +165,11 @@ class StronglyMonotone(GradientNetwork):
     def density(self, x: Tensor, sigma: Sigma = None) -> Tensor:
         return self.network.density(x, sigma) + (self._shift(x, sigma) * x * x / 2).sum(1)
 
+    def density_and_grad(self, x: Tensor, sigma: Sigma = None) -> tuple[Tensor, Tensor]:
+        density, grad = self.network.density_and_grad(x, sigma)
+        linear = self._shift(x, sigma) * x
+        return density + (linear * x / 2).sum(1), grad + linear
+
     def reach(self) -> Reach | None:
         return self.network.reach()
 

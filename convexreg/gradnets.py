@@ -106,34 +106,43 @@ class GradNetC(ConditionedNetwork):
         assert hidden is not None
         return hidden
 
-    def forward(self, x: Tensor, sigma: Sigma = None) -> Tensor:
+    def _argument(self, x: Tensor, sigma: Sigma) -> tuple[Tensor, tuple[Tensor, Tensor] | None]:
+        """What the cascade is evaluated at, with scale and weight of the noise conditioning."""
         u = self.operator(x)
         if self.conditioning is None:
-            s = self.cascade(u)
-        else:
-            scale, weight = self.conditioning.factors(u, sigma)
-            s = weight * scale * self.cascade(scale * u)
+            return u, None
+        scale, weight = self.conditioning.factors(u, sigma)
+        return scale * u, (scale, weight)
+
+    def _pull_back(self, u: Tensor, factors: tuple[Tensor, Tensor] | None) -> Tensor:
+        s = self.cascade(u)
+        if factors is not None:
+            s = factors[1] * factors[0] * s
         gradient = self.operator.adjoint(s)
         return gradient + per_channel(self.output_bias, gradient)
 
-    def density(self, x: Tensor, sigma: Sigma = None) -> Tensor:
-        u = self.operator(x)
-        if self.conditioning is None:
-            density = line_integral(self.cascade, u)
-        else:
-            scale, weight = self.conditioning.factors(u, sigma)
-            density = weight * line_integral(self.cascade, scale * u)
+    def _integral(self, x: Tensor, u: Tensor, factors: tuple[Tensor, Tensor] | None) -> Tensor:
+        density = line_integral(self.cascade, u)
+        if factors is not None:
+            density = factors[1] * density
         return density.sum(1) + (per_channel(self.output_bias, x) * x).sum(1)
+
+    def forward(self, x: Tensor, sigma: Sigma = None) -> Tensor:
+        return self._pull_back(*self._argument(x, sigma))
+
+    def density(self, x: Tensor, sigma: Sigma = None) -> Tensor:
+        return self._integral(x, *self._argument(x, sigma))
+
+    def density_and_grad(self, x: Tensor, sigma: Sigma = None) -> tuple[Tensor, Tensor]:
+        u, factors = self._argument(x, sigma)
+        return self._integral(x, u, factors), self._pull_back(u, factors)
 
     @property
     def terms(self) -> int:
         return self.operator.out_channels
 
     def magnitudes(self, x: Tensor, sigma: Sigma = None) -> Tensor:
-        u = self.operator(x)
-        if self.conditioning is not None:
-            u = self.conditioning.factors(u, sigma)[0] * u
-        return u.abs()
+        return self._argument(x, sigma)[0].abs()
 
     def reach(self) -> Reach | None:
         there = self.operator.reach()
@@ -155,14 +164,13 @@ class GradNetC(ConditionedNetwork):
         return _squeeze_batch(self.operator.squared_norm(slopes, image_size))
 
     def slopes(self, x: Tensor, sigma: Sigma = None) -> list[tuple[LinearOperator, Tensor]]:
-        u = self.operator(x)
-        scale = weight = torch.ones((), device=x.device)
-        if self.conditioning is not None:
-            scale, weight = self.conditioning.factors(u, sigma)
+        u, factors = self._argument(x, sigma)
         with torch.enable_grad():
-            point = (scale * u).detach().requires_grad_()
+            point = u.detach().requires_grad_()
             (slope,) = torch.autograd.grad(self.cascade(point).sum(), point)
-        return [(self.operator, weight * scale**2 * slope)]
+        if factors is not None:
+            slope = factors[1] * factors[0] ** 2 * slope
+        return [(self.operator, slope)]
 
 
 class MGradNetC(GradNetC):

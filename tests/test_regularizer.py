@@ -271,3 +271,31 @@ def test_tiles_change_nothing_in_the_curvature_model(
     assert tiled is not None
     torch.testing.assert_close(tiled.symbol, model.symbol, rtol=1e-10, atol=1e-12)
     torch.testing.assert_close(tiled.diagonal, model.diagonal, rtol=1e-10, atol=1e-12)
+
+
+@over("build", REGULARIZERS)
+def test_evaluations_apply_the_filters_once_each_way(
+    build: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Energy and gradient together cost no more filtering than the gradient alone."""
+    regularizer = build()
+    filters = [module for module in regularizer.modules() if isinstance(module, Convolution)]
+    calls = {"forward": 0, "adjoint": 0}
+
+    def counted(name: str):
+        original = getattr(Convolution, name)
+
+        def call(self, image: Tensor) -> Tensor:
+            calls[name] += 1
+            return original(self, image)
+
+        return call
+
+    for name in calls:
+        monkeypatch.setattr(Convolution, name, counted(name))
+    x, count = images(regularizer, 1), len(filters)
+    for method, adjoints in (("energy", 0), ("grad", 1), ("value_and_grad", 1), ("curvature", 0)):
+        calls.update(forward=0, adjoint=0)
+        if getattr(regularizer, method)(x, 0.1) is None:
+            continue  # no curvature model
+        assert calls == {"forward": count, "adjoint": adjoints * count}, method
