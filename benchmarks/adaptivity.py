@@ -12,13 +12,13 @@ from torch import Tensor
 
 from benchmarks import drawing
 from benchmarks.datasets import open_images
-from benchmarks.models import Unavailable, models
 from benchmarks.problems import PROBLEMS, Measurement
 from benchmarks.records import read_rows, write_rows
 from benchmarks.registry import Benchmark, Figure, Options, Table, register
 from benchmarks.summary import standard_error
 from convexreg.adaptive import FIRST_ROUND_GAP, AdaptiveRegularizer
 from convexreg.images import Photograph, read_image, write_image
+from convexreg.models import load_adaptive
 from convexreg.regularizer import Regularizer
 from convexreg.training.objectives import psnr
 from solvers import Proximity, QuasiNewton, Sum, minimise
@@ -87,17 +87,9 @@ class Adaptivity(Benchmark):
 
 
 def _adaptive(options: Options) -> AdaptiveRegularizer:
-    """The first adaptive model of the user's and the shipped ones, in float64.
-
-    :raises Unavailable: there is none.
-    """
-    for row in models(options):
-        if row.name.startswith("cosines") or row.name.endswith("(published)"):
-            continue
-        regularizer = row.load()
-        if isinstance(regularizer, AdaptiveRegularizer):
-            return copy.deepcopy(regularizer).double().to(options.device)
-    raise Unavailable("there is no adaptive model; give one by --models FILE")
+    """The user's model or the shipped one, in float64."""
+    model = load_adaptive(*options.models[:1])
+    return copy.deepcopy(model).double().to(options.device)
 
 
 def _proximal(regularizer: Regularizer, y: Tensor, sigma: float, start: Tensor) -> Tensor:

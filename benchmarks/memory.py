@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 
 
@@ -9,8 +11,9 @@ def peak_mebibytes(device: str) -> float:
     """Most memory so far, in MiB: of the process, or of a CUDA device; NaN where nobody says."""
     if "cuda" in device:
         return torch.cuda.max_memory_allocated() / 2**20
-    try:
-        import resource
-    except ImportError:  # Windows
+    status = Path("/proc/self/status")
+    if not status.is_file():
         return float("nan")
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+    # ru_maxrss would start at the peak of the parent process
+    (line,) = (text for text in status.read_text().splitlines() if text.startswith("VmHWM"))
+    return float(line.split()[1]) / 2**10

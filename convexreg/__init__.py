@@ -6,10 +6,12 @@ from importlib import import_module
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
+from convexreg.adaptive import AdaptiveRegularizer
 from convexreg.models import (
     Model,
     ModelConfig,
     ModelFileError,
+    load_adaptive,
     load_model,
     load_pretrained,
     pretrained_names,
@@ -32,6 +34,7 @@ _NEEDS_DEEPINV = {
 }
 
 __all__ = [
+    "AdaptiveRegularizer",
     "ConvexDenoiser",
     "ConvexPrior",
     "ConvexReconstructor",
@@ -40,6 +43,7 @@ __all__ = [
     "ModelConfig",
     "ModelFileError",
     "Reconstruction",
+    "load_adaptive",
     "load_model",
     "load_pretrained",
     "pretrained_names",

@@ -103,7 +103,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument(
         "--adaptive",
         action="store_true",
-        help="a second round with weights from the first one's reconstruction",
+        help="train a second round with weights from the reconstruction of --start MODEL",
     )
     sub.add_argument(
         "--objective",

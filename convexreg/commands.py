@@ -90,6 +90,7 @@ class ProgressBar:
         self.bar.set_postfix_str(proven)
         if not bool(progress.active.any()):
             self.bar.close()
+            self.bar = None  # a second round has a bar of its own
 
 
 def _solve(

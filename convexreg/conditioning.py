@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from abc import ABC, abstractmethod
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -92,6 +94,10 @@ class SpatialWeights(Conditioning):
         self.conditioning = conditioning
         self.register_buffer("field", field, persistent=False)
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> SpatialWeights:
+        """Of a field that is being differentiated the copy has the numbers only."""
+        return SpatialWeights(copy.deepcopy(self.conditioning, memo), self.field.detach().clone())
+
     def _base(self, sigma: Tensor | float | None) -> tuple[Tensor, Tensor]:
         if self.conditioning is None:
             return self.field.new_ones(1, 1), self.field.new_ones(1, 1)
@@ -110,7 +116,7 @@ class SpatialWeights(Conditioning):
 
         :raises ValueError: responses to images of another size or number than the field's.
         """
-        field = self.field
+        field = self.field.to(u.dtype)
         if field.shape[2:] != u.shape[2:] or field.shape[0] not in (1, u.shape[0]):
             raise ValueError(
                 f"the spatial weights are for {field.shape[0]} images of {tuple(field.shape[2:])} pixels "

@@ -30,7 +30,10 @@ class ConditionedNetwork(GradientNetwork):
     conditioning: Conditioning | None
 
     def with_weights(self, weights: Tensor) -> GradientNetwork:
-        return replaced(self, conditioning=SpatialWeights(self.conditioning, weights))
+        conditioning = self.conditioning
+        if isinstance(conditioning, SpatialWeights):
+            conditioning, weights = conditioning.conditioning, conditioning.field * weights
+        return replaced(self, conditioning=SpatialWeights(conditioning, weights))
 
     def window(self, image: int, rows: Tensor, columns: Tensor) -> GradientNetwork:
         if not isinstance(self.conditioning, SpatialWeights):
@@ -261,6 +264,8 @@ class GradientModule(ConditionedNetwork):
 
     @property
     def terms(self) -> int:
+        if self.rho is not None:
+            raise NotImplementedError("with rho the module is one term that no weights divide")
         return self.phi.groups(self.operator.out_channels)
 
     def magnitudes(self, x: Tensor, sigma: Sigma = None) -> Tensor:

@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from convexreg.adaptive import AdaptiveRegularizer, WeightNetwork
+from convexreg.adaptive import AdaptiveRegularizer
 from convexreg.combinations import MGradNetM
 from convexreg.conditioning import NoiseScaling
 from convexreg.files import write_atomically
@@ -27,6 +27,7 @@ from convexreg.network import GradientNetwork
 from convexreg.operators import Convolution, Padding
 from convexreg.potentials import LinearSpline, LogCosh, PooledNorm, TanhMixture
 from convexreg.regularizer import ConvexRegularizer
+from convexreg.weight_network import WeightNetwork
 
 Architecture = Literal["mgradnet-m", "mgradnet-c", "crr"]
 ARCHITECTURES: tuple[Architecture, ...] = ("mgradnet-m", "mgradnet-c", "crr")
@@ -234,9 +235,19 @@ def load_pretrained(name: str | Path = "mgradnet-m") -> ConvexRegularizer:
     if isinstance(regularizer, AdaptiveRegularizer):
         raise ModelFileError(
             f"{name} is adaptive: which convex regularizer it is depends on a first reconstruction. Use "
-            f'reconstruct or ConvexReconstructor, or freeze it: open_model("{name}").regularizer.given('
-            "image, sigma)"
+            f'reconstruct or ConvexReconstructor, or freeze it: load_adaptive("{name}").given(image, sigma)'
         )
+    return regularizer
+
+
+def load_adaptive(name: str | Path = "mgradnet-m-adaptive") -> AdaptiveRegularizer:
+    """The adaptive regularizer of a shipped model or a model file, frozen and in evaluation mode.
+
+    :raises ModelFileError: no such model, an unusable file, or a model that is not adaptive.
+    """
+    regularizer = open_model(name).regularizer
+    if isinstance(regularizer, ConvexRegularizer):
+        raise ModelFileError(f"{name} is not adaptive; load it with load_pretrained")
     return regularizer
 
 

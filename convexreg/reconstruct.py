@@ -63,7 +63,8 @@ def reconstruct(
     :param lam: weight of the regularizer. `"auto"` is one, which is what the noise level asks for in
         denoising. At the price of several rough solves `"discrepancy"` finds the weight whose misfit is
         that of the noise (`convexreg.discrepancy`), and `"sure"` the one with the least estimated risk
-        of predicting the measurements (`convexreg.sure`).
+        of predicting the measurements (`convexreg.sure`); with an adaptive regularizer both look at its
+        first round.
     :param anchor: weight of the squared distance to the starting image. It makes the problem strongly
         convex, so that the minimiser is unique and has a certificate. `"auto"`: zero where the data
         term does so already (denoising) or a box is given, else 1e-3, which changes a PSNR by

@@ -136,6 +136,8 @@ class _Metrics:
 
     def __call__(self, progress: Progress) -> None:
         state = progress.state
+        if progress.iteration == 1:  # of the only round, or of the second one
+            self.running = [True] * len(self.running)
         self._append("residual", state.step_size)
         self._append("relative_gap", progress.relative_gap)
         value = getattr(state, "value", None)  # FISTA does not evaluate its iterates

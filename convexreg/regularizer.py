@@ -53,17 +53,18 @@ class Regularizer(nn.Module):
         self.in_channels = in_channels
         self.sigma_range = sigma_range
         self.name = name
+        self.weighted_shape: tuple[int, int, int] | None = None
 
     def energy(self, x: Tensor, sigma: Sigma = None) -> Tensor:
         """`R(x; sigma)`, `(B,)` in float64."""
-        planes, levels = self._split(x, sigma)
+        planes, levels = self.planes(x, sigma)
         value, _ = tiling.value_and_grad(self.network, planes, levels, grad=False)
         assert value is not None
         return self._merge_values(value, x)
 
     def grad(self, x: Tensor, sigma: Sigma = None) -> Tensor:
         """`grad R(x; sigma)`, in the shape of `x`. Differentiable in `x` and the parameters."""
-        planes, levels = self._split(x, sigma)
+        planes, levels = self.planes(x, sigma)
         _, grad = tiling.value_and_grad(self.network, planes, levels, value=False)
         assert grad is not None
         return self._merge(grad, x)
@@ -72,14 +73,15 @@ class Regularizer(nn.Module):
 
     def value_and_grad(self, x: Tensor, sigma: Sigma = None) -> tuple[Tensor, Tensor]:
         """Energy and gradient, sharing the filter responses."""
-        planes, levels = self._split(x, sigma)
+        planes, levels = self.planes(x, sigma)
         value, grad = tiling.value_and_grad(self.network, planes, levels)
         assert value is not None
         assert grad is not None
         return self._merge_values(value, x), self._merge(grad, x)
 
     def lipschitz(self, image_size: tuple[int, int] | None = None, sigma: Sigma = None) -> Tensor:
-        """Proven Lipschitz constant of `grad R` (2-norm): 0-dim, or `(B,)` with one sigma per image.
+        """Proven Lipschitz constant of `grad R` (2-norm): 0-dim, or `(B,)` with one sigma or weights per
+        image (three weights, and bounds, per colour image).
 
         :param image_size: `(H, W)` for a bound on that grid; for every size when omitted.
         """
@@ -91,7 +93,7 @@ class Regularizer(nn.Module):
 
     def curvature(self, x: Tensor, sigma: Sigma = None) -> Curvature | None:
         """Model of the Hessian at `x` for preconditioning; colour channels share the average."""
-        planes, levels = self._split(x, sigma)
+        planes, levels = self.planes(x, sigma)
         part = tiling.curvature(self.network, planes, levels)
         if part is None or x.shape[1] == self.in_channels:
             return part
@@ -105,12 +107,13 @@ class Regularizer(nn.Module):
 
         Colour images give three times as many images: the channels of the colour transform.
         """
-        return self.network.magnitudes(*self._split(x, sigma))
+        return self.network.magnitudes(*self.planes(x, sigma))
 
     def with_weights(self, weights: Tensor) -> Self:
         """The same regularizer, sharing its parameters, with a weight for every term and pixel.
 
-        It stays convex, and its bounds scale with the largest weight of each term.
+        It stays convex, and its bounds scale with the largest weight of each term. Moving or converting
+        it moves or converts the parameters of both: make it from a `copy.deepcopy` to avoid that.
 
         :param weights: nonnegative, `(B or 1, terms, H, W)` as `magnitudes` gives them, three per colour
             image. The result takes images of that size.
@@ -123,7 +126,9 @@ class Regularizer(nn.Module):
             )
         if not bool((weights.isfinite() & (weights >= 0)).all()):
             raise ValueError("the weights must be finite and nonnegative")
-        return replaced(self, network=self.network.with_weights(weights))
+        twin = replaced(self, network=self.network.with_weights(weights))
+        twin.weighted_shape = (weights.shape[0], weights.shape[2], weights.shape[3])
+        return twin
 
     def term(self, sigma: Sigma = None) -> RegularizationTerm:
         """`R(.; sigma)` as an objective for the solvers."""
@@ -146,8 +151,11 @@ class Regularizer(nn.Module):
             )
         return sigma
 
-    def _split(self, x: Tensor, sigma: Sigma) -> tuple[Tensor, Sigma]:
-        """Channels as the network takes them, and the noise level of each."""
+    def planes(self, x: Tensor, sigma: Sigma) -> tuple[Tensor, Sigma]:
+        """The images as the network takes them, with their noise levels: colour images give three each.
+
+        :raises ValueError: images or noise levels that the model does not take.
+        """
         if x.ndim != 4 or not x.is_floating_point():
             raise ValueError(
                 f"images must be floating-point tensors (B, C, H, W), got {x.dtype} {tuple(x.shape)}"
@@ -164,16 +172,28 @@ class Regularizer(nn.Module):
                 f"got {x.shape[0]} images and {levels} noise levels; give one level, or one per image"
             )
         if x.shape[1] == self.in_channels:
+            self._check_weighted(x.shape[0], x)
             return x, sigma
         if x.shape[1] != 3 or self.in_channels != 1:
             raise ValueError(
                 f"the model {self.name} takes images of {self.in_channels} channel(s)"
                 f"{' or colour' if self.in_channels == 1 else ''}, got {x.shape[1]} channels"
             )
+        self._check_weighted(3 * x.shape[0], x)
         planes = torch.einsum("kc,bchw->bkhw", colour_transform(x.dtype, x.device), x)
         if isinstance(sigma, Tensor) and sigma.numel() > 1:
             sigma = sigma.reshape(-1).repeat_interleave(3)
         return planes.flatten(0, 1).unsqueeze(1), sigma
+
+    def _check_weighted(self, planes: int, x: Tensor) -> None:
+        if self.weighted_shape is None:
+            return
+        count, *size = self.weighted_shape
+        if size != list(x.shape[2:]) or count not in (1, planes):
+            raise ValueError(
+                f"the weights of the model {self.name} are for {count} image(s) of {tuple(size)} pixels (a "
+                f"colour image counts three times), got {planes} of {tuple(x.shape[2:])}"
+            )
 
     def _merge(self, grad: Tensor, x: Tensor) -> Tensor:
         if x.shape[1] == self.in_channels:

@@ -11,11 +11,11 @@ from torch import Tensor
 from convexreg.models import as_regularizer
 from convexreg.regularizer import ConvexRegularizer
 from convexreg.start import starting_image
-from solvers.curvature import Preconditioner
+from solvers.curvature import Curvature, Preconditioner
 from solvers.data_terms import LeastSquares, Proximity
 from solvers.implicit import conjugate_gradient
 from solvers.loop import minimise
-from solvers.objective import Objective, Sum, inner
+from solvers.objective import Sum, inner
 from solvers.physics_norms import OperatorBounds
 from solvers.quasi_newton import QuasiNewton
 
@@ -38,10 +38,10 @@ def sure_weight(
         SURE(lam) = |A x_lam - y|^2 - m sigma^2 + 2 sigma^2 div_y(A x_lam)
 
     is an unbiased estimate of `|A x_lam - A x|^2` (Stein 1981). By the implicit function theorem the
-    derivative of `A x_lam` in `y` is `A H^{-1} A^T` with the Hessian `H` of the objective, and its trace is
-    estimated by `b^T A H^{-1} A^T b` with one vector `b` of random signs (Girard 1989; Ramani, Blu & Unser
-    2008), the same for every weight. The weights are the powers of two and the vertex of a parabola through
-    the best three.
+    derivative of `A x_lam` in `y` is `A H^{-1} A^T` with the Hessian `H` of the objective, up to that of the
+    anchor of weight 1e-3, and its trace is estimated by `b^T A H^{-1} A^T b` with one vector `b` of random
+    signs (Hutchinson 1990; Ramani, Blu & Unser 2008), the same for every weight. The weights are the
+    powers of two and the vertex of a parabola through the best three.
 
     It judges the fit of `A x`, not `x`: what `A` does not transmit has no say. Zeros are taken for places
     without a measurement.
@@ -63,24 +63,36 @@ def sure_weight(
         objective = Sum([data, model.term(level), Proximity(start)], [1.0, weight, _ANCHOR])
         x = minimise(objective, x, QuasiNewton(), gtol=1e-4, max_iter=100).x
         misfit = physics.A(x) - y
-        freedom = inner(probe, physics.A(_inverse_hessian(objective, x, physics.A_adjoint(probe))))
+        solved = _inverse_hessian(model, physics, x, level, weight, objective.curvature(x), probe)
+        freedom = inner(probe, physics.A(solved))
         risks.append(inner(misfit, misfit) + 2 * level.square() * freedom)
     return _least(torch.stack(risks))
 
 
-def _inverse_hessian(objective: Objective, x: Tensor, v: Tensor) -> Tensor:
-    """`H^{-1} v` at `x` to a relative residual of 1 %."""
+def _inverse_hessian(
+    model: ConvexRegularizer,
+    physics: Any,
+    x: Tensor,
+    sigma: Tensor,
+    weight: float,
+    curvature: Curvature | None,
+    probe: Tensor,
+) -> Tensor:
+    """`H^{-1} A^T probe` at `x` to a relative residual of 1 %.
+
+    Only the regularizer is differentiated: the physics may be anything with `A` and `A_adjoint`.
+    """
     point = x.detach().requires_grad_()
     with torch.enable_grad():
-        _, grad = objective.value_and_grad(point)
+        grad = model.grad(point, sigma)
 
-    def product(direction: Tensor) -> Tensor:
-        return torch.autograd.grad(grad, point, direction, retain_graph=True)[0]
+    def product(v: Tensor) -> Tensor:
+        (bent,) = torch.autograd.grad(grad, point, v, retain_graph=True)
+        return physics.A_adjoint(physics.A(v)) + weight * bent + _ANCHOR * v
 
-    curvature = objective.curvature(x)
     preconditioner = None if curvature is None else Preconditioner(curvature)
     return conjugate_gradient(
-        product, v, tol=1e-2, max_iter=100, preconditioner=preconditioner
+        product, physics.A_adjoint(probe), tol=1e-2, max_iter=100, preconditioner=preconditioner
     ).solution
 
 

@@ -11,10 +11,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from convexreg.network import GradientNetwork, Sigma
 from convexreg.operators import Convolution, Reach
+from convexreg.weight_network import WeightNetwork
 from solvers.curvature import Curvature
 
 _SIDE = {"cpu": 256, "cuda": 2048}
@@ -73,6 +74,24 @@ def curvature(network: GradientNetwork, x: Tensor, sigma: Sigma) -> Curvature | 
     return Curvature(torch.stack(symbols).sum(0), diagonal)
 
 
+def weights(network: GradientNetwork, weigh: WeightNetwork, x: Tensor, sigma: Sigma) -> Tensor:
+    """`weigh` of the network's magnitudes at `x`, `(B, terms, H, W)`, tile by tile as well."""
+    reach = network.reach()
+    if (
+        reach is None
+        or reach.circular  # the weight network itself pads by zeros
+        or _differentiated(network, x)
+        or _differentiated(weigh, x)
+        or _whole(network, x)
+    ):
+        return weigh(network.magnitudes(x, sigma), sigma)
+    field = x.new_empty(x.shape[0], network.terms, *x.shape[2:])
+    for tile in _tiles(network, x, sigma, margin=weigh.radius):
+        piece = weigh(tile.network.magnitudes(tile.piece, tile.sigma), tile.sigma)
+        field[tile.place] = piece[(slice(None), slice(None), *tile.core)]
+    return field
+
+
 @dataclass(frozen=True)
 class _Tile:
     """A part of a batch with its margin.
@@ -94,13 +113,16 @@ def _whole(network: GradientNetwork, x: Tensor) -> bool:
     return network.reach() is None or x[:, 0].numel() <= side**2
 
 
-def _tiles(network: GradientNetwork, x: Tensor, sigma: Sigma) -> Iterator[_Tile]:
-    """The batch in one piece if it is small, or every image tile by tile."""
+def _tiles(
+    network: GradientNetwork, x: Tensor, sigma: Sigma, *, margin: int = 0
+) -> Iterator[_Tile]:
+    """The batch in one piece if it is small, or every image tile by tile, cut with a wider margin."""
     reach = network.reach()
     everything = slice(None)
     if reach is None or _whole(network, x):
         yield _Tile(network, x, sigma, everything, (everything,) * 4, (everything, everything))
         return
+    reach = Reach(reach.radius + margin, reach.circular)
     side = _SIDE["cpu" if x.device.type == "cpu" else "cuda"]
     levels = sigma.reshape(-1) if isinstance(sigma, Tensor) else sigma
     for image in range(x.shape[0]):
@@ -115,7 +137,7 @@ def _tiles(network: GradientNetwork, x: Tensor, sigma: Sigma) -> Iterator[_Tile]
                 yield _Tile(there, piece, level, images, place, core)
 
 
-def _differentiated(network: GradientNetwork, x: Tensor) -> bool:
+def _differentiated(network: nn.Module, x: Tensor) -> bool:
     tensors = (x, *network.parameters(), *network.buffers())
     return torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
 

@@ -1,4 +1,4 @@
-"""OGM-G: the first-order method whose last gradient is as small as any method can guarantee."""
+"""OGM-G: a first-order method whose last gradient is guaranteed to be small at the optimal rate."""
 
 from __future__ import annotations
 

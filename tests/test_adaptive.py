@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 from dataclasses import replace
@@ -20,18 +21,24 @@ from convexreg import (
     ConvexReconstructor,
     ConvexRegularizer,
     cli,
+    load_adaptive,
     load_model,
     load_pretrained,
     reconstruct,
     save_model,
     tiling,
 )
-from convexreg.adaptive import AdaptiveRegularizer, WeightNetwork
+from convexreg.adaptive import AdaptiveRegularizer
+from convexreg.gradnets import GradientModule
 from convexreg.images import Photograph, read_image, write_image
-from convexreg.models import ModelFileError, as_regularizer
+from convexreg.models import Architecture, ModelFileError, as_regularizer
+from convexreg.operators import Convolution, Padding
+from convexreg.potentials import LogCosh
+from convexreg.rho import IdentityRho
 from convexreg.training.data import ImageFolder
 from convexreg.training.objectives import Accuracy, Equilibrium, prepare
 from convexreg.training.run import TrainingRun, TrainingSettings
+from convexreg.weight_network import WeightNetwork
 from solvers import Status
 
 WEIGHTED = {name: build for name, build in REGULARIZERS.items() if name != "mixed"}
@@ -48,9 +55,7 @@ def weighted(regularizer: ConvexRegularizer, planes: int, height: int, width: in
 
 def adaptive() -> AdaptiveRegularizer:
     """With random parameters, so that rounds, filters and weights all differ."""
-    model = perturbed(ADAPTIVE.build_adaptive(), 0.1).eval()
-    model.second.load_state_dict(model.first.state_dict())
-    return model
+    return perturbed(ADAPTIVE.build_adaptive(), 0.1).eval()
 
 
 # Weights of a regularizer ---------------------------------------------------------------------
@@ -144,7 +149,7 @@ def test_weights_of_colour_images() -> None:
     assert curvature.diagonal.shape == (2, 1, 4, 5)
 
 
-def test_weights_that_do_not_fit_are_refused() -> None:
+def test_weights_that_do_not_fit_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     regularizer = configured()()
     x = images(regularizer, 2)
     for weights, message in (
@@ -155,12 +160,37 @@ def test_weights_that_do_not_fit_are_refused() -> None:
     ):
         with pytest.raises(ValueError, match=message):
             regularizer.with_weights(weights.double())
-    for shape in ((2, 3, 7, 9), (3, 3, 7, 8)):
-        several = regularizer.with_weights(torch.ones(shape).double())
-        with pytest.raises(ValueError, match="spatial weights are for"):
-            several.grad(x, 0.1)
+    for side in (256, 4):
+        monkeypatch.setattr(tiling, "_SIDE", {"cpu": side})
+        for shape in ((2, 3, 7, 9), (3, 3, 7, 8), (2, 3, 9, 9)):
+            several = regularizer.with_weights(torch.ones(shape).double())
+            with pytest.raises(ValueError, match=r"weights of the model .* are for"):
+                several.grad(x, 0.1)
+            with pytest.raises(ValueError, match="spatial weights are for"):
+                several.network(x, 0.1)
     with pytest.raises(NotImplementedError, match="StronglyMonotone has no terms"):
         REGULARIZERS["mixed"]().with_weights(torch.ones(1, 6, 7, 8))
+    module = GradientModule(Convolution((1, 2), (3,)), LogCosh(), rho=IdentityRho())
+    with pytest.raises(NotImplementedError, match="with rho"):
+        ConvexRegularizer(module).with_weights(torch.ones(1, 2, 7, 8))
+
+
+def test_weights_multiply_copy_and_follow_the_dtype() -> None:
+    regularizer = configured()()
+    x = images(regularizer, 2)
+    first, second = (weighted(regularizer, planes, 7, 8) for planes in (2, 1))
+    twice = regularizer.with_weights(first).with_weights(second)
+    once = regularizer.with_weights(first * second)
+    torch.testing.assert_close(twice.energy(x, 0.1), once.energy(x, 0.1))
+    torch.testing.assert_close(twice.lipschitz(None, 0.1), once.lipschitz(None, 0.1))
+    differentiated = regularizer.with_weights(first.requires_grad_() * 2)
+    copied = copy.deepcopy(differentiated)
+    assert torch.equal(copied.energy(x, 0.1), differentiated.energy(x, 0.1).detach())
+    single = copied.float()
+    assert single.grad(x.float(), 0.1).dtype == torch.float32
+    exact = configured()().float().with_weights(first.detach())
+    assert exact.grad(x.float(), 0.1).dtype == torch.float32
+    assert regularizer.grad(x, 0.1).dtype == torch.float64
 
 
 # Adaptive regularizers ------------------------------------------------------------------------
@@ -176,9 +206,21 @@ def test_fresh_weights_are_those_of_the_classical_rule() -> None:
 def test_weights_stay_within_their_limits() -> None:
     network = perturbed(WeightNetwork(4, limits=(1 / 8, 3.0)), 3.0)
     weights = network(1000 * torch.rand(2, 4, 6, 7).double(), torch.tensor([0.01, 0.2]))
-    assert weights.min() >= 1 / 8
-    assert weights.max() <= 3
+    assert weights.min() >= (1 - 1e-12) / 8
+    assert weights.max() <= 3 * (1 + 1e-12)
     assert weights.max() / weights.min() > 10
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("padding", ["zero", "circular"])
+def test_tiles_change_no_weight(
+    padding: Padding, channels: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = perturbed(replace(ADAPTIVE, padding=padding).build_adaptive(), 0.3)
+    x = torch.rand(2, channels, 33, 27).double()
+    weights = model.weights(x, SIGMAS[:2])
+    monkeypatch.setattr(tiling, "_SIDE", {"cpu": 8})
+    torch.testing.assert_close(model.weights(x, SIGMAS[:2]), weights, rtol=1e-11, atol=0)
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -201,6 +243,9 @@ def test_reconstruction_runs_both_rounds(name: str, channels: int) -> None:
     given = model.given(result.first.image, 0.1)
     same = reconstruct(y, physics, sigma=0.1, regularizer=given, x0=result.first.image)
     torch.testing.assert_close(same.image, result.image, rtol=0, atol=1e-12)
+    _, metrics = ConvexReconstructor(model, sigma=0.1)(y, physics, x_gt=x, compute_metrics=True)
+    for i, history in enumerate(metrics["psnr"]):
+        assert len(history) == 1 + int(result.iterations[i] + result.first.iterations[i])
     plain = reconstruct(y, physics, sigma=0.1, regularizer=model.second)
     assert (plain.image - result.image).abs().max() > 1e-3
     lines = result.summary().splitlines()
@@ -241,6 +286,8 @@ def test_frozen_weights_make_a_prior_and_unfrozen_ones_do_not(tmp_path: Path) ->
     save_model(tmp_path / "a.safetensors", model, ADAPTIVE, {})
     with pytest.raises(ModelFileError, match="is adaptive"):
         load_pretrained(tmp_path / "a.safetensors")
+    with pytest.raises(ModelFileError, match="is not adaptive"):
+        load_adaptive("mgradnet-m")
 
 
 def test_files_round_trip(tmp_path: Path) -> None:
@@ -249,6 +296,8 @@ def test_files_round_trip(tmp_path: Path) -> None:
     loaded = load_model(tmp_path / "a.safetensors")
     assert loaded.config == ADAPTIVE
     assert isinstance(loaded.regularizer, AdaptiveRegularizer)
+    again = load_adaptive(tmp_path / "a.safetensors").state_dict()
+    assert all(torch.equal(again[key], value) for key, value in model.state_dict().items())
     x = torch.rand(1, 1, 9, 10).double()
     assert torch.equal(loaded.regularizer.weights(x, 0.1), model.weights(x, 0.1))
     assert not any(parameter.requires_grad for parameter in loaded.regularizer.parameters())
@@ -321,15 +370,19 @@ def test_the_prepared_problem_is_the_one_reconstruct_solves() -> None:
     )
 
 
-def test_runs_resume_and_leave_the_first_round_alone(tmp_path: Path) -> None:
+@pytest.mark.parametrize("architecture", ["mgradnet-m", "crr"])
+def test_runs_resume_and_leave_the_first_round_alone(
+    architecture: Architecture, tmp_path: Path
+) -> None:
+    config = replace(ADAPTIVE, architecture=architecture)
     write_image(tmp_path / "a.png", Photograph(torch.rand(1, 16, 18), None, 8))
     settings = TrainingSettings(steps=4, batch_size=2, patch_size=12, checkpoint_every=2)
 
     def training(folder: str) -> TrainingRun:
         torch.manual_seed(0)
         return TrainingRun(
-            ADAPTIVE.build_adaptive(),
-            ADAPTIVE,
+            config.build_adaptive(),
+            config,
             Equilibrium(),
             ImageFolder(tmp_path),
             tmp_path / folder,
@@ -384,5 +437,8 @@ def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     assert math.isclose(report["lam"], 1.0)
     assert read_image(result).pixels.shape == (3, 20, 24)
     assert run("info", model) == 0
-    assert run("train", folder, "-o", tmp_path / "c.safetensors", "--start", model, *short) == 2
+    fresh = tmp_path / "c.safetensors"
+    assert run("train", folder, "-o", fresh, "--adaptive", *short) == 2
+    assert "give a trained model by --start" in capsys.readouterr().err
+    assert run("train", folder, "-o", fresh, "--start", model, *short) == 2
     assert "is an adaptive mgradnet-m" in capsys.readouterr().err

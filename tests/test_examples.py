@@ -9,6 +9,7 @@ import pytest
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 ARGUMENTS = {
+    "adaptive_weights": ["--size", "32", "-o", "out.png"],
     "deblur_photograph": ["--size", "16", "--iterations", "4", "-o", "out.png"],
     "deepinv_pipeline": ["--size", "24", "--iterations", "3"],
     "tomography": ["--size", "24", "--angles", "8", "-o", "out.png"],

@@ -28,14 +28,15 @@ def test_the_divergence_is_that_of_the_exact_minimiser() -> None:
             regularizer.term(0.1),
             Proximity(torch.zeros_like(y)),
         ]
-        return Sum(terms, [1.0, 0.7, 0.01])
+        return Sum(terms, [1.0, 0.7, 1e-3])
 
     def image(data: torch.Tensor) -> torch.Tensor:
         x = minimise(objective(data), data, QuasiNewton(), gtol=1e-11, max_iter=3000).x
         return physics.A(x)
 
     x = minimise(objective(y), y, QuasiNewton(), gtol=1e-11, max_iter=3000).x
-    solved = _inverse_hessian(objective(y), x, physics.A_adjoint(probe))
+    level = torch.tensor([0.1, 0.1]).double()
+    solved = _inverse_hessian(regularizer, physics, x, level, 0.7, objective(y).curvature(x), probe)
     step = 1e-5
     change = (image(y + step * probe) - image(y - step * probe)) / (2 * step)
     expected = (probe * change).flatten(1).sum(1)
@@ -81,3 +82,20 @@ def test_the_prediction_risk_is_nearly_the_least(name: str) -> None:
     torch.testing.assert_close(chosen.lam, lam)
     model = ConvexReconstructor(regularizer, sigma=0.1, lam="sure")
     torch.testing.assert_close(model(y[1:2], physics), chosen.image[1:2], rtol=0, atol=2e-2)
+
+
+def test_the_physics_need_not_be_differentiable() -> None:
+    class Opaque:
+        """The blur in NumPy, of which autograd sees nothing."""
+
+        def A(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.from_numpy(_blur().A(x.detach()).numpy())
+
+        def A_adjoint(self, y: torch.Tensor) -> torch.Tensor:
+            return torch.from_numpy(_blur().A_adjoint(y.detach()).numpy())
+
+    y = _blur().A(scenes(1, 16, 18)) + 0.1 * torch.randn(1, 1, 16, 18).double()
+    options = {"sigma": 0.1, "regularizer": small_regularizer()}
+    torch.testing.assert_close(
+        sure_weight(y, Opaque(), **options), sure_weight(y, _blur(), **options), rtol=1e-6, atol=0
+    )

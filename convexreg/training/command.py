@@ -114,10 +114,13 @@ def _initial(options: argparse.Namespace) -> tuple[ModelConfig, AnyRegularizer]:
             return config, start.regularizer
     if not config.adaptive:
         return config, config.build()
+    if start is None:
+        raise ValueError(
+            "the first round of an adaptive model is not trained: give a trained model by --start"
+        )
     adaptive = config.build_adaptive()
-    if start is not None:
-        for part in (adaptive.first, adaptive.second):
-            part.load_state_dict(start.regularizer.state_dict())
+    for part in (adaptive.first, adaptive.second):
+        part.load_state_dict(start.regularizer.state_dict())
     return config, adaptive
 
 

@@ -122,6 +122,8 @@ class TrainingRun:
         """
         self._cut_log()
         self.regularizer.train().requires_grad_(True)
+        if isinstance(self.regularizer, AdaptiveRegularizer):
+            self.regularizer.first.requires_grad_(False)
         started = time.perf_counter() - self.seconds
         while self.step < self.settings.steps:
             loss = self._optimise()
