@@ -14,8 +14,8 @@ from benchmarks.registry import Options
 from convexreg.adaptive import AdaptiveRegularizer
 from convexreg.baselines.published import load_published
 from convexreg.conditioning import NoiseScaling
-from convexreg.gradnets import GradientModule
 from convexreg.models import AnyRegularizer, open_model, pretrained_names
+from convexreg.module import GradientModule
 from convexreg.operators import Convolution
 from convexreg.potentials import PseudoHuber
 from convexreg.regularizer import ConvexRegularizer, Regularizer

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from convexreg.gradnets import GradientModule, MGradNetC
+from convexreg.cascade import MGradNetC
+from convexreg.module import GradientModule
 from convexreg.network import GradientNetwork, Sigma, replaced
 from convexreg.operators import LinearOperator, Reach
 from convexreg.potentials import ElementwisePotential, LogCosh, Quadratic, per_channel

@@ -19,10 +19,11 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from convexreg.adaptive import AdaptiveRegularizer
+from convexreg.cascade import MGradNetC
 from convexreg.combinations import MGradNetM
 from convexreg.conditioning import NoiseScaling
 from convexreg.files import write_atomically
-from convexreg.gradnets import GradientModule, MGradNetC
+from convexreg.module import GradientModule
 from convexreg.network import GradientNetwork
 from convexreg.operators import Convolution, Padding
 from convexreg.potentials import LinearSpline, LogCosh, PooledNorm, TanhMixture

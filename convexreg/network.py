@@ -1,4 +1,10 @@
-"""What every gradient network offers."""
+"""Gradient networks: maps that are gradients of scalar functions by construction.
+
+`g` is a *gradient network* when its Jacobian is symmetric everywhere and a *monotone* one (mGradNet)
+when it is positive semidefinite as well, so that its potential is convex (Chaudhari, Pranav & Moura,
+"Gradient networks", 2024, Defs 2-4). All networks run over any `LinearOperator`: on vectors
+`(B, n)` with dense matrices, on images `(B, C, H, W)` with convolutions.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +15,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
+from convexreg.conditioning import Conditioning, SpatialWeights
 from convexreg.operators import LinearOperator, Reach
 
 Sigma = Tensor | float | None
@@ -99,3 +106,26 @@ class GradientNetwork(nn.Module, ABC):
         """The network for a part of one image of a batch: itself, unless it has spatial weights."""
         del image, rows, columns
         return self
+
+
+class ConditionedNetwork(GradientNetwork):
+    """A network of one operator and one conditioning, whose weights can vary from pixel to pixel."""
+
+    operator: LinearOperator
+    conditioning: Conditioning | None
+
+    def with_weights(self, weights: Tensor) -> GradientNetwork:
+        conditioning = self.conditioning
+        if isinstance(conditioning, SpatialWeights):
+            conditioning, weights = conditioning.conditioning, conditioning.field * weights
+        return replaced(self, conditioning=SpatialWeights(conditioning, weights))
+
+    def window(self, image: int, rows: Tensor, columns: Tensor) -> GradientNetwork:
+        if not isinstance(self.conditioning, SpatialWeights):
+            return self
+        return replaced(self, conditioning=self.conditioning.window(image, rows, columns))
+
+
+def squeeze_batch(bound: Tensor) -> Tensor:
+    """A batch of one bound is a bound for everything."""
+    return bound.squeeze(0) if bound.shape == (1,) else bound

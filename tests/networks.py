@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from convexreg.baselines.icgn import ICGN
 from convexreg.baselines.icnn import ICNN
 from convexreg.baselines.mlp import MLPGradient
+from convexreg.cascade import GradNetC, MGradNetC
 from convexreg.combinations import (
     CMGN,
     MMGN,
@@ -17,7 +18,7 @@ from convexreg.combinations import (
     StronglyMonotone,
 )
 from convexreg.conditioning import NoiseScaling
-from convexreg.gradnets import GradientModule, GradNetC, MGradNetC
+from convexreg.module import GradientModule
 from convexreg.network import GradientNetwork
 from convexreg.operators import Convolution, Dense, LinearOperator
 from convexreg.potentials import (

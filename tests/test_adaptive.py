@@ -29,9 +29,9 @@ from convexreg import (
     tiling,
 )
 from convexreg.adaptive import AdaptiveRegularizer
-from convexreg.gradnets import GradientModule
 from convexreg.images import Photograph, read_image, write_image
 from convexreg.models import Architecture, ModelFileError, as_regularizer
+from convexreg.module import GradientModule
 from convexreg.operators import Convolution, Padding
 from convexreg.potentials import LogCosh
 from convexreg.rho import IdentityRho

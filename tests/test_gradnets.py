@@ -11,6 +11,7 @@ from oracles import gradient, jacobian
 from tables import over, perturbed
 from torch import Tensor
 
+from convexreg.cascade import GradNetC, MGradNetC
 from convexreg.combinations import (
     GradNetM,
     LinearCombination,
@@ -18,7 +19,7 @@ from convexreg.combinations import (
     StronglyMonotone,
 )
 from convexreg.conditioning import NoiseScaling
-from convexreg.gradnets import GradientModule, GradNetC, MGradNetC
+from convexreg.module import GradientModule
 from convexreg.network import GradientNetwork
 from convexreg.operators import Convolution, Dense
 from convexreg.potentials import LinearSpline, LogCosh, LogSumExp, PooledNorm

@@ -12,8 +12,9 @@ from tables import over, perturbed
 from torch import Tensor
 
 from convexreg import ConvexRegularizer, ModelConfig, tiling
+from convexreg.cascade import GradNetC
 from convexreg.combinations import LinearCombination, StronglyMonotone
-from convexreg.gradnets import GradientModule, GradNetC
+from convexreg.module import GradientModule
 from convexreg.operators import Convolution
 from convexreg.potentials import LogCosh, PooledNorm
 from convexreg.regularizer import colour_transform

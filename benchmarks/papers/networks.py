@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from convexreg.cascade import GradNetC, MGradNetC
 from convexreg.combinations import CMGN, MMGN, GradNetM, MGradNetM
-from convexreg.gradnets import GradientModule, GradNetC, MGradNetC
+from convexreg.module import GradientModule
 from convexreg.network import GradientNetwork
 from convexreg.operators import Dense
 from convexreg.potentials import (

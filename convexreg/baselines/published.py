@@ -24,8 +24,8 @@ from torch.nn import functional
 
 from convexreg.baselines.convolutional_icnn import ConvolutionalICNN
 from convexreg.conditioning import Conditioning
-from convexreg.gradnets import GradientModule
 from convexreg.models import ModelFileError
+from convexreg.module import GradientModule
 from convexreg.operators import Convolution
 from convexreg.potentials import LinearSpline
 from convexreg.regularizer import ConvexRegularizer, Regularizer

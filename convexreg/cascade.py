@@ -1,10 +1,4 @@
-"""Gradient networks: maps that are gradients of scalar functions by construction.
-
-`g` is a *gradient network* when its Jacobian is symmetric everywhere and a *monotone* one (mGradNet)
-when it is positive semidefinite as well, so that its potential is convex (Chaudhari, Pranav & Moura,
-"Gradient networks", 2024, Defs 2-4). All networks run over any `LinearOperator`: on vectors
-`(B, n)` with dense matrices, on images `(B, C, H, W)` with convolutions.
-"""
+"""Cascaded gradient networks: one operator, elementwise activations in layers (GradNet-C, mGradNet-C)."""
 
 from __future__ import annotations
 
@@ -15,30 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from convexreg.conditioning import Conditioning, SpatialWeights
-from convexreg.network import GradientNetwork, Sigma, replaced
+from convexreg.conditioning import Conditioning
+from convexreg.network import ConditionedNetwork, Sigma, squeeze_batch
 from convexreg.operators import LinearOperator, Reach
-from convexreg.potentials import ElementwisePotential, Potential, per_channel
+from convexreg.potentials import ElementwisePotential, per_channel
 from convexreg.quadrature import line_integral
-from convexreg.rho import Rho
-
-
-class ConditionedNetwork(GradientNetwork):
-    """A network of one operator and one conditioning, whose weights can vary from pixel to pixel."""
-
-    operator: LinearOperator
-    conditioning: Conditioning | None
-
-    def with_weights(self, weights: Tensor) -> GradientNetwork:
-        conditioning = self.conditioning
-        if isinstance(conditioning, SpatialWeights):
-            conditioning, weights = conditioning.conditioning, conditioning.field * weights
-        return replaced(self, conditioning=SpatialWeights(conditioning, weights))
-
-    def window(self, image: int, rows: Tensor, columns: Tensor) -> GradientNetwork:
-        if not isinstance(self.conditioning, SpatialWeights):
-            return self
-        return replaced(self, conditioning=self.conditioning.window(image, rows, columns))
 
 
 class GradNetC(ConditionedNetwork):
@@ -164,7 +139,7 @@ class GradNetC(ConditionedNetwork):
         if self.conditioning is not None:
             scale, weight = self.conditioning(sigma)
             slopes = slopes * weight * scale**2
-        return _squeeze_batch(self.operator.squared_norm(slopes, image_size))
+        return squeeze_batch(self.operator.squared_norm(slopes, image_size))
 
     def slopes(self, x: Tensor, sigma: Sigma = None) -> list[tuple[LinearOperator, Tensor]]:
         u, factors = self._argument(x, sigma)
@@ -194,108 +169,3 @@ class MGradNetC(GradNetC):
             unit_scales=unit_scales,
             conditioning=conditioning,
         )
-
-
-class GradientModule(ConditionedNetwork):
-    """One module `rho(phi(z)) W^T grad phi(z)` with `z = W x + b` of a modular network (Thm 12).
-
-    Potential `P(phi(W x + b))` summed over positions, `P' = rho`. On images `phi` and `rho` act
-    locally, at every pixel. Monotone when `phi` is convex and `rho` is nonnegative and nondecreasing
-    on the values of `phi` (Cor. 12.1). With `rho = 1` (the default) the Lipschitz constant is
-    `|| Diag(D)^{1/2} W ||^2` with `D` the potential's curvature bound; a `rho` that grows without
-    bound has none.
-
-    :param conditioning: noise conditioning, `weight(sigma) phi(scale(sigma) z)`.
-    """
-
-    def __init__(
-        self,
-        operator: LinearOperator,
-        potential: Potential,
-        *,
-        rho: Rho | None = None,
-        bias: bool = True,
-        conditioning: Conditioning | None = None,
-    ) -> None:
-        super().__init__()
-        self.operator, self.phi, self.rho = operator, potential, rho
-        self.conditioning = conditioning
-        self.bias = nn.Parameter(torch.zeros(operator.out_channels)) if bias else None
-
-    @property
-    def monotone(self) -> bool:
-        if self.rho is None:
-            return self.phi.convex
-        defined = self.phi.nonnegative or not self.rho.needs_nonnegative
-        return self.phi.convex and self.rho.monotone and defined
-
-    def argument(self, x: Tensor, sigma: Sigma) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """What `phi` is evaluated at, with the scale and the weight of the noise conditioning."""
-        z = self.operator(x)
-        if self.bias is not None:
-            z = z + per_channel(self.bias, z)
-        if self.conditioning is None:
-            return z, None, None
-        scale, weight = self.conditioning.factors(z, sigma)
-        return scale * z, scale, weight
-
-    def _pull_back(self, s: Tensor, scale: Tensor | None) -> Tensor:
-        return self.operator.adjoint(s if scale is None else scale * s)
-
-    def forward(self, x: Tensor, sigma: Sigma = None) -> Tensor:
-        z, scale, weight = self.argument(x, sigma)
-        if self.rho is None:
-            return self._pull_back(self.phi.grad(z, weight), scale)
-        value, s = self.phi.value_and_grad(z, weight)
-        return self._pull_back(self.rho(value).unsqueeze(1) * s, scale)
-
-    def density(self, x: Tensor, sigma: Sigma = None) -> Tensor:
-        z, _, weight = self.argument(x, sigma)
-        value = self.phi.value(z, weight)
-        return value if self.rho is None else self.rho.integral(value)
-
-    def density_and_grad(self, x: Tensor, sigma: Sigma = None) -> tuple[Tensor, Tensor]:
-        z, scale, weight = self.argument(x, sigma)
-        value, s = self.phi.value_and_grad(z, weight)
-        if self.rho is not None:
-            s = self.rho(value).unsqueeze(1) * s
-            value = self.rho.integral(value)
-        return value, self._pull_back(s, scale)
-
-    @property
-    def terms(self) -> int:
-        if self.rho is not None:
-            raise NotImplementedError("with rho the module is one term that no weights divide")
-        return self.phi.groups(self.operator.out_channels)
-
-    def magnitudes(self, x: Tensor, sigma: Sigma = None) -> Tensor:
-        return self.phi.magnitude(self.argument(x, sigma)[0])
-
-    def reach(self) -> Reach | None:
-        there = self.operator.reach()
-        if there is None or (there.circular and self.phi.radius):
-            return None  # a pooling window pads by zeros
-        return Reach(2 * (there.radius + self.phi.radius), there.circular)
-
-    def lipschitz(self, image_size: tuple[int, int] | None = None, sigma: Sigma = None) -> Tensor:
-        if self.rho is not None:
-            return torch.tensor(float("inf"))
-        scale = weight = None
-        if self.conditioning is not None:
-            scale, weight = self.conditioning(sigma)
-        curvature = self.phi.curvature_bound(self.operator.out_channels, weight)
-        if scale is not None:
-            curvature = curvature * scale**2
-        return _squeeze_batch(self.operator.squared_norm(curvature, image_size))
-
-    def slopes(self, x: Tensor, sigma: Sigma = None) -> list[tuple[LinearOperator, Tensor]] | None:
-        if self.rho is not None:
-            return None
-        z, scale, weight = self.argument(x, sigma)
-        slope = self.phi.curvature(z, weight)
-        return [(self.operator, slope if scale is None else scale**2 * slope)]
-
-
-def _squeeze_batch(bound: Tensor) -> Tensor:
-    """A batch of one bound is a bound for everything."""
-    return bound.squeeze(0) if bound.shape == (1,) else bound
