@@ -38,6 +38,7 @@ _MODULES = (
     "benchmarks.large_images",
     "benchmarks.plugin.benchmark",
     "benchmarks.reconstruction",
+    "benchmarks.study",
     "benchmarks.papers.gradient_fields",
     "benchmarks.papers.polymax",
     "benchmarks.papers.approximation",
