@@ -66,7 +66,8 @@ class Adaptivity(Benchmark):
         return [_quality(rows), _sensitivity(rows)]
 
     def headline(self, folder: Path) -> list[Table]:
-        return self.tables(folder)[1:]
+        rows = read_rows(folder / "images.csv")
+        return [_sensitivity(rows)] if rows else []
 
     def figures(self, folder: Path) -> list[Figure]:
         problems = list(dict.fromkeys(row["problem"] for row in read_rows(folder / "images.csv")))

@@ -66,7 +66,7 @@ class LargeImages(Benchmark):
             for row in read_rows(folder / "solves.csv")
         ]
         note = "Float32, noise 25/255; peak memory beyond what the program takes without an image."
-        return [Table(self.description, rows, note)]
+        return [Table(self.description, rows, note)] if rows else []
 
     def headline(self, folder: Path) -> list[Table]:
         return self.tables(folder)
