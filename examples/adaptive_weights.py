@@ -36,16 +36,20 @@ def main(arguments: list[str] | None = None) -> None:
     result = reconstruct(noisy, deepinv.physics.Denoising(), sigma=SIGMA, regularizer=model)
     assert result.first is not None
     weights = model.weights(result.first.image, SIGMA)
+    noisy_score, first_score, score = (
+        f"{float(deepinv.metric.PSNR()(image, clean)):.2f} dB"
+        for image in (noisy, result.first.image, result.image)
+    )
     print(result.summary())
+    print(f"{noisy_score} noisy, {first_score} after round 0, {score} after round 1")
 
-    psnr = deepinv.metric.PSNR()
     busiest = weights[0].log().flatten(1).std(1).argsort(descending=True)[:2].tolist()
     panels = [
-        (noisy[0, 0], f"noisy, {float(psnr(noisy, clean)):.2f} dB", "gray"),
-        (result.first.image[0, 0], f"round 0, {_score(result.first, clean)} dB", "gray"),
+        (noisy[0, 0], f"noisy, {noisy_score}", "gray"),
+        (result.first.image[0, 0], f"round 0, {first_score}", "gray"),
         (weights[0].log().mean(0).exp(), "mean weight", "magma"),
         *((weights[0, term], f"weight of term {term}", "magma") for term in busiest),
-        (result.image[0, 0], f"round 1, {_score(result, clean)} dB", "gray"),
+        (result.image[0, 0], f"round 1, {score}", "gray"),
     ]
     figure = Figure(figsize=(13, 2.6), layout="constrained")
     for axis, (image, title, colours) in zip(figure.subplots(1, 6), panels, strict=True):
@@ -55,10 +59,6 @@ def main(arguments: list[str] | None = None) -> None:
         axis.axis("off")
     figure.savefig(options.output, dpi=120)
     print(f"wrote {options.output}")
-
-
-def _score(result, clean: torch.Tensor) -> str:
-    return f"{float(deepinv.metric.PSNR()(result.image, clean)):.2f}"
 
 
 if __name__ == "__main__":

@@ -14,7 +14,14 @@ import torch
 from safetensors.torch import load_file, save_file
 from tables import perturbed
 
-from convexreg import ModelConfig, ModelFileError, load_model, load_pretrained, save_model
+from convexreg import (
+    ModelConfig,
+    ModelFileError,
+    load_adaptive,
+    load_model,
+    load_pretrained,
+    save_model,
+)
 from convexreg.models import ARCHITECTURES, open_model, parameter_count, pretrained_names
 
 CONFIG = ModelConfig("mgradnet-m", (1, 2, 4), (3, 3), sigma_min=0.01, sigma_max=0.3)
@@ -236,7 +243,12 @@ def test_shipped_models_load_by_name(tmp_path: Path) -> None:
     for name in pretrained_names():
         model = open_model(name)
         assert model.card
-        assert torch.isfinite(load_pretrained(name).grad(torch.rand(1, 1, 16, 16), 0.1)).all()
+        x = torch.rand(1, 1, 16, 16)
+        convex = (
+            load_adaptive(name).given(x, 0.1) if model.config.adaptive else load_pretrained(name)
+        )
+        assert torch.isfinite(convex.grad(x, 0.1)).all()
+        assert model.regularizer.name == name
     path = write(tmp_path / "a.safetensors")
     assert load_pretrained(path).name == "mine"
     assert load_pretrained(str(path)).name == "mine"
