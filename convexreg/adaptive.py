@@ -56,7 +56,10 @@ class AdaptiveRegularizer(nn.Module):
     def given(self, x: Tensor, sigma: Sigma) -> ConvexRegularizer:
         """The convex regularizer of round 1, its weights frozen at the reconstruction `x`.
 
-        :param x: `(B, C, H, W)`; the result takes images of that size.
-        :param sigma: noise level, one number or one per image.
+        The result takes images of that size, any number of them if `x` is one gray image, and a noise
+        level of its own when it is evaluated. It shares the parameters of `second`.
+
+        :param x: `(B, C, H, W)`.
+        :param sigma: noise level that the weights are for, one number or one per image.
         """
         return self.second.with_weights(self.weights(x, sigma))

@@ -48,7 +48,11 @@ def _parser() -> argparse.ArgumentParser:
 
     def add_solve_options(sub: argparse.ArgumentParser) -> None:
         sub.add_argument("-m", "--model", default=DEFAULT_MODEL, help="shipped model or model file")
-        sub.add_argument("--lam", type=float, help="weight of the regularizer (default: automatic)")
+        sub.add_argument(
+            "--lam",
+            default="auto",
+            help='weight of the regularizer: a number, "auto" (one, the default), "discrepancy" or "sure"',
+        )
         sub.add_argument(
             "--gap",
             type=float,

@@ -7,7 +7,7 @@ import json
 import sys
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy
 import torch
@@ -36,6 +36,22 @@ def parse_sigma(text: str) -> float:
             f'the noise level must be a number such as 0.1 or a ratio such as 25/255, got "{text}"'
         ) from None
     return value
+
+
+def parse_weight(text: str) -> float | Literal["auto", "discrepancy", "sure"]:
+    """A number, or the name of a rule that finds one.
+
+    :raises ValueError: neither of them.
+    """
+    match text:
+        case "auto" | "discrepancy" | "sure":
+            return text
+    try:
+        return float(text)
+    except ValueError:
+        raise ValueError(
+            f'the weight must be a number, "auto", "discrepancy" or "sure", got "{text}"'
+        ) from None
 
 
 def estimate_sigma(pixels: Tensor) -> float:
@@ -81,7 +97,7 @@ class ProgressBar:
         self.bar: Any = None
 
     def __call__(self, progress: Progress) -> None:
-        if self.bar is None:
+        if progress.iteration == 1:  # an adaptive model has a bar for each of its rounds
             self.bar = tqdm(disable=self.quiet or None, unit="it", leave=False)
         self.bar.update()
         gap = float(progress.relative_gap.max())
@@ -90,7 +106,6 @@ class ProgressBar:
         self.bar.set_postfix_str(proven)
         if not bool(progress.active.any()):
             self.bar.close()
-            self.bar = None  # a second round has a bar of its own
 
 
 def _solve(
@@ -100,7 +115,7 @@ def _solve(
         y.to(options.device),
         physics,
         regularizer=options.model,
-        lam="auto" if options.lam is None else options.lam,
+        lam=parse_weight(options.lam),
         gap_tol=options.gap,
         max_iter=options.max_iter,
         callback=ProgressBar(quiet=options.quiet),
@@ -155,7 +170,7 @@ def denoise(options: argparse.Namespace) -> None:
     physics = deepinv.physics.Denoising(deepinv.physics.GaussianNoise(sigma))
     result = _solve(options, photograph.pixels.unsqueeze(0), physics, sigma=sigma)
     write_image(options.output, photograph.with_pixels(result.image[0]))
-    _finish(options, result, {"output": str(options.output), "sigma": sigma})
+    _finish(options, result, {"output": str(options.output), "sigma": round(sigma, 5)})
 
 
 def deblur(options: argparse.Namespace) -> None:
@@ -212,6 +227,7 @@ def info(options: argparse.Namespace) -> None:
         model = open_model(name)
         cards[name] = {
             "architecture": model.config.architecture,
+            "adaptive": model.config.adaptive,
             "parameters": parameter_count(model.regularizer),
             "sigma_range": [round(level, 5) for level in model.regularizer.sigma_range or ()],
             "lipschitz_at_25": _lipschitz(model.regularizer),

@@ -60,7 +60,7 @@ class Reconstruction:
 
     @property
     def converged(self) -> bool:
-        """Whether every image reached the tolerance."""
+        """Whether every image reached the tolerance; of an adaptive regularizer that of round 1."""
         return bool((self.status == Status.CONVERGED).all())
 
     def summary(self) -> str:

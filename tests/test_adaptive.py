@@ -441,4 +441,4 @@ def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     assert run("train", folder, "-o", fresh, "--adaptive", *short) == 2
     assert "give a trained model by --start" in capsys.readouterr().err
     assert run("train", folder, "-o", fresh, "--start", model, *short) == 2
-    assert "is an adaptive mgradnet-m" in capsys.readouterr().err
+    assert "--architecture mgradnet-m --adaptive" in capsys.readouterr().err

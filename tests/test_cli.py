@@ -228,3 +228,14 @@ def test_interrupted_training_resumes(tmp_path, capsys, monkeypatch):
     )
     for key, value in first.items():
         assert torch.equal(value, second[key])
+
+
+@pytest.mark.parametrize("lam", ["0.5", "auto", "discrepancy", "sure"])
+def test_weights_by_number_and_by_rule(photo, tmp_path, capsys, lam):
+    arguments = ("denoise", photo, "-o", tmp_path / "o.png", "--sigma", "25/255", "--json", "-q")
+    assert run(*arguments, "--lam", lam) == 0
+    weight = json.loads(capsys.readouterr().out)["lam"]
+    assert weight == {"0.5": 0.5, "auto": 1.0}.get(lam, weight)
+    assert 1 / 64 <= weight <= 4
+    assert run(*arguments, "--lam", "much") == 2
+    assert '"discrepancy" or "sure", got "much"' in capsys.readouterr().err

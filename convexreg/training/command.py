@@ -106,9 +106,10 @@ def _initial(options: argparse.Namespace) -> tuple[ModelConfig, AnyRegularizer]:
         config = replace(start.config, adaptive=options.adaptive)
         if config.architecture != options.architecture or start.config.adaptive > options.adaptive:
             kind = "n adaptive" if start.config.adaptive else ""
+            flag = " --adaptive" if start.config.adaptive else ""
             raise ValueError(
-                f"{options.start} is a{kind} {config.architecture}, which a "
-                f"{options.architecture} cannot start from"
+                f"{options.start} is a{kind} {config.architecture}, which a {options.architecture} cannot "
+                f"start from; give --architecture {config.architecture}{flag}"
             )
         if config == start.config:
             return config, start.regularizer
