@@ -59,18 +59,18 @@ class Adaptivity(Benchmark):
                 rows += _row(model, measurement, image_name)
                 if number == 0:
                     _draw_weights(model, measurement, folder)
-                write_rows(folder / "images.csv", rows)
+                write_rows(folder / "gains.csv", rows)
 
     def tables(self, folder: Path) -> list[Table]:
-        rows = read_rows(folder / "images.csv")
+        rows = read_rows(folder / "gains.csv")
         return [_quality(rows), _sensitivity(rows)]
 
     def headline(self, folder: Path) -> list[Table]:
-        rows = read_rows(folder / "images.csv")
+        rows = read_rows(folder / "gains.csv")
         return [_sensitivity(rows)] if rows else []
 
     def figures(self, folder: Path) -> list[Figure]:
-        problems = list(dict.fromkeys(row["problem"] for row in read_rows(folder / "images.csv")))
+        problems = list(dict.fromkeys(row["problem"] for row in read_rows(folder / "gains.csv")))
         parts = ["reconstruction", "mean weight"]
         parts += [f"weight of term {term}" for term in range(SHOWN_TERMS)]
         figure, axes = drawing.panels(len(problems), len(parts), width=1.5, height=1.6)

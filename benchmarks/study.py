@@ -92,10 +92,10 @@ class Study(Benchmark):
                     "lipschitz_at_25": f"{float(model.lipschitz(sigma=25 / 255)):.1f}",
                 }
                 rows += [{**cell, **scores} for scores in _validate(model, held_out)]
-                write_rows(folder / "images.csv", rows)
+                write_rows(folder / "scores.csv", rows)
 
     def tables(self, folder: Path) -> list[Table]:
-        rows = read_rows(folder / "images.csv")
+        rows = read_rows(folder / "scores.csv")
         lines = []
         for name, objective in dict.fromkeys((r["architecture"], r["objective"]) for r in rows):
             here = _select(rows, name, objective)
@@ -117,7 +117,7 @@ class Study(Benchmark):
         return [Table(self.description, lines, note)]
 
     def figures(self, folder: Path) -> list[Figure]:
-        rows = [row for row in read_rows(folder / "images.csv") if row["sigma"] == "25"]
+        rows = [row for row in read_rows(folder / "scores.csv") if row["sigma"] == "25"]
         names = list(dict.fromkeys(row["architecture"] for row in rows))
         objectives = list(dict.fromkeys(row["objective"] for row in rows))
         figure, axes = canvas(title="validation PSNR at 25/255", x="", y="dB")

@@ -98,6 +98,8 @@ class ProgressBar:
 
     def __call__(self, progress: Progress) -> None:
         if progress.iteration == 1:  # an adaptive model has a bar for each of its rounds
+            if self.bar is not None:
+                self.bar.close()
             self.bar = tqdm(disable=self.quiet or None, unit="it", leave=False)
         self.bar.update()
         gap = float(progress.relative_gap.max())
