@@ -10,7 +10,7 @@ from torch import Tensor
 
 from convexreg.models import as_regularizer
 from convexreg.regularizer import ConvexRegularizer
-from convexreg.start import starting_image
+from convexreg.start import ANCHOR, starting_image
 from solvers.data_terms import LeastSquares, Proximity
 from solvers.loop import minimise
 from solvers.objective import Sum, inner
@@ -18,7 +18,6 @@ from solvers.physics_norms import OperatorBounds
 from solvers.quasi_newton import QuasiNewton
 
 _SMALLEST, _BISECTIONS = 2.0**-6, 6
-_ANCHOR = 1e-3
 
 
 @torch.no_grad()
@@ -51,7 +50,7 @@ def discrepancy_weight(
     high = weight = torch.ones_like(low)
     x = start
     for _ in range(_BISECTIONS + 1):
-        objective = Sum([data, model.term(level), Proximity(start)], [1.0, weight, _ANCHOR])
+        objective = Sum([data, model.term(level), Proximity(start)], [1.0, weight, ANCHOR])
         x = minimise(objective, x, QuasiNewton(), gtol=1e-4, max_iter=40).x
         misfit = physics.A(x) - y
         fits = inner(misfit, misfit) <= allowed

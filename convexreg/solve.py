@@ -12,6 +12,7 @@ from torch import Tensor
 
 from convexreg.adaptive import FIRST_ROUND_GAP, FIRST_ROUND_GRADIENT
 from convexreg.regularizer import ConvexRegularizer
+from convexreg.start import ANCHOR
 from solvers.box import Box
 from solvers.certificates import Certificate, certify
 from solvers.data_terms import LeastSquares, Proximity
@@ -153,7 +154,7 @@ def solve(
     """Solve one convex problem from `start`."""
     strongly_convex = bool((problem.data().strong_convexity(start) > 0).all())
     if anchor == "auto":
-        anchor = 0.0 if strongly_convex or problem.box.bounded else 1e-3
+        anchor = 0.0 if strongly_convex or problem.box.bounded else ANCHOR
     gap_tol, gtol = tolerance.gap_tol, tolerance.gtol
     if gap_tol is None and gtol is None:
         if strongly_convex:

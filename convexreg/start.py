@@ -10,6 +10,10 @@ from torch.nn import functional
 
 from solvers.objective import inner, per_image
 
+ANCHOR = 1e-3
+"""Weight of the squared distance to the starting image where nothing else makes a problem strongly convex;
+it changes a PSNR by hundredths of a decibel."""
+
 
 def starting_image(y: Tensor, physics: Any, sigma: Tensor | float) -> Tensor:
     """A rough reconstruction, `(B, C, H, W)`.

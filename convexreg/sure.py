@@ -10,7 +10,7 @@ from torch import Tensor
 
 from convexreg.models import as_regularizer
 from convexreg.regularizer import ConvexRegularizer
-from convexreg.start import starting_image
+from convexreg.start import ANCHOR, starting_image
 from solvers.curvature import Curvature, Preconditioner
 from solvers.data_terms import LeastSquares, Proximity
 from solvers.implicit import conjugate_gradient
@@ -20,7 +20,6 @@ from solvers.physics_norms import OperatorBounds
 from solvers.quasi_newton import QuasiNewton
 
 _WEIGHTS = [2.0**exponent for exponent in range(2, -7, -1)]
-_ANCHOR = 1e-3
 
 
 @torch.no_grad()
@@ -60,7 +59,7 @@ def sure_weight(
     probe = signs.to(y) * (y != 0)
     x, risks = start, []
     for weight in _WEIGHTS:
-        objective = Sum([data, model.term(level), Proximity(start)], [1.0, weight, _ANCHOR])
+        objective = Sum([data, model.term(level), Proximity(start)], [1.0, weight, ANCHOR])
         x = minimise(objective, x, QuasiNewton(), gtol=1e-4, max_iter=100).x
         misfit = physics.A(x) - y
         solved = _inverse_hessian(model, physics, x, level, weight, objective.curvature(x), probe)
@@ -88,7 +87,7 @@ def _inverse_hessian(
 
     def product(v: Tensor) -> Tensor:
         (bent,) = torch.autograd.grad(grad, point, v, retain_graph=True)
-        return physics.A_adjoint(physics.A(v)) + weight * bent + _ANCHOR * v
+        return physics.A_adjoint(physics.A(v)) + weight * bent + ANCHOR * v
 
     preconditioner = None if curvature is None else Preconditioner(curvature)
     return conjugate_gradient(

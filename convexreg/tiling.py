@@ -108,9 +108,12 @@ class _Tile:
     core: tuple[slice, slice]
 
 
+def _side(x: Tensor) -> int:
+    return _SIDE["cpu" if x.device.type == "cpu" else "cuda"]
+
+
 def _whole(network: GradientNetwork, x: Tensor) -> bool:
-    side = _SIDE["cpu" if x.device.type == "cpu" else "cuda"]
-    return network.reach() is None or x[:, 0].numel() <= side**2
+    return network.reach() is None or x[:, 0].numel() <= _side(x) ** 2
 
 
 def _tiles(
@@ -123,7 +126,7 @@ def _tiles(
         yield _Tile(network, x, sigma, everything, (everything,) * 4, (everything, everything))
         return
     reach = Reach(reach.radius + margin, reach.circular)
-    side = _SIDE["cpu" if x.device.type == "cpu" else "cuda"]
+    side = _side(x)
     levels = sigma.reshape(-1) if isinstance(sigma, Tensor) else sigma
     for image in range(x.shape[0]):
         level = levels[image] if isinstance(levels, Tensor) and levels.numel() > 1 else levels
