@@ -125,10 +125,21 @@ def _parser() -> argparse.ArgumentParser:
         help="learning rate of potential and noise conditioning (default: 5 times the other)",
     )
     sub.add_argument(
+        "--emphasis",
+        type=float,
+        default=0.0,
+        help="on patches that are hard for their noise level: 0 is mean PSNR, 1 squared error, " + shown,
+    )
+    sub.add_argument(
         "--flatness",
         type=float,
         default=0.0,
         help=f"price of the logarithm of the Lipschitz constant, for faster solves, {shown}",
+    )
+    sub.add_argument(
+        "--bfloat16",
+        action="store_true",
+        help="coarser and faster steps, on a CPU with matrix units (AMX) or a GPU",
     )
     sub.add_argument(
         "--start",

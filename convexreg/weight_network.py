@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from convexreg.convolution import in_bfloat16
 from convexreg.network import Sigma
 
-_DILATIONS = (1, 2, 4)
+_DILATIONS = (1, 2, 4, 4)
 
 
 class WeightNetwork(nn.Module):
@@ -19,7 +20,7 @@ class WeightNetwork(nn.Module):
 
     `log w` is `v = CNN(log(1 + t), log sigma) - log(1 + slope t)`, bent smoothly so that `w` stays
     between the limits. At the start it is close to `gain / (1 + slope t)`, the reweighting of Candes,
-    Wakin & Boyd (2008) that spares what is large. The convolutions look at 15 x 15 pixels.
+    Wakin & Boyd (2008) that spares what is large. The convolutions look at 23 x 23 pixels.
 
     :param terms: terms of the regularizer.
     :param width: channels of the hidden layers.
@@ -31,15 +32,15 @@ class WeightNetwork(nn.Module):
         self,
         terms: int,
         *,
-        width: int = 48,
+        width: int = 64,
         slope: float = 0.03,
         gain: float = 1.5,
-        limits: tuple[float, float] = (1 / 32, 4.0),
+        limits: tuple[float, float] = (1 / 256, 16.0),
     ) -> None:
         super().__init__()
         self.log_limits = math.log(limits[0]), math.log(limits[1])
         self.log_slope = nn.Parameter(torch.full((terms,), math.log(slope)))
-        channels = (terms + 1, width, width, terms)
+        channels = (terms + 1, *[width] * (len(_DILATIONS) - 1), terms)
         layers = [
             nn.Conv2d(before, after, 3, padding=dilation, dilation=dilation)
             for before, after, dilation in zip(channels, channels[1:], _DILATIONS, strict=False)
@@ -54,9 +55,10 @@ class WeightNetwork(nn.Module):
         level = torch.as_tensor(sigma, dtype=magnitudes.dtype, device=magnitudes.device)
         level = (4 * level).log().reshape(-1, 1, 1, 1).expand_as(magnitudes[:, :1])
         v = torch.cat([magnitudes.log1p(), level], 1)
-        for layer in self.layers[:-1]:
-            v = functional.relu(layer(v))
-        spared = (self.log_slope.exp().reshape(-1, 1, 1) * magnitudes).log1p()
-        v = self.layers[-1](v) - spared
+        with torch.autocast(v.device.type, torch.bfloat16, enabled=in_bfloat16()):
+            for layer in self.layers[:-1]:
+                v = functional.relu(layer(v))
+            v = self.layers[-1](v).to(magnitudes.dtype)
+        v = v - (self.log_slope.exp().reshape(-1, 1, 1) * magnitudes).log1p()
         low, high = self.log_limits
         return torch.where(v < 0, low * torch.tanh(v / low), high * torch.tanh(v / high)).exp()

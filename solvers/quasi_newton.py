@@ -58,7 +58,7 @@ class QuasiNewton(Solver[QuasiNewtonState]):
     """
 
     memory: int = 10
-    refresh: tuple[int, ...] = (3, 12, 40)
+    refresh: tuple[int, ...] = (5, 40)
     armijo: float = 1e-4
     max_halvings: int = 30
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.autograd import gradcheck, gradgradcheck
 from torch.nn import functional
 
-from convexreg.convolution import analysis, compose_kernels, synthesis
+from convexreg.convolution import analysis, bfloat16_synthesis, compose_kernels, synthesis
 from convexreg.operators import Convolution
 
 DRAWS = 200
@@ -66,6 +66,39 @@ def test_synthesis_equals_transposed_convolution(
         index = rows.unsqueeze(1) * size[1] + columns
         expected.flatten(2).index_add_(2, index.flatten(), full.flatten(2))
     torch.testing.assert_close(synthesis(z, kernel, padding), expected, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("channels", [4, 8, 16, 24, 32, 48, 64, 96])
+@pytest.mark.parametrize("size", [3, 5, 7, 9, 13])
+def test_bfloat16_synthesis_rounds_and_no_more(channels: int, size: int) -> None:
+    kernel, z = torch.randn(channels, 1, size, size), torch.randn(2, channels, 13, 18)
+    exact = synthesis(z, kernel, "zero")
+    with bfloat16_synthesis():
+        coarse = synthesis(z, kernel, "zero")
+    # the products and the result are rounded to 2^-8
+    assert ((coarse - exact).abs() <= 2**-6 * synthesis(z.abs(), kernel.abs(), "zero")).all()
+    assert torch.equal(coarse, exact) == (channels % 32 > 0)
+
+
+def test_bfloat16_synthesis_is_for_float32_and_for_its_context() -> None:
+    kernel, z = torch.randn(32, 1, 5, 5), torch.randn(2, 32, 13, 11)
+    exact = synthesis(z, kernel, "zero")
+    with bfloat16_synthesis():
+        coarse = synthesis(z, kernel, "zero")
+        double = synthesis(z.double(), kernel.double(), "zero")
+        with bfloat16_synthesis(False):
+            within = synthesis(z, kernel, "zero")
+        assert torch.equal(analysis(coarse, kernel, "zero"), _outside(coarse, kernel))
+    assert coarse.dtype == torch.float32
+    assert not torch.equal(coarse, exact)
+    assert torch.equal(within, exact)
+    assert torch.equal(synthesis(z, kernel, "zero"), exact)
+    torch.testing.assert_close(double.float(), exact, rtol=0, atol=1e-4)
+
+
+def _outside(x: Tensor, kernel: Tensor) -> Tensor:
+    with bfloat16_synthesis(False):
+        return analysis(x, kernel, "zero")
 
 
 @pytest.mark.parametrize("padding", PADDINGS)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy
@@ -70,9 +71,10 @@ def training(
     architecture: Architecture = "mgradnet-m",
     settings: TrainingSettings = SETTINGS,
     init: int = 0,
+    filters: int = 4,
 ) -> TrainingRun:
     torch.manual_seed(init)
-    settings_of_model = config(architecture)
+    settings_of_model = replace(config(architecture), channels=(1, 2, filters))
     return TrainingRun(
         settings_of_model.build(),
         settings_of_model,
@@ -117,19 +119,45 @@ def test_every_objective_learns(
     assert (psnr(denoised, clean) > psnr(noisy, clean)).all()
 
 
-def test_loss_is_the_mean_log_error() -> None:
+@pytest.mark.parametrize("emphasis", [0.0, 1e-6, 0.5, 1.0])
+def test_loss_is_the_transformed_error(emphasis: float) -> None:
+    """Relative to what is typical: the same at every noise level, if the errors grow like it."""
+
     class Nothing(TrainingObjective):
         def denoise(
             self, regularizer: ConvexRegularizer, noisy: Tensor, sigma: Tensor, start: Tensor
         ) -> Tensor:
             return noisy
 
-    clean, error = torch.rand(3, 1, 5, 5), torch.randn(3, 1, 5, 5)
-    loss = Nothing().loss(small_regularizer(), clean, clean + error, torch.ones(3))
-    expected = error.flatten(1).square().mean(1).log().mean()
-    torch.testing.assert_close(loss, expected)
-    mean_psnr = psnr(clean + error, clean).mean()
-    torch.testing.assert_close(loss.double() * -10 / math.log(10), mean_psnr)
+    sigma = torch.tensor([5.0, 15.0, 25.0]) / 255
+    clean, error = torch.rand(3, 1, 5, 5), 0.03 * torch.randn(3, 1, 5, 5)
+    loss = Nothing().loss(small_regularizer(), clean, clean + error, sigma, emphasis=emphasis)
+    relative = error.flatten(1).square().mean(1) * 10**2.86 * (25 / (255 * sigma)) ** 1.23
+    expected = (relative**emphasis - 1) / emphasis if emphasis > 1e-3 else relative.log()
+    torch.testing.assert_close(loss, expected.mean(), rtol=1e-5, atol=1e-5)
+
+
+def test_bfloat16_steps_follow_exact_ones(folder: Path, tmp_path: Path) -> None:
+    """The same direction to a few percent, and validation exactly as without."""
+    gradients, validations = [], []
+    for coarse in (False, True):
+        settings = replace(SETTINGS, bfloat16=coarse, steps=1)
+        run = training(
+            folder,
+            tmp_path / str(coarse),
+            objective="equilibrium",
+            settings=settings,
+            filters=32,
+        )
+        validations.append(run.validate())
+        run.run()
+        gradients.append(
+            torch.cat([p.grad.flatten() for p in run.regularizer.parameters() if p.grad is not None])
+        )
+    exact, coarse = gradients
+    assert not torch.equal(exact, coarse)
+    assert (exact - coarse).norm() < 0.05 * exact.norm()
+    assert validations[0] == validations[1]
 
 
 def test_unrolled_approaches_the_equilibrium() -> None:

@@ -177,6 +177,12 @@ class PooledNorm(Potential):
             return factor @ mixing.sum((2, 3))
         return functional.conv_transpose2d(factor, mixing, padding=self.window // 2)
 
+    def _scaled(self, u: Tensor, factor: Tensor) -> Tensor:
+        """`u N^T factor`."""
+        if not self._blockwise:
+            return u * self._spread(factor)
+        return (u.unflatten(1, (-1, self.group_size)) * factor.unsqueeze(2)).flatten(1, 2)
+
     def magnitude(self, u: Tensor) -> Tensor:
         """`sqrt(N u^2)`; its derivative at zero is zero."""
         tiny = torch.finfo(u.dtype).tiny
@@ -189,11 +195,11 @@ class PooledNorm(Potential):
         value = pooled * (factor / (1 + factor))
         if weight is not None:
             value, factor = weight * value, weight * factor
-        return value.sum(1), u * self._spread(factor)
+        return value.sum(1), self._scaled(u, factor)
 
     def grad(self, u: Tensor, weight: Tensor | None = None) -> Tensor:
         factor = torch.rsqrt(1 + self._pool(u * u))
-        return u * self._spread(factor if weight is None else weight * factor)
+        return self._scaled(u, factor if weight is None else weight * factor)
 
     def curvature(self, u: Tensor, weight: Tensor | None = None) -> Tensor:
         factor = torch.rsqrt(1 + self._pool(u * u))

@@ -54,7 +54,9 @@ def train(options: argparse.Namespace) -> None:
         patch_size=options.patch_size,
         learning_rate=options.learning_rate,
         conditioning_rate=options.conditioning_rate or 5 * options.learning_rate,
+        emphasis=options.emphasis,
         flatness=options.flatness,
+        bfloat16=options.bfloat16,
         seed=options.seed,
     )
     folder = options.run_folder or options.output.with_suffix(".run")
@@ -147,7 +149,9 @@ def model_card(
         "steps": run.settings.steps,
         "batch": f"{options.batch_size} patches {options.patch_size} x {options.patch_size}",
         "learning_rates": [run.settings.learning_rate, run.settings.conditioning_rate],
+        "emphasis": run.settings.emphasis,
         "flatness": run.settings.flatness,
+        "bfloat16": run.settings.bfloat16,
         "seed": options.seed,
         "date": datetime.date.today().isoformat(),
         "training_minutes": round(run.seconds / 60, 1),

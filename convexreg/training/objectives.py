@@ -1,7 +1,7 @@
 """Training objectives: what a regularizer should be good at.
 
-All three compare a denoised patch with the clean one by the mean over patches of `log MSE`, that is
-by mean PSNR, so that every noise level counts alike. They differ in what "denoised" means.
+All three compare a denoised patch with the clean one by its mean squared error, transformed so that
+every noise level counts alike (`patch_loss`). They differ in what "denoised" means.
 """
 
 from __future__ import annotations
@@ -21,11 +21,33 @@ from solvers.loop import minimise
 from solvers.objective import Sum, per_image
 from solvers.quasi_newton import QuasiNewton
 
+_TYPICAL_ERROR, _TYPICAL_EXPONENT = 10**-2.86, 1.23
+"""Mean squared error that convex models leave at 25/255 on photographs, and how it grows with the noise
+level (28.6 dB, and 37.4 to 25.1 dB from 5 to 50/255)."""
+
 
 def psnr(image: Tensor, reference: Tensor) -> Tensor:
     """Peak signal-to-noise ratio for peak 1, without clipping, `(B,)` in dB."""
     error = (image - reference).flatten(1).double().square().mean(1)
     return -10 * error.log10()
+
+
+def patch_loss(error: Tensor, sigma: Tensor, emphasis: float) -> Tensor:
+    """Mean over patches of `(r^p - 1) / p` with `r` the squared error relative to a typical one, 0-dim.
+
+    The transform of Box & Cox (1964). `p = 0` is its limit `log r`: mean PSNR, to which every patch adds
+    alike. The larger `p`, the more the patches count that are hard for their noise level, textured ones,
+    which make up most of the error of a whole image; `p = 1` is the squared error.
+
+    :param error: mean squared error of each patch, `(B,)`.
+    :param sigma: noise levels, `(B,)`.
+    :param emphasis: the exponent `p`.
+    """
+    typical = _TYPICAL_ERROR * (255 * sigma / 25) ** _TYPICAL_EXPONENT
+    relative = (error.clamp_min(1e-12) / typical).log()
+    if emphasis == 0:
+        return relative.mean()
+    return (torch.expm1(emphasis * relative) / emphasis).mean()
 
 
 def prepare(
@@ -63,11 +85,13 @@ class TrainingObjective(ABC):
         clean: Tensor,
         noisy: Tensor,
         sigma: Tensor,
+        *,
+        emphasis: float = 0.0,
     ) -> Tensor:
-        """Mean of `log MSE` over the batch, 0-dim."""
+        """`patch_loss` over the batch, 0-dim."""
         regularizer, start = prepare(model, noisy, sigma)
         error = (self.denoise(regularizer, noisy, sigma, start) - clean).flatten(1).square().mean(1)
-        return error.clamp_min(1e-12).log().mean()
+        return patch_loss(error, sigma, emphasis)
 
     def after_backward(self) -> None:  # noqa: B027 - most objectives have nothing to add
         """Complete the diagnostics with those of the backward pass."""
@@ -123,8 +147,8 @@ class Accuracy:
     :ivar backward: relative residual of the linear system of the backward pass.
     """
 
-    gap: float = 1e-3
-    backward: float = 1e-1
+    gap: float = 5e-3
+    backward: float = 3e-1
     max_iter: int = 60
 
 

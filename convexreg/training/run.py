@@ -15,6 +15,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from convexreg.adaptive import AdaptiveRegularizer
+from convexreg.convolution import bfloat16_synthesis
 from convexreg.files import write_atomically
 from convexreg.models import AnyRegularizer, ModelConfig
 from convexreg.potentials import LinearSpline
@@ -35,8 +36,11 @@ class TrainingSettings:
     :ivar learning_rate: of Adam, for the filters; decays to zero along a half cosine.
     :ivar conditioning_rate: for the noise conditioning and the potential, whose parameters are
         logarithms or of order one.
+    :ivar emphasis: on hard patches, see `objectives.patch_loss`.
     :ivar flatness: weight of the logarithm of the proven Lipschitz constant, relative to the loss: the
         flatter a regularizer, the fewer iterations a solve takes.
+    :ivar bfloat16: compute what a step can afford to in bfloat16 (`convolution.bfloat16_synthesis`);
+        validation never does.
     :ivar tv2: weight of the TV2 penalty on spline activations (CRR-NN's, relative to the loss).
     """
 
@@ -45,7 +49,9 @@ class TrainingSettings:
     patch_size: int = 64
     learning_rate: float = 3e-3
     conditioning_rate: float = 2e-2
+    emphasis: float = 0.0
     flatness: float = 0.0
+    bfloat16: bool = False
     tv2: float = 1e-3
     seed: int = 0
     checkpoint_every: int = 200
@@ -150,15 +156,9 @@ class TrainingRun:
         clean, noisy, sigma = (tensor.to(self.device) for tensor in self.sampler.sample())
         self._set_learning_rates()
         self.optimizer.zero_grad(set_to_none=True)
-        loss = self.objective.loss(self.regularizer, clean, noisy, sigma)
-        if self.settings.flatness > 0:
-            model = self.regularizer
-            last = model.second if isinstance(model, AdaptiveRegularizer) else model
-            loss = loss + self.settings.flatness * last.lipschitz(sigma=sigma[0]).log()
-        penalty = spline_roughness(self.regularizer)
-        if penalty is not None:
-            loss = loss + self.settings.tv2 * penalty
-        loss.backward()
+        with bfloat16_synthesis(self.settings.bfloat16):
+            loss = self._loss(clean, noisy, sigma)
+            loss.backward()
         self.objective.after_backward()
         gradients = [p.grad for p in self.regularizer.parameters() if p.grad is not None]
         if not torch.isfinite(loss + torch.nn.utils.get_total_norm(gradients)):
@@ -168,6 +168,20 @@ class TrainingRun:
             )
         self.optimizer.step()
         return loss.item()
+
+    def _loss(self, clean: Tensor, noisy: Tensor, sigma: Tensor) -> Tensor:
+        """The objective's loss with what its settings add, 0-dim."""
+        loss = self.objective.loss(
+            self.regularizer, clean, noisy, sigma, emphasis=self.settings.emphasis
+        )
+        if self.settings.flatness > 0:
+            model = self.regularizer
+            last = model.second if isinstance(model, AdaptiveRegularizer) else model
+            loss = loss + self.settings.flatness * last.lipschitz(sigma=sigma[0]).log()
+        penalty = spline_roughness(self.regularizer)
+        if penalty is not None:
+            loss = loss + self.settings.tv2 * penalty
+        return loss
 
     def _set_learning_rates(self) -> None:
         """A half cosine from the settings' rates to zero; a function of the step, so it resumes."""
