@@ -12,6 +12,7 @@ ARGUMENTS = {
     "adaptive_weights": ["--size", "32", "-o", "out.png"],
     "deblur_photograph": ["--size", "16", "--iterations", "4", "-o", "out.png"],
     "deepinv_pipeline": ["--size", "24", "--iterations", "3"],
+    "failures": ["--size", "32"],
     "tomography": ["--size", "24", "--angles", "8", "-o", "out.png"],
     "train_own_images": ["--steps", "10", "-o", "out.safetensors"],
     "uncertainty": ["--size", "12", "--steps", "768", "-o", "out.png"],
