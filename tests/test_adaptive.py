@@ -207,9 +207,8 @@ def test_the_prepared_problem_is_the_one_reconstruct_solves() -> None:
     noisy, sigma = torch.rand(2, 1, 9, 10).double(), torch.tensor([0.05, 0.1]).double()
     with torch.no_grad():
         given, start = prepare(model, noisy, sigma)
-    first = reconstruct(
-        noisy, deepinv.physics.Denoising(), sigma=sigma, regularizer=model, x0=noisy
-    ).first
+    physics = deepinv.physics.Denoising()
+    first = reconstruct(noisy, physics, sigma=sigma, regularizer=model).first
     assert first is not None
     torch.testing.assert_close(start, first.image, rtol=0, atol=1e-9)
     torch.testing.assert_close(

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from convexreg.adaptive import FIRST_ROUND_GAP, AdaptiveRegularizer
 from convexreg.regularizer import ConvexRegularizer
+from convexreg.start import local_wiener
 from solvers.curvature import Preconditioner
 from solvers.data_terms import Proximity
 from solvers.implicit import ImplicitSolution
@@ -58,11 +59,12 @@ def prepare(
     An adaptive one needs a first reconstruction, whose derivative is not taken: the weights depend
     on the parameters through what is made of it only.
     """
+    start = local_wiener(noisy, sigma)
     if isinstance(model, ConvexRegularizer):
-        return model, noisy
+        return model, start
     with torch.no_grad():
         objective = Sum([Proximity(noisy), model.first.term(sigma)], [1.0, 1.0])
-        first = minimise(objective, noisy, QuasiNewton(), gap_tol=FIRST_ROUND_GAP).x
+        first = minimise(objective, start, QuasiNewton(), gap_tol=FIRST_ROUND_GAP).x
     return model.given(first, sigma), first
 
 
@@ -113,7 +115,7 @@ class Score(TrainingObjective):
 class Unrolled(TrainingObjective):
     """`t` accelerated gradient steps on `|x - y|^2 / 2 + R(x; sigma)`, with the proven step.
 
-    The recipe of CRR-NN (Goujon et al. 2023, section V), with momentum: with `q = 1 / (1 + L)` the
+    The recipe of CRR-NN (Goujon et al. 2023, section V), but with momentum and from `start`: with `q = 1 / (1 + L)` the
     problem is `q`-conditioned and the momentum is `(1 - sqrt q) / (1 + sqrt q)`. The step depends on
     the parameters through the bound `L` and is differentiated as well.
     """
