@@ -16,11 +16,11 @@ from benchmarks.problems import PROBLEMS, Measurement
 from benchmarks.records import read_rows, write_rows
 from benchmarks.registry import Benchmark, Figure, Options, Table, register
 from benchmarks.summary import standard_error
-from convexreg.adaptive import FIRST_ROUND_GAP, AdaptiveRegularizer
+from convexreg.adaptive import AdaptiveRegularizer
 from convexreg.images import Photograph, read_image, write_image
 from convexreg.models import load_adaptive
 from convexreg.regularizer import Regularizer
-from convexreg.training.objectives import psnr
+from convexreg.training.objectives import prepare, psnr
 from solvers import Proximity, QuasiNewton, Sum, minimise
 
 # Accurate solves, so that differences of solutions are not differences of stopping.
@@ -98,19 +98,14 @@ def _proximal(regularizer: Regularizer, y: Tensor, sigma: float, start: Tensor) 
     return minimise(objective, start, QuasiNewton(), gap_tol=GAP, max_iter=500, throw=False).x
 
 
-def _first_round(model: AdaptiveRegularizer, y: Tensor, sigma: float, start: Tensor) -> Tensor:
-    objective = Sum([Proximity(y), model.first.term(sigma)], [1.0, 1.0])
-    return minimise(objective, start, QuasiNewton(), gap_tol=FIRST_ROUND_GAP, max_iter=500).x
-
-
 def _row(model: AdaptiveRegularizer, measurement: Measurement, image: str) -> list[dict]:
     """Quality and gains of the three maps on one image."""
     sigma, start = measurement.sigma, measurement.start
-    frozen = model.given(_first_round(model, measurement.y, sigma, start), sigma)
+    frozen, _ = prepare(model, measurement.y, sigma)
 
     def adaptive(y: Tensor) -> Tensor:
-        there = _first_round(model, y, sigma, start)
-        return _proximal(model.given(there, sigma), y, sigma, there)
+        given, there = prepare(model, y, sigma)
+        return _proximal(given, y, sigma, there)
 
     maps: dict[str, Map] = {
         "convex": lambda y: _proximal(model.first, y, sigma, start),
@@ -149,7 +144,7 @@ def _gains(solve: Map, y: Tensor, restored: Tensor) -> tuple[float, float]:
 
 def _draw_weights(model: AdaptiveRegularizer, measurement: Measurement, folder: Path) -> None:
     sigma = measurement.sigma
-    there = _first_round(model, measurement.y, sigma, measurement.start)
+    _, there = prepare(model, measurement.y, sigma)
     low, high = model.network.log_limits
     scaled = (model.weights(there, sigma).log() - low) / (high - low)
     spread = scaled[0].flatten(1).std(1).argsort(descending=True)

@@ -115,9 +115,9 @@ class Score(TrainingObjective):
 class Unrolled(TrainingObjective):
     """`t` accelerated gradient steps on `|x - y|^2 / 2 + R(x; sigma)`, with the proven step.
 
-    The recipe of CRR-NN (Goujon et al. 2023, section V), but with momentum and from `start`: with `q = 1 / (1 + L)` the
-    problem is `q`-conditioned and the momentum is `(1 - sqrt q) / (1 + sqrt q)`. The step depends on
-    the parameters through the bound `L` and is differentiated as well.
+    The recipe of CRR-NN (Goujon et al. 2023, section V), but with momentum and from `start`: with
+    `q = 1 / (1 + L)` the problem is `q`-conditioned and the momentum is `(1 - sqrt q) / (1 + sqrt q)`.
+    The step depends on the parameters through the bound `L` and is differentiated as well.
     """
 
     def __init__(self, steps: int = 12) -> None:
