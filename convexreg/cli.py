@@ -128,7 +128,8 @@ def _parser() -> argparse.ArgumentParser:
         "--emphasis",
         type=float,
         default=0.0,
-        help="on patches that are hard for their noise level: 0 is mean PSNR, 1 squared error, " + shown,
+        help="on patches that are hard for their noise level: 0 is mean PSNR, 1 squared error, "
+        + shown,
     )
     sub.add_argument(
         "--flatness",

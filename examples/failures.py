@@ -1,6 +1,6 @@
 """How a solve can end: converged, and four failures provoked, each with its status and message.
 
-    python examples/failures.py
+python examples/failures.py
 """
 
 from __future__ import annotations

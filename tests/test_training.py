@@ -152,7 +152,9 @@ def test_bfloat16_steps_follow_exact_ones(folder: Path, tmp_path: Path) -> None:
         validations.append(run.validate())
         run.run()
         gradients.append(
-            torch.cat([p.grad.flatten() for p in run.regularizer.parameters() if p.grad is not None])
+            torch.cat(
+                [p.grad.flatten() for p in run.regularizer.parameters() if p.grad is not None]
+            )
         )
     exact, coarse = gradients
     assert not torch.equal(exact, coarse)
