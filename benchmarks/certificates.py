@@ -85,7 +85,7 @@ class Certificates(Benchmark):
                     }
                 )
         note = (
-            "Three architectures, two paddings, float32 and float64. Ratios over problems whose true "
+            "mGradNet-M and CRR, two paddings, float32 and float64. Ratios over problems whose true "
             "gap is above float64 rounding."
         )
         return [Table("Certificates", table, note)] if table else []
