@@ -12,7 +12,7 @@ from torch import Tensor
 
 from benchmarks import drawing
 from benchmarks.datasets import open_images
-from benchmarks.problems import PROBLEMS, Measurement
+from benchmarks.problems import Measurement, named_problem
 from benchmarks.records import read_rows, write_rows
 from benchmarks.registry import Benchmark, Figure, Options, Table, register
 from benchmarks.summary import standard_error
@@ -53,7 +53,7 @@ class Adaptivity(Benchmark):
         rows = []
         for name in names[: 1 if options.tiny else None]:
             for number, (image_name, image) in enumerate(images):
-                measurement = PROBLEMS[name].measure(
+                measurement = named_problem(name).measure(
                     image, number, dtype=torch.float64, device=options.device
                 )
                 rows += _row(model, measurement, image_name)

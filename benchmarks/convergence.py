@@ -14,7 +14,7 @@ from benchmarks.datasets import open_images
 from benchmarks.models import default_regularizer
 from benchmarks.outcome import Outcome
 from benchmarks.peers.table import PEERS, Constants, Peer
-from benchmarks.problems import PROBLEMS
+from benchmarks.problems import named_problem
 from benchmarks.recorder import Point, Recorder, Stop
 from benchmarks.records import write_rows
 from benchmarks.registry import Benchmark, Figure, Options, Table, register
@@ -58,7 +58,7 @@ class Convergence(Benchmark):
         return convergence_report.tables(folder)
 
     def headline(self, folder: Path) -> list[Table]:
-        return convergence_report.tables(folder)[:1]
+        return convergence_report.tables(folder)[:2]
 
     def figures(self, folder: Path) -> list[Figure]:
         return convergence_report.figures(folder)
@@ -78,7 +78,7 @@ def _tasks(options: Options) -> Iterable[Task]:
         for number, (image_name, image) in enumerate(
             images[: 1 if options.tiny else options.limit or count]
         ):
-            measurement = PROBLEMS[name].measure(image, number, device=options.device)
+            measurement = named_problem(name).measure(image, number, device=options.device)
             label = f"{name} {image_name}" + ("" if box.everything else " in a box")
             yield Task(label, measurement, model.to(options.device), box)
 

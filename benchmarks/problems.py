@@ -263,6 +263,16 @@ _ROWS = [
 PROBLEMS: dict[str, Problem] = {row.name: row for row in _ROWS}
 
 
+def named_problem(name: str) -> Problem:
+    """The problem of that name, of any family.
+
+    :raises ValueError: there is none.
+    """
+    if name not in PROBLEMS:
+        raise ValueError(f"no problem is called {name!r}; there are {', '.join(PROBLEMS)}")
+    return PROBLEMS[name]
+
+
 def problems(family: str, names: tuple[str, ...] = ()) -> list[Problem]:
     """The problems of a family, or those of them that are named.
 

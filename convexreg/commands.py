@@ -148,6 +148,8 @@ def _finish(options: argparse.Namespace, result: Reconstruction, extra: dict[str
         for key, value in extra.items():
             print(f"{key.replace('_', ' ')}: {value}")
         print(result.summary())
+    for code in sorted(set(result.status.tolist()) - {int(Status.CONVERGED)}):
+        print(f"convexreg: warning: {Status(code).message}", file=sys.stderr)
 
 
 def _read(options: argparse.Namespace) -> Photograph:

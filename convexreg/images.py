@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -244,15 +245,19 @@ def write_image(path: str | Path, photograph: Photograph) -> None:
 def check_writable(path: str | Path) -> None:
     """Fail before the work is done if the result could not be written.
 
-    :raises ImageError: an unsupported suffix or a missing folder.
+    :raises ImageError: an unsupported suffix, or a folder that is missing or not writable.
     """
     path = Path(path)
+    if path.is_dir():
+        raise ImageError(f"{path} is a folder; name the file to write")
     if path.suffix.lower() not in WRITABLE_SUFFIXES:
         raise ImageError(
             f"cannot write {path}: use a suffix of {', '.join(sorted(WRITABLE_SUFFIXES))}"
         )
     if not path.parent.is_dir():
         raise ImageError(f"the output folder {path.parent} does not exist; create it first")
+    if not os.access(path.parent, os.W_OK):
+        raise ImageError(f"the output folder {path.parent} is not writable; choose another")
 
 
 def _encode(array: numpy.ndarray, suffix: str) -> bytes:

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from solvers.loop import Solver
 from solvers.objective import inner
 
 
@@ -35,6 +36,24 @@ def check_linear(physics: Any, x: Tensor) -> None:
         raise ValueError(
             "A_adjoint is not the adjoint of A (<A u, A v> differs from <u, A^T A v>), so the gradient "
             "would be wrong; correct the physics"
+        )
+
+
+def check_arguments(physics: Any, solver: Solver[Any] | None) -> None:
+    """Refuse what is not an operator with its adjoint, or not a solver.
+
+    :raises TypeError: it is not.
+    """
+    if not (
+        callable(getattr(physics, "A", None)) and callable(getattr(physics, "A_adjoint", None))
+    ):
+        raise TypeError(
+            "physics must be a linear physics of deepinv or another object with A and A_adjoint, got "
+            f"{type(physics).__name__}"
+        )
+    if solver is not None and not isinstance(solver, Solver):
+        raise TypeError(
+            f"solver must be one of the package solvers, such as solvers.FISTA(), got {solver!r}"
         )
 
 

@@ -13,7 +13,12 @@ from torch import Tensor
 
 from convexreg.adaptive import AdaptiveRegularizer
 from convexreg.discrepancy import discrepancy_weight
-from convexreg.measurements import check_linear, check_measurements, check_positive
+from convexreg.measurements import (
+    check_arguments,
+    check_linear,
+    check_measurements,
+    check_positive,
+)
 from convexreg.models import AnyRegularizer, as_model
 from convexreg.solve import LOOSE, Problem, Reconstruction, Settings, Tolerance, solve
 from convexreg.start import starting_image
@@ -82,11 +87,13 @@ def reconstruct(
     """
     check_measurements(y)
     sigma = check_positive("sigma", sigma, y, allow_zero=False)
-    if isinstance(lam, str) and (fidelity is not None or lam not in ("auto", *_WEIGHT_RULES)):
+    check_arguments(physics, solver)
+    if isinstance(lam, str) and fidelity is not None:
         raise ValueError(
-            'lam must be a number, "auto", "discrepancy" or "sure", and a number for another fidelity '
-            f"than |A x - y|^2 / 2; got {lam!r}"
+            f"another fidelity than |A x - y|^2 / 2 needs lam as a number; got {lam!r}"
         )
+    if isinstance(lam, str) and lam not in ("auto", *_WEIGHT_RULES):
+        raise ValueError(f'lam must be a number, "auto", "discrepancy" or "sure"; got {lam!r}')
     given = 1.0 if isinstance(lam, str) else lam
     weight = check_positive("lam", given, y, allow_zero=True)
     chosen = as_model(DEFAULT_MODEL if regularizer is None else regularizer)

@@ -70,11 +70,13 @@ class Reconstruction:
         for index in range(len(self.status)):
             status = Status(int(self.status[index]))
             relative = float(self.certificate.relative_gap[index])
-            proven = (
-                f"certified relative gap {relative:.1e}"
-                if relative < float("inf")
-                else f"no certificate (gradient rms {float(self.stationarity[index]):.1e})"
-            )
+            gap = float(self.certificate.gap[index])
+            if relative < float("inf"):
+                proven = f"certified relative gap {relative:.1e}"
+            elif gap < float("inf"):  # the minimum may be zero
+                proven = f"certified gap {gap:.1e}"
+            else:
+                proven = f"no certificate (gradient rms {float(self.stationarity[index]):.1e})"
             lines.append(
                 f"{status.name.lower().replace('_', ' ')} after {int(self.iterations[index])} "
                 f"iterations: {proven}"

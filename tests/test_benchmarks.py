@@ -159,6 +159,8 @@ def test_own_method_on_own_folder(tmp_path):
         (["run", "denoising", "--methods", "magic"], "no such method"),
         (["run", "denoising", "--problems", "mri"], "no problem of denoising"),
         (["run", "convergence", "--tiny", "--methods", "magic"], "no such solver"),
+        (["run", "convergence", "--tiny", "--problems", "magic"], "no problem is called 'magic'"),
+        (["run", "adaptive", "--tiny", "--problems", "magic"], "no problem is called 'magic'"),
         (["run", "cost", "--load", "/nowhere.py"], "there is no Python file"),
         (["report", "--results", "/nowhere"], "there are no results"),
     ],

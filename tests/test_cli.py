@@ -132,6 +132,13 @@ def test_refusals_of_denoise(photo, tmp_path, capsys, arguments, message):
     assert not (tmp_path / "out.png").exists()
 
 
+def test_a_solve_that_falls_short_warns(photo, tmp_path, capsys):
+    target = tmp_path / "out.png"
+    assert run("denoise", photo, "-o", target, "-q", "--sigma", ".1", "--max-iter", "1") == 0
+    assert target.is_file()
+    assert "warning: the iteration limit was reached" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("kernel", "message"),
     [
@@ -151,12 +158,14 @@ def test_refusals_of_kernels(photo, tmp_path, capsys, kernel, message):
 def test_refusals_of_files(photo, tmp_path, capsys):
     (tmp_path / "broken.png").write_bytes(photo.read_bytes()[:200])
     (tmp_path / "text.png").write_text("not an image")
+    (tmp_path / "folder.png").mkdir()
     for source, target, message in (
         ("missing.png", "o.png", "there is no file"),
         ("broken.png", "o.png", "damaged"),
         ("text.png", "o.png", "damaged"),
         ("in.png", "nowhere/o.png", "does not exist"),
         ("in.png", "o.xyz", "suffix"),
+        ("in.png", "folder.png", "is a folder"),
     ):
         assert (
             run("denoise", tmp_path / source, "-o", tmp_path / target, "--sigma", ".1", "-q") == 2

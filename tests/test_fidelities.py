@@ -151,5 +151,5 @@ def test_refusals() -> None:
         PoissonLikelihood(physics, -y, operator_bounds(physics, y), background=1.0)
     with pytest.raises(ValueError, match="delta must be positive"):
         SmoothedL1(physics, y, operator_bounds(physics, y), delta=0.0)
-    with pytest.raises(ValueError, match="a number for another fidelity"):
+    with pytest.raises(ValueError, match="needs lam as a number"):
         reconstruct(y, physics, sigma=0.1, fidelity=data_fidelity.L1())

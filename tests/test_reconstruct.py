@@ -220,6 +220,27 @@ def test_bad_input_is_one_clear_sentence(change, message, regularizer):
         reconstruct(arguments.pop("y"), deepinv.physics.Denoising(), **arguments)
 
 
+@pytest.mark.parametrize(
+    ("physics", "solver", "message"),
+    [
+        (None, None, "physics must be a linear physics"),
+        (deepinv.physics.Denoising(), "fista", "solver must be one of"),
+        (deepinv.physics.Denoising(), FISTA, "solver must be one of"),
+    ],
+)
+def test_arguments_of_another_kind_are_refused(physics, solver, message, regularizer):
+    with pytest.raises(TypeError, match=message):
+        reconstruct(GOOD, physics, sigma=0.1, regularizer=regularizer, solver=solver)
+
+
+def test_a_minimum_of_zero_has_a_certificate_in_words(regularizer):
+    result = reconstruct(
+        GOOD, deepinv.physics.Denoising(), sigma=0.1, regularizer=regularizer, lam=0.0
+    )
+    assert "certified" in result.summary()
+    assert "no certificate" not in result.summary()
+
+
 def test_nonlinear_physics_is_refused(regularizer):
     with pytest.raises(ValueError, match="not linear"):
         reconstruct(GOOD, _Saturation(), sigma=0.1, regularizer=regularizer)

@@ -96,7 +96,13 @@ class Deepinv(Benchmark):
             rows.append(
                 {"in deepinv": "import convexreg after torch", "measured": f"{extra:.2f} s"}
             )
-        return [Table("At home in deepinv", rows)]
+        differing = [
+            f"{row['use']} ({row['deviation']}, allowed {row['allowed']})"
+            for row in learning
+            if row["result"] != "agrees"
+        ]
+        note = f"Not right: {', '.join(differing)}." if differing else ""
+        return [Table("At home in deepinv", rows, note)]
 
     def figures(self, folder: Path) -> list[Figure]:
         rows = read_rows(folder / "algorithms.csv")
