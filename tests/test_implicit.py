@@ -21,7 +21,7 @@ def solve(regularizer: ConvexRegularizer, y: Tensor, sigma: Tensor, lam: float =
     """The minimiser of `|x - y|^2 / 2 + lam R(x; sigma)`, to float64 rounding."""
     with torch.no_grad():
         objective = Sum([Proximity(y), regularizer.term(sigma)], [1.0, lam])
-        return minimise(objective, y, QuasiNewton(), gtol=3e-14, max_iter=40, throw=False).x
+        return minimise(objective, y, QuasiNewton(), gtol=1e-16, max_iter=40, throw=False).x
 
 
 def attached(
