@@ -11,6 +11,7 @@ def write_atomically(path: Path, content: bytes) -> None:
     """Write to a temporary file beside `path`, then rename it.
 
     :raises FileNotFoundError: the folder does not exist.
+    :raises OSError: it cannot be written to.
     """
     if not path.parent.is_dir():
         raise FileNotFoundError(f"the output folder {path.parent} does not exist; create it first")
