@@ -16,9 +16,11 @@ from benchmarks.readme import COMMITTED, README, with_tables
 from benchmarks.records import read_json, write_json
 from benchmarks.registry import Options, benchmark, benchmarks
 from benchmarks.report import write_report
+from convexreg.arguments import count, device, positive
 from convexreg.files import write_atomically
 
 _RESULTS = Path("runs/benchmarks")
+_SHOWN = "default: %(default)s"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -38,37 +40,60 @@ def _parser() -> argparse.ArgumentParser:
     listing.set_defaults(command=_list)
     run = commands.add_parser("run", help="run benchmarks and save their results")
     run.set_defaults(command=_run)
-    run.add_argument("names", nargs="+", metavar="NAME")
-    run.add_argument("--results", type=Path, default=_RESULTS, metavar="FOLDER")
+    run.add_argument("names", nargs="+", metavar="NAME", help="see `list`")
+    folder = {"type": Path, "metavar": "FOLDER"}
+    run.add_argument("--results", default=_RESULTS, help=f"to save to, {_SHOWN}", **folder)
     run.add_argument(
         "--load", type=Path, action="append", default=[], metavar="FILE.py", help="your own rows"
     )
-    run.add_argument("--threads", type=int, help="of PyTorch")
+    run.add_argument("--threads", type=count, help="of PyTorch")
     names = {"type": lambda text: tuple(text.split(",")), "default": (), "metavar": "A,B"}
     run.add_argument("--methods", help="only these", **names)
     run.add_argument("--problems", help="only these", **names)
     run.add_argument("--models", help="further model files", **names)
     run.add_argument("--weights", metavar="FOLDER", help="published weights")
-    run.add_argument("--images", metavar="NAME or FOLDER")
-    run.add_argument("--tuning-images", metavar="NAME or FOLDER")
-    run.add_argument("--limit", type=int, help="number of images")
-    run.add_argument("--tuning-limit", type=int, help="number of tuning images")
-    run.add_argument("--crop", type=int, help="pixels a side")
+    where = {"metavar": "NAME or FOLDER"}
+    run.add_argument("--images", help="to test on (default: the benchmark's own)", **where)
+    run.add_argument("--tuning-images", help="to tune on (default: the benchmark's own)", **where)
+    number = {"type": count, "metavar": "N"}
+    run.add_argument("--limit", help="only the first N images", **number)
+    run.add_argument("--tuning-limit", help="only the first N tuning images", **number)
+    run.add_argument("--crop", help="only the central N x N pixels", **number)
     defaults = Options()
-    run.add_argument("--tuning-crop", type=int, default=defaults.tuning_crop, metavar="PIXELS")
-    run.add_argument("--repeats", type=int, default=defaults.repeats)
-    run.add_argument("--time-limit", type=float, default=defaults.time_limit, metavar="SECONDS")
-    run.add_argument("--seed", type=int, default=defaults.seed)
-    run.add_argument("--device", default=defaults.device)
+    run.add_argument(
+        "--tuning-crop",
+        default=defaults.tuning_crop,
+        help=f"of tuning images only the central N x N pixels, {_SHOWN}",
+        **number,
+    )
+    run.add_argument(
+        "--repeats", default=defaults.repeats, help=f"timed repetitions, {_SHOWN}", **number
+    )
+    run.add_argument(
+        "--time-limit",
+        type=positive,
+        default=defaults.time_limit,
+        metavar="SECONDS",
+        help=f"for one method on one image, {_SHOWN}",
+    )
+    run.add_argument(
+        "--seed",
+        type=int,
+        default=defaults.seed,
+        help=f"of what is random besides the noise of the measurements, {_SHOWN}",
+    )
+    run.add_argument("--device", type=device, default=defaults.device, help=_SHOWN)
     run.add_argument("--tiny", action="store_true", help="smallest input, to see that it runs")
     report = commands.add_parser("report", help="draw tables and figures from saved results")
     report.set_defaults(command=_report)
-    report.add_argument("--results", type=Path, default=_RESULTS, metavar="FOLDER")
-    report.add_argument("--out", type=Path, default=Path("report"), metavar="FOLDER")
+    report.add_argument("--results", default=_RESULTS, help=f"to read, {_SHOWN}", **folder)
+    report.add_argument("--out", default=Path("report"), help=f"to write to, {_SHOWN}", **folder)
     table = commands.add_parser("table", help="put the committed results into the README")
     table.set_defaults(command=_table)
-    table.add_argument("--results", type=Path, default=COMMITTED, metavar="FOLDER")
-    table.add_argument("--readme", type=Path, default=README, metavar="FILE")
+    table.add_argument("--results", default=COMMITTED, help=f"to read, {_SHOWN}", **folder)
+    table.add_argument(
+        "--readme", type=Path, default=README, metavar="FILE", help=f"to update, {_SHOWN}"
+    )
     table.add_argument("--check", action="store_true", help="only say whether they agree")
     return parser
 

@@ -29,7 +29,7 @@ def environment_line(name: str, document: dict[str, Any]) -> str:
 
 
 def environment_text(document: dict[str, Any]) -> str:
-    """Processor, threads, versions, commits and dates of the runs in a `run.json`."""
+    """Processor, threads, versions, commits and dates of the runs in a `run.json`; whether one was tiny."""
     runs = document.get("runs", [])
     if not runs:
         return "no record of the run"
@@ -38,7 +38,12 @@ def environment_text(document: dict[str, Any]) -> str:
     commits = dict.fromkeys(str(run["environment"]["commit"]) for run in runs)
     days = dict.fromkeys(run["environment"]["date"][:10] for run in runs)
     processor = last["cpu"] if last["device"] == "cpu" else last["device"]
+    tiny = (
+        "smallest input, only to see that it runs; "
+        if any(run["options"]["tiny"] for run in runs)
+        else ""
+    )
     return (
-        f"{processor}, {last['threads']} thread(s), torch {versions['torch']}, "
+        f"{tiny}{processor}, {last['threads']} thread(s), torch {versions['torch']}, "
         f"deepinv {versions['deepinv']}, commit {', '.join(commits)}, {', '.join(days)}"
     )

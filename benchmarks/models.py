@@ -77,9 +77,9 @@ def default_regularizer(options: Options) -> Regularizer:
     :raises ValueError: the user's model is adaptive, that is no single convex regularizer.
     """
     table = {row.name: row for row in models(options)}
-    preferred = [*(Path(path).stem for path in options.models), "mgradnet-m", "crr"]
-    if options.tiny:
-        preferred = []
+    preferred = [Path(path).stem for path in options.models]
+    if not options.tiny:
+        preferred += ["mgradnet-m", "crr"]
     chosen = next((table[name] for name in preferred if name in table), table["cosines"])
     regularizer = chosen.load()
     if isinstance(regularizer, AdaptiveRegularizer):

@@ -8,9 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from convexreg import __version__, commands
+from convexreg.arguments import count, device, positive
 from convexreg.images import ImageError
 from convexreg.memory import keep_freed_memory
 from convexreg.models import ARCHITECTURES, ModelFileError
@@ -55,26 +54,26 @@ def _parser() -> argparse.ArgumentParser:
         )
         sub.add_argument(
             "--gap",
-            type=float,
+            type=positive,
             help="certified relative gap to reach (default: 1e-4 for denoising, else 1e-2)",
         )
-        sub.add_argument("--max-iter", type=int, default=1000, help="default: %(default)s")
-        sub.add_argument("--device", default="cpu", type=_device, help="default: %(default)s")
+        sub.add_argument("--max-iter", type=count, default=1000, help="default: %(default)s")
+        sub.add_argument("--device", default="cpu", type=device, help="default: %(default)s")
         sub.add_argument("--json", action="store_true", help="print the result as JSON")
         sub.add_argument("-q", "--quiet", action="store_true", help="no progress bar")
 
     def add_input(sub: argparse.ArgumentParser) -> None:
-        sub.add_argument("input", type=Path)
+        sub.add_argument("input", type=Path, help="PNG, TIFF, JPEG, BMP or NPY file")
         sub.add_argument(
             "--white",
-            type=float,
+            type=positive,
             help="number in the file that stands for white, e.g. 4095 for 12-bit data in 16 bits "
             "(default: the largest of the integer type, 1 for floats)",
         )
 
     sub = command("denoise", commands.denoise, "Remove Gaussian noise from a photograph.")
     add_input(sub)
-    sub.add_argument("-o", "--output", type=Path, required=True)
+    sub.add_argument("-o", "--output", type=Path, required=True, help="image file to write")
     sub.add_argument(
         "--sigma", default="auto", help='noise level on the [0, 1] scale, "25/255", or "auto"'
     )
@@ -83,7 +82,7 @@ def _parser() -> argparse.ArgumentParser:
     sub = command("deblur", commands.deblur, "Undo a known blur.")
     add_input(sub)
     sub.add_argument("--kernel", type=Path, required=True, help="image or NPY file of odd size")
-    sub.add_argument("-o", "--output", type=Path, required=True)
+    sub.add_argument("-o", "--output", type=Path, required=True, help="image file to write")
     sub.add_argument("--sigma", required=True, help='noise level on the [0, 1] scale, or "2.5/255"')
     sub.add_argument(
         "--boundary",
@@ -96,7 +95,9 @@ def _parser() -> argparse.ArgumentParser:
     sub = command(
         "demo", commands.demo, "Denoise and deblur a photograph that ships with scikit-image."
     )
-    sub.add_argument("-o", "--output", type=Path, default=Path("convexreg-demo.png"))
+    sub.add_argument(
+        "-o", "--output", type=Path, default=Path("convexreg-demo.png"), help="picture to write"
+    )
     add_solve_options(sub)
 
     sub = command("train", commands.train, "Train a regularizer on a folder of images.")
@@ -115,13 +116,15 @@ def _parser() -> argparse.ArgumentParser:
         default="equilibrium",
         help=shown,
     )
-    sub.add_argument("--steps", type=int, default=2000, help=shown)
-    sub.add_argument("--batch-size", type=int, default=8, help=shown)
-    sub.add_argument("--patch-size", type=int, default=64, help=f"pixels a side, {shown}")
-    sub.add_argument("--learning-rate", type=float, default=2e-3, help=f"of the filters, {shown}")
+    sub.add_argument("--steps", type=count, default=2000, help=shown)
+    sub.add_argument("--batch-size", type=count, default=8, help=shown)
+    sub.add_argument("--patch-size", type=count, default=64, help=f"pixels a side, {shown}")
+    sub.add_argument(
+        "--learning-rate", type=positive, default=2e-3, help=f"of the filters, {shown}"
+    )
     sub.add_argument(
         "--conditioning-rate",
-        type=float,
+        type=positive,
         help="learning rate of potential and noise conditioning (default: 5 times the other)",
     )
     sub.add_argument(
@@ -154,28 +157,14 @@ def _parser() -> argparse.ArgumentParser:
         help="folder of log and checkpoint (default: OUTPUT.run)",
     )
     sub.add_argument("--resume", action="store_true", help="continue from the checkpoint")
-    sub.add_argument("--seed", type=int, default=0)
-    sub.add_argument("--device", default="cpu", type=_device, help=shown)
+    sub.add_argument("--seed", type=int, default=0, help=f"of patches and noise, {shown}")
+    sub.add_argument("--device", default="cpu", type=device, help=shown)
     sub.add_argument("-q", "--quiet", action="store_true", help="no progress bar")
 
     sub = command("info", commands.info, "Show the card of a model, or list the shipped ones.")
-    sub.add_argument("model", nargs="?")
-    sub.add_argument("--json", action="store_true")
+    sub.add_argument("model", nargs="?", help="shipped model or model file (default: all shipped)")
+    sub.add_argument("--json", action="store_true", help="print the card as JSON")
     return parser
-
-
-def _device(name: str) -> torch.device:
-    """A device that is there.
-
-    :raises argparse.ArgumentTypeError: it is not.
-    """
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).splitlines()[0]
-        raise argparse.ArgumentTypeError(f"cannot compute on {name!r} ({reason})") from error
-    return device
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from convexreg.adaptive import AdaptiveRegularizer
+from convexreg.card import as_text
 from convexreg.files import write_atomically
 from convexreg.images import ImageError, Photograph, check_writable, read_image, write_image
 from convexreg.models import AnyRegularizer, open_model, parameter_count, pretrained_names
@@ -69,9 +70,14 @@ def estimate_sigma(pixels: Tensor) -> float:
 def read_kernel(path: Path) -> Tensor:
     """A blur kernel `(1, 1, k, k)` of odd size from an image or NPY file, normalised to sum one.
 
-    :raises ImageError: unreadable, even-sized, negative or zero.
+    :raises ImageError: unreadable, coloured, even-sized, negative or zero.
     """
-    kernel = read_image(path).gray().double()
+    pixels = read_image(path).pixels.double()
+    kernel = pixels[:1]
+    if (pixels != kernel).any():
+        raise ImageError(
+            f"the kernel {path} is coloured; one kernel blurs all channels, save it as gray"
+        )
     height, width = kernel.shape[-2:]
     if height % 2 == 0 or width % 2 == 0:
         raise ImageError(
@@ -183,6 +189,11 @@ def deblur(options: argparse.Namespace) -> None:
     check_writable(options.output)
     photograph = _read(options)
     kernel = read_kernel(options.kernel)
+    if any(k > n for k, n in zip(kernel.shape[-2:], photograph.pixels.shape[-2:], strict=True)):
+        raise ImageError(
+            f"the kernel, {kernel.shape[-2]} x {kernel.shape[-1]}, is larger than the photograph, "
+            f"{photograph.pixels.shape[-2]} x {photograph.pixels.shape[-1]}"
+        )
     physics = deepinv.physics.Blur(kernel, padding=options.boundary, device=options.device)
     y = photograph.pixels.unsqueeze(0)
     margins = (kernel.shape[-2] // 2, kernel.shape[-1] // 2)
@@ -241,6 +252,4 @@ def info(options: argparse.Namespace) -> None:
         print(json.dumps(cards, indent=2))
         return
     for name, card in cards.items():
-        print(name)
-        for key, value in card.items():
-            print(f"  {key}: {value}")
+        print(f"{name}\n{as_text(card)}")

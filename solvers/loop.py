@@ -156,11 +156,9 @@ def _check_request(
 ) -> None:
     if gap_tol is None and gtol is None:
         raise ValueError("give gap_tol (certified relative gap) or gtol (rms of the gradient)")
-    if (gap_tol is not None and gap_tol <= 0) or (gtol is not None and gtol <= 0) or max_iter < 1:
-        raise ValueError(
-            f"tolerances and max_iter must be positive, got gap_tol={gap_tol}, gtol={gtol}, "
-            f"max_iter={max_iter}"
-        )
+    for name, number in (("gap_tol", gap_tol), ("gtol", gtol), ("max_iter", max_iter)):
+        if number is not None and not number > 0:
+            raise ValueError(f"{name} must be positive, got {number}")
     if not x0.is_floating_point():
         raise ValueError(f"the start must be a floating-point tensor, got {x0.dtype}")
     provable = box.bounded or bool((objective.strong_convexity(x0) > 0).all())

@@ -78,6 +78,7 @@ def test_report_is_one_page_without_a_network(report):
     assert "<script" not in page
     assert page.count("data:image/svg+xml;base64,") == len(list(report.glob("*.svg")))
     assert 'name="viewport"' in page
+    assert "smallest input, only to see that it runs" in page
     assert (report / "report.md").read_text().startswith("# Benchmarks")
 
 
@@ -172,6 +173,22 @@ def test_mistakes_get_one_clear_sentence(arguments, message, tmp_path, capsys):
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--threads", "0"], "argument --threads: must be a whole number of at least 1"),
+        (["--limit", "two"], "argument --limit: must be a whole number of at least 1"),
+        (["--time-limit", "nan"], "argument --time-limit: must be a positive number"),
+        (["--device", "sausage"], "argument --device: cannot compute on 'sausage'"),
+    ],
+)
+def test_arguments_that_make_no_sense(arguments, message, capsys):
+    with pytest.raises(SystemExit) as exit_code:
+        main(["run", "cost", *arguments])
+    assert exit_code.value.code == 2
+    assert message in capsys.readouterr().err
 
 
 def test_listing_names_everything(capsys):

@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 from convexreg import cli, load_model
+from convexreg.card import as_text
 from convexreg.images import Photograph, read_image, write_image
 from convexreg.training.run import TrainingRun
 
@@ -106,6 +107,22 @@ def test_info_lists_the_shipped_models(capsys):
     assert {"mgradnet-m", "crr"} <= set(cards)
 
 
+def test_a_card_is_text_without_the_punctuation_of_python():
+    card = {
+        "adaptive": True,
+        "learning_rates": [1e-3, 2e-3],
+        "stages": [{"steps": 2, "gap": 1 / 3}, {"steps": 3}],
+        "commands": ["a b", "c d"],
+        "validation_psnr": {"5": 37.42},
+        "started_from": "random filters",
+    }
+    assert as_text(card) == (
+        "  adaptive: yes\n  learning rates: 0.001 / 0.002\n  stages:\n    - steps 2, gap 0.333333\n"
+        "    - steps 3\n  commands:\n    - a b\n    - c d\n  validation psnr: 5 37.42\n"
+        "  started from: random filters"
+    )
+
+
 def _kernel(tmp_path, array) -> str:
     numpy.save(tmp_path / "k.npy", numpy.asarray(array, dtype=float))
     return str(tmp_path / "k.npy")
@@ -146,6 +163,8 @@ def test_a_solve_that_falls_short_warns(photo, tmp_path, capsys):
         ([[1.0, -1.0, 1.0]], "negative"),
         ([[0.0, 0.0, 0.0]], "sums to zero"),
         ([[float("nan")]], "NaN"),
+        ([[[1.0, 2.0, 3.0]]], "coloured"),
+        (numpy.ones((51, 3)), "51 x 3, is larger than the photograph, 48 x 40"),
     ],
 )
 def test_refusals_of_kernels(photo, tmp_path, capsys, kernel, message):
@@ -197,6 +216,23 @@ def test_a_device_that_is_not_there(photo, tmp_path, capsys, value):
         run("denoise", photo, "-o", tmp_path / "out.png", "--device", value)
     assert exit_code.value.code == 2
     assert "cannot compute on" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("--gap", "0", "must be a positive number, got '0'"),
+        ("--gap", "small", "must be a positive number, got 'small'"),
+        ("--white", "inf", "must be a positive number, got 'inf'"),
+        ("--max-iter", "0", "must be a whole number of at least 1, got '0'"),
+        ("--max-iter", "1.5", "must be a whole number of at least 1, got '1.5'"),
+    ],
+)
+def test_numbers_that_make_no_sense(photo, tmp_path, capsys, option, value, message):
+    with pytest.raises(SystemExit) as exit_code:
+        run("denoise", photo, "-o", tmp_path / "out.png", option, value)
+    assert exit_code.value.code == 2
+    assert f"argument {option}: {message}" in capsys.readouterr().err
 
 
 def test_noise_that_cannot_be_estimated(tmp_path, capsys):

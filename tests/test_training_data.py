@@ -77,6 +77,7 @@ def test_folders(tmp_path: Path) -> None:
         with pytest.raises(ValueError, match="holds no images"):
             ImageFolder(place)
     (tmp_path / "notes.txt").write_text("not an image")
+    (tmp_path / "folder.png").mkdir()
     Image.new("RGB", (5, 4), (255, 0, 0)).save(tmp_path / "red.PNG")
     assert ImageFolder(tmp_path).images[0].shape == (1, 4, 5)
     torch.testing.assert_close(ImageFolder(tmp_path).images[0][0, 0, 0], torch.tensor(0.299))

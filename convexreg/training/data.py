@@ -19,7 +19,9 @@ class ImageFolder:
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
         paths = sorted(
-            path for path in self.folder.glob("*") if path.suffix.lower() in IMAGE_SUFFIXES
+            path
+            for path in self.folder.glob("*")
+            if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()
         )
         if not paths:
             raise ValueError(
