@@ -21,7 +21,8 @@ from convexreg.models import ModelConfig, parameter_count
 from convexreg.regularizer import ConvexRegularizer
 from convexreg.training.data import ImageFolder
 from convexreg.training.objectives import Equilibrium, Score, TrainingObjective, Unrolled
-from convexreg.training.run import VALIDATION_SIGMAS, TrainingRun, TrainingSettings, denoised_psnr
+from convexreg.training.run import TrainingRun, TrainingSettings
+from convexreg.training.validation import VALIDATION_SIGMAS, denoised_psnr
 
 RIDGES = ModelConfig("mgradnet-m", group_size=1)
 ARCHITECTURES: dict[str, ModelConfig] = {

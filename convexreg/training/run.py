@@ -20,13 +20,8 @@ from convexreg.files import write_atomically
 from convexreg.models import AnyRegularizer, ModelConfig
 from convexreg.potentials import LinearSpline
 from convexreg.training.data import ImageFolder, PatchSampler
-from convexreg.training.objectives import TrainingObjective, prepare, psnr
-from solvers.data_terms import Proximity
-from solvers.loop import minimise
-from solvers.objective import Sum
-from solvers.quasi_newton import QuasiNewton
-
-VALIDATION_SIGMAS = (5 / 255, 15 / 255, 25 / 255, 50 / 255)
+from convexreg.training.objectives import TrainingObjective
+from convexreg.training.validation import validation_psnr
 
 
 @dataclass(frozen=True)
@@ -191,19 +186,11 @@ class TrainingRun:
             group["lr"] = rate * factor
 
     def validate(self) -> dict[str, float]:
-        """Mean PSNR on the validation images at 5, 15, 25 and 50/255, keyed by the level times 255."""
+        """Mean PSNR on the validation images, see `validation_psnr`."""
         assert self.validation is not None
         self.regularizer.eval()
-        result = {}
-        for sigma in VALIDATION_SIGMAS:
-            if self.config.sigma_min <= sigma * (1 + 1e-6) and sigma <= self.config.sigma_max * (
-                1 + 1e-6
-            ):
-                values = [
-                    float(denoised_psnr(self.regularizer, image.to(self.device), sigma, index))
-                    for index, image in enumerate(self.validation.images, 1)
-                ]
-                result[f"{sigma * 255:g}"] = sum(values) / len(values)
+        images = [image.to(self.device) for image in self.validation.images]
+        result = validation_psnr(self.regularizer, images)
         self.regularizer.train()
         return result
 
@@ -277,22 +264,6 @@ def _differences(one: str, other: str) -> list[str]:
         for text in (one, other)
     ]
     return [name for name in {**flat[0], **flat[1]} if flat[0].get(name) != flat[1].get(name)]
-
-
-def denoised_psnr(
-    regularizer: AnyRegularizer, image: Tensor, sigma: float, seed: int, *, gap_tol: float = 1e-4
-) -> Tensor:
-    """PSNR of the minimiser for `image` `(1, H, W)` plus seeded noise, 0-dim in dB.
-
-    The noise is one `randn` in the image's shape from a CPU generator seeded with `seed`.
-    """
-    noise = torch.randn(image.shape, generator=torch.Generator().manual_seed(seed))
-    noisy = (image + sigma * noise.to(image.device)).unsqueeze(0)
-    with torch.no_grad():
-        convex, start = prepare(regularizer, noisy, sigma)
-        objective = Sum([Proximity(noisy), convex.term(sigma)], [1.0, 1.0])
-        solution = minimise(objective, start, QuasiNewton(), gap_tol=gap_tol, max_iter=1000)
-    return psnr(solution.x, image.unsqueeze(0))[0]
 
 
 def spline_roughness(regularizer: AnyRegularizer) -> Tensor | None:
