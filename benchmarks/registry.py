@@ -36,6 +36,7 @@ _MODULES = (
     "benchmarks.convergence",
     "benchmarks.cost",
     "benchmarks.large_images",
+    "benchmarks.learned",
     "benchmarks.plugin.benchmark",
     "benchmarks.reconstruction",
     "benchmarks.study",

@@ -64,6 +64,15 @@ def test_solvers_respect_what_is_proven(results):
     assert all(row["certificate_below_gap"] == "0" for row in rows)
 
 
+def test_spectra_respect_what_is_proven(results):
+    rows = read_rows(results / "learned" / "spectra.csv")
+    assert rows
+    for row in rows:
+        smallest, largest, bound = (float(row[key]) for key in ("smallest", "largest", "bound"))
+        assert -1e-12 * largest < smallest < largest <= bound
+        assert float(row["asymmetry"]) < 1e-12
+
+
 @pytest.fixture(scope="module")
 def report(results, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("report")

@@ -1,0 +1,219 @@
+"""What the models learned: their filters, groups and potentials, and the spectrum of their Jacobians."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from benchmarks import drawing
+from benchmarks.datasets import open_images
+from benchmarks.models import Unavailable, models
+from benchmarks.records import read_rows, write_rows
+from benchmarks.registry import Benchmark, Figure, Options, Table, register
+from convexreg.adaptive import AdaptiveRegularizer
+from convexreg.images import Photograph, read_image, write_image
+from convexreg.module import GradientModule
+from convexreg.operators import Convolution
+from convexreg.regularizer import ConvexRegularizer, Regularizer
+
+SIGMAS = (5 / 255, 25 / 255, 50 / 255)
+DRAWN_SIGMA = 25 / 255
+# responses to draw potentials over, in standard deviations of the filter's response to the noise
+RESPONSES = tuple(step / 10 for step in range(31))
+COLUMNS = 16
+_ROWS_AT_ONCE = 64
+
+
+@register
+class Learned(Benchmark):
+    """Filters in the order of their strength, the members of a group below each other; the force of every
+    group's potential; the smallest and largest eigenvalue of the Jacobian of the gradient at image crops.
+
+    The eigenvalues are those of the dense Jacobian in float64. For a convex regularizer none is negative
+    and none above the Lipschitz constant proven for the crop's size. Adaptive models are taken with
+    the weights that they compute from the crop.
+    """
+
+    name = "learned"
+    description = "Filters, groups and potentials of the models, and eigenvalues of their Jacobians"
+
+    def run(self, options: Options, folder: Path) -> None:
+        crop = options.crop or (8 if options.tiny else 24)
+        limit = 1 if options.tiny else options.limit
+        images = open_images(options.images or "photographs", limit=limit, crop=crop)
+        curves, spectra = [], []
+        for name, model in _chosen(options):
+            shown = model.second if isinstance(model, AdaptiveRegularizer) else model
+            module = _ridge_module(shown)
+            if module is not None:
+                mosaic = Photograph(_mosaic(_ordered(module)), None, 8)
+                write_image(folder / f"{name}.filters.png", mosaic)
+                curves += [{"model": name, **row} for row in _forces(module)]
+                write_rows(folder / "forces.csv", curves)
+            for sigma in SIGMAS:
+                for image_name, image in images:
+                    x = image.double()[None]
+                    adaptive = isinstance(model, AdaptiveRegularizer)
+                    numbers = _spectrum(model.given(x, sigma) if adaptive else model, x, sigma)
+                    level = f"{255 * sigma:g}"
+                    spectra.append({"model": name, "sigma": level, "image": image_name, **numbers})
+                    write_rows(folder / "spectra.csv", spectra)
+
+    def tables(self, folder: Path) -> list[Table]:
+        rows = read_rows(folder / "spectra.csv")
+        lines = []
+        for name, sigma in dict.fromkeys((row["model"], row["sigma"]) for row in rows):
+            here = [row for row in rows if (row["model"], row["sigma"]) == (name, sigma)]
+            lines.append(
+                {
+                    "model": name,
+                    "sigma": sigma,
+                    "crops": len(here),
+                    "smallest eigenvalue": f"{min(float(row['smallest']) for row in here):.1e}",
+                    "largest eigenvalue": f"{max(float(row['largest']) for row in here):.2f}",
+                    "proven bound": f"{max(float(row['bound']) for row in here):.2f}",
+                    "asymmetry": f"{max(float(row['asymmetry']) for row in here):.0e}",
+                }
+            )
+        note = (
+            "Of the Jacobian of the regularizer's gradient at clean image crops, dense and in float64: "
+            "extremes over all crops. Asymmetry: largest entry of J - J^T over that of J."
+        )
+        return [Table("Eigenvalues of the Jacobian", lines, note)]
+
+    def headline(self, folder: Path) -> list[Table]:
+        return self.tables(folder)
+
+    def figures(self, folder: Path) -> list[Figure]:
+        rows = read_rows(folder / "forces.csv")
+        figures = []
+        for name in dict.fromkeys(row["model"] for row in rows):
+            mosaic = read_image(folder / f"{name}.filters.png").pixels[0]
+            height = 4.8 * mosaic.shape[0] / mosaic.shape[1]
+            figure, (axes,) = drawing.panels(1, 1, width=4.8, height=height + 0.3)
+            axes.imshow(mosaic.numpy(), cmap="gray", vmin=0, vmax=1)
+            axes.set_axis_off()
+            axes.set_title(f"{name}: filters", loc="left")
+            caption = (
+                f"Filters of {name}, the strongest group first; the members of a group stand below each "
+                "other. Gray is zero; every filter has its own scale."
+            )
+            figures.append(Figure(f"filters-{name}", caption, figure))
+            figure, axes = drawing.canvas(
+                title=f"{name}: potentials at sigma 25/255",
+                x="response / its standard deviation under the noise",
+                y="force / sigma",
+            )
+            for group in dict.fromkeys(row["group"] for row in rows if row["model"] == name):
+                here = [row for row in rows if (row["model"], row["group"]) == (name, group)]
+                axes.plot(
+                    [float(row["response"]) for row in here],
+                    [float(row["force"]) for row in here],
+                    color="#0072B2",
+                    alpha=0.35,
+                    linewidth=0.8,
+                )
+            caption = (
+                f"Derivative of the potential of every group of {name}: how strongly it pulls a response "
+                "of its first filter towards zero."
+            )
+            figures.append(Figure(f"forces-{name}", caption, figure))
+        return figures
+
+
+def _chosen(options: Options) -> Iterator[tuple[str, ConvexRegularizer | AdaptiveRegularizer]]:
+    """Convex and adaptive models in float64: the shipped ones and the user's, or those asked for."""
+    for row in models(options):
+        if options.methods and row.name not in options.methods:
+            continue
+        if not options.methods and "(published)" in row.name:
+            continue
+        if options.tiny and row.name != "cosines":
+            continue
+        try:
+            model = row.load()
+        except Unavailable as unavailable:
+            raise ValueError(f"{row.name}: {unavailable}") from unavailable
+        if isinstance(model, (ConvexRegularizer, AdaptiveRegularizer)):
+            yield row.name, copy.deepcopy(model).double().to(options.device)
+
+
+def _ridge_module(regularizer: ConvexRegularizer) -> GradientModule | None:
+    """The module whose filters can be drawn, `None` for networks of another kind."""
+    found = [m for m in regularizer.network.modules() if isinstance(m, GradientModule)]
+    drawable = len(found) == 1 and isinstance(found[0].operator, Convolution)
+    return found[0] if drawable else None
+
+
+def _ordered(module: GradientModule) -> Tensor:
+    """Kernels `(groups, members, k, k)`, the group with the strongest force first."""
+    assert isinstance(module.operator, Convolution)
+    strength = torch.stack([_force(module, group)[-1] for group in range(module.terms)])
+    kernels = module.operator.kernel[:, 0].unflatten(0, (module.terms, -1))
+    return kernels[strength.argsort(descending=True)]
+
+
+def _mosaic(kernels: Tensor) -> Tensor:
+    """One picture `(1, height, width)` of kernels `(groups, size, k, k)`, a frame of two pixels between."""
+    groups, size, side, _ = kernels.shape
+    shown = 0.5 + 0.5 * kernels / kernels.abs().amax((2, 3), keepdim=True).clamp_min(1e-12)
+    columns = min(COLUMNS, groups)
+    lines = -(-groups // columns)
+    picture = torch.ones(lines, size, side + 2, columns, side + 2)
+    for number in range(groups):
+        line, column = divmod(number, columns)
+        picture[line, :, 2:, column, 2:] = shown[number].float().cpu()
+    return picture.flatten(3, 4).flatten(0, 2).unsqueeze(0)
+
+
+def _force(module: GradientModule, group: int) -> Tensor:
+    """Force over sigma at `RESPONSES` of the group's first filter, the others silent."""
+    assert isinstance(module.operator, Convolution)
+    channels = module.operator.out_channels
+    channel = group * (channels // module.terms)
+    norm = module.operator.kernel[channel].norm()
+    response = norm.new_tensor(RESPONSES) * DRAWN_SIGMA * norm
+    z = norm.new_zeros(len(RESPONSES), channels)
+    z[:, channel] = response
+    scale = weight = None
+    if module.conditioning is not None:
+        scale, weight = module.conditioning(DRAWN_SIGMA)
+    slope = module.phi.grad(z if scale is None else scale * z, weight)
+    slope = slope if scale is None else scale * slope
+    return slope[:, channel] * norm / DRAWN_SIGMA
+
+
+def _forces(module: GradientModule) -> Iterator[dict[str, str]]:
+    for group in range(module.terms):
+        for response, force in zip(RESPONSES, _force(module, group).tolist(), strict=True):
+            yield {"group": str(group), "response": f"{response:g}", "force": f"{force:.5g}"}
+
+
+def _spectrum(regularizer: Regularizer, x: Tensor, sigma: float) -> dict[str, str]:
+    """Extreme eigenvalues of the Jacobian at `x` `(1, 1, H, W)`, and the proven bound on them."""
+    jacobian = _jacobian(regularizer, x, sigma)
+    eigenvalues = torch.linalg.eigvalsh((jacobian + jacobian.mT) / 2)
+    height, width = x.shape[-2:]
+    bound = regularizer.lipschitz(image_size=(height, width), sigma=sigma)
+    return {
+        "smallest": f"{eigenvalues[0].item():.3e}",
+        "largest": f"{eigenvalues[-1].item():.6g}",
+        "bound": f"{bound.max().item():.6g}",
+        "asymmetry": f"{((jacobian - jacobian.mT).abs().max() / jacobian.abs().max()).item():.1e}",
+    }
+
+
+def _jacobian(regularizer: Regularizer, x: Tensor, sigma: float) -> Tensor:
+    """Dense Jacobian of the gradient at one image, some rows at a time."""
+    rows = []
+    for unit in torch.eye(x.numel(), dtype=x.dtype, device=x.device).split(_ROWS_AT_ONCE):
+        copies = x.repeat(unit.shape[0], 1, 1, 1).requires_grad_(True)
+        with torch.enable_grad():
+            gradient = regularizer.grad(copies, sigma)
+        (part,) = torch.autograd.grad(gradient, copies, unit.view_as(copies))
+        rows.append(part.flatten(1))
+    return torch.cat(rows)
