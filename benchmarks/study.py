@@ -2,37 +2,27 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
 from tempfile import TemporaryDirectory
-from time import perf_counter
 from typing import TypeVar
 
 import torch
 
+from benchmarks.candidates import ARCHITECTURES, CHANNELS, inherit
 from benchmarks.datasets import NamedImages, open_images
 from benchmarks.drawing import canvas, legend_below, style_of
 from benchmarks.records import read_rows, write_rows
 from benchmarks.registry import Benchmark, Figure, Options, Table, register
 from benchmarks.summary import standard_error
-from convexreg.models import ModelConfig, parameter_count
+from convexreg.models import ModelConfig, load_pretrained, parameter_count
 from convexreg.regularizer import ConvexRegularizer
 from convexreg.training.data import ImageFolder
 from convexreg.training.objectives import Equilibrium, Score, TrainingObjective, Unrolled
 from convexreg.training.run import TrainingRun, TrainingSettings
 from convexreg.training.validation import VALIDATION_SIGMAS, denoised_psnr
 
-RIDGES = ModelConfig("mgradnet-m", group_size=1)
-ARCHITECTURES: dict[str, ModelConfig] = {
-    "crr": ModelConfig("crr"),
-    "mgradnet-c": ModelConfig("mgradnet-c"),
-    "mgradnet-m, ridges": RIDGES,
-    "mgradnet-m, pairs": ModelConfig("mgradnet-m", group_size=2),
-    "mgradnet-m, fours": ModelConfig("mgradnet-m", group_size=4),
-    "mgradnet-m, mixing": ModelConfig("mgradnet-m", group_size=2, mixing=True),
-}
 BASELINE = "crr"
 Row = dict[str, str]
 T = TypeVar("T")
@@ -48,20 +38,22 @@ class Stage:
 
 
 OBJECTIVES: dict[str, Stage] = {
-    "score": Stage(Score, 1200, 2e-3),
-    "unrolled": Stage(Unrolled, 100, 2e-3),
-    "equilibrium": Stage(Equilibrium, 100, 2e-3),
+    "score": Stage(Score, 1200, 1e-3),
+    "unrolled": Stage(Unrolled, 100, 1e-3),
+    "equilibrium": Stage(Equilibrium, 100, 1e-3),
 }
 START = Stage(Score, 600, 5e-3)
+EMPHASIS, FLATNESS = 0.5, 4e-3
 
 
 @register
 class Study(Benchmark):
     """PSNR on held-out images of every architecture trained with every objective.
 
-    A ridge model is trained by score matching; every cell of the table starts from its filters and noise
-    conditioning and trains on the same patches. `--images FOLDER` to train on, `--tuning-images` to
-    validate on.
+    Every cell of the table starts from the filters and the noise conditioning of one ridge model, which
+    every architecture contains, exactly or nearly, and trains on the same patches. The ridge model is
+    the first of `--models`, of 64 channels without groups; without it one is trained by score matching.
+    `--images FOLDER` to train on, `--tuning-images` to validate on.
     """
 
     name = "study"
@@ -74,22 +66,20 @@ class Study(Benchmark):
             crop=24 if options.tiny else options.tuning_crop,
         )
         training = _training_images(options)
-        torch.manual_seed(options.seed)
-        ridges = RIDGES.build()
-        _train(ridges, RIDGES, START, training, options)
+        ridges = _ridges(training, options)
         rows = []
-        for name, config in _chosen(ARCHITECTURES, options.methods, options.tiny).items():
+        for name, candidate in _chosen(ARCHITECTURES, options.methods, options.tiny).items():
             for objective, stage in _chosen(OBJECTIVES, options.problems, options.tiny).items():
                 torch.manual_seed(options.seed)
-                model = config.build(name)
+                model = candidate.build(name)
                 inherit(model, ridges)
-                seconds = _train(model, config, stage, training, options)
+                trained = _train(model, stage, training, options)
                 cell = {
                     "architecture": name,
                     "objective": objective,
                     "parameters": parameter_count(model),
-                    "steps": stage.steps,
-                    "seconds": f"{seconds:.1f}",
+                    "steps": trained.step,
+                    "seconds": f"{trained.seconds:.1f}",
                     "lipschitz_at_25": f"{float(model.lipschitz(sigma=25 / 255)):.1f}",
                 }
                 rows += [{**cell, **scores} for scores in _validate(model, held_out)]
@@ -131,27 +121,24 @@ class Study(Benchmark):
         return [Figure("study", "Mean PSNR of every architecture by objective.", figure)]
 
 
-def inherit(model: ConvexRegularizer, ridges: ConvexRegularizer) -> None:
-    """Copy filters and noise conditioning of a ridge model; groups take the mean slope of theirs."""
-    start = {_role(name): value for name, value in ridges.state_dict().items()}
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            value = start.get(_role(name))
-            if value is None:
-                continue
-            if value.shape != parameter.shape:  # slopes of groups
-                value = value.unflatten(1, (parameter.shape[1], -1)).logsumexp(2) - math.log(
-                    value.shape[1] // parameter.shape[1]
-                )
-            parameter.copy_(value)
+def _ridges(training: ImageFolder, options: Options) -> ConvexRegularizer:
+    """The model that all others start from.
 
-
-def _role(name: str) -> str:
-    """What a parameter is, wherever in the network it sits."""
-    for role in ("kernels.0", "kernels.1", "kernels.2", "log_threshold", "log_slope"):
-        if name.endswith(role):
-            return role
-    return name
+    :raises ValueError: the user's model is not one of 64 ridges.
+    """
+    torch.manual_seed(options.seed)
+    fresh = ARCHITECTURES["ridges"].build("ridges")
+    if not options.models:
+        _train(fresh, START, training, options)
+        return fresh
+    try:
+        inherit(fresh, load_pretrained(options.models[0]))
+    except (LookupError, RuntimeError) as error:
+        raise ValueError(
+            f"{options.models[0]} is not a ridge model of {CHANNELS} channels and 5 x 5 kernels to start "
+            "from"
+        ) from error
+    return fresh
 
 
 def _training_images(options: Options) -> ImageFolder:
@@ -167,27 +154,27 @@ def _training_images(options: Options) -> ImageFolder:
 
 def _train(
     model: ConvexRegularizer,
-    config: ModelConfig,
     stage: Stage,
     images: ImageFolder,
     options: Options,
-) -> float:
-    """Train in place; returns the seconds it took."""
+) -> TrainingRun:
+    """Train in place; returns the finished run."""
     settings = TrainingSettings(
         steps=2 if options.tiny else stage.steps,
         patch_size=16 if options.tiny else 64,
         batch_size=2 if options.tiny else 8,
         learning_rate=stage.learning_rate,
-        conditioning_rate=5 * stage.learning_rate,
+        conditioning_rate=2 * stage.learning_rate,
+        emphasis=EMPHASIS,
+        flatness=FLATNESS,
         seed=options.seed,
     )
-    started = perf_counter()
     with TemporaryDirectory() as folder:
         run = TrainingRun(
-            model, config, stage.objective(), images, folder, settings, device=options.device
+            model, ModelConfig(), stage.objective(), images, folder, settings, device=options.device
         )
         run.run()
-    return perf_counter() - started
+    return run
 
 
 def _validate(model: ConvexRegularizer, images: NamedImages) -> list[dict[str, str]]:

@@ -18,6 +18,7 @@ from convexreg.potentials import (
     LinearSpline,
     LogCosh,
     LogSumExp,
+    MaxEnvelope,
     PooledNorm,
     Potential,
     PseudoHuber,
@@ -131,6 +132,8 @@ POTENTIALS: dict[str, PotentialCase] = {
     "log-sum-exp-learned": PotentialCase(
         lambda: LogSumExp(3, temperature=3.0, symmetric=True, learned=True), groups=2, attained=0.5
     ),
+    "max-envelope": PotentialCase(lambda: MaxEnvelope(3), groups=2),
+    "max-envelope-ridges": PotentialCase(lambda: MaxEnvelope(1)),
     "pooled-ridges": PotentialCase(lambda: PooledNorm(6)),
     "pooled-groups": PotentialCase(lambda: PooledNorm(6, group_size=2), groups=3),
     "pooled-learned": PotentialCase(lambda: PooledNorm(6, group_size=3, learned=True), groups=2),

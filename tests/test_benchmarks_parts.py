@@ -8,6 +8,7 @@ import pytest
 import torch
 from deepinv.optim import TVPrior
 
+from benchmarks.candidates import ARCHITECTURES, inherit
 from benchmarks.classical import total_variation, wavelets
 from benchmarks.clock import Clock
 from benchmarks.datasets import DATASETS, centre, open_images
@@ -169,3 +170,32 @@ def test_default_images_need_no_network_and_never_mix():
     with pytest.raises(ValueError, match="neither a folder of images nor a dataset"):
         open_images("no such thing")
     assert all(row.description for row in DATASETS.values())
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_candidates_bend_like_ridges(name):
+    """Of one responding channel: curvature one at zero, force one far away, to a few percent."""
+    candidate = ARCHITECTURES[name]
+    potential = candidate.potential()
+    members = candidate.channels // potential.groups(candidate.channels)
+    u = torch.zeros(1, candidate.channels, 5, 5)
+    channel = 3 * members
+    for size, expected in ((1e-3, 1e-3), (1e3, 1.0)):
+        u[:, channel] = size
+        force = potential.grad(u)[0, channel, 2, 2].detach()
+        assert float(force) == pytest.approx(expected, rel=0.06)
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_candidates_begin_as_the_ridge_model(name):
+    """Nearly the same gradient of an image, from filters and conditioning that are not the initial ones."""
+    ridges, model = ARCHITECTURES["ridges"].build("ridges"), ARCHITECTURES[name].build(name)
+    with torch.no_grad():
+        for parameter in ridges.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    inherit(model, ridges)
+    x = torch.rand(1, 1, 24, 24)
+    with torch.no_grad():
+        expected, found = ridges.grad(x, 0.1), model.grad(x, 0.1)
+    tolerance = {"ridges": 1e-6, "ridges, twice as many": 0.03, "pairs": 0.03, "mixing": 0.1}
+    assert (found - expected).norm() <= tolerance.get(name, 0.4) * expected.norm()

@@ -10,7 +10,13 @@ from oracles import gradient, jacobian
 from tables import POTENTIALS, PotentialCase, over, perturbed
 from torch import Tensor
 
-from convexreg.potentials import ElementwisePotential, LinearSpline, LogSumExp, PooledNorm
+from convexreg.potentials import (
+    ElementwisePotential,
+    LinearSpline,
+    LogSumExp,
+    MaxEnvelope,
+    PooledNorm,
+)
 
 DRAWS = 5
 SCALES = (0.02, 1.0, 30.0)
@@ -114,6 +120,14 @@ def test_log_sum_exp_can_be_negative() -> None:
     assert not LogSumExp(symmetric=True, learned=True).nonnegative
     assert LogSumExp(symmetric=True).nonnegative
     assert (LogSumExp().value(torch.full((1, 3), -5.0)) < 0).all()
+
+
+def test_max_envelope_is_the_envelope_of_the_largest() -> None:
+    """`min_v |u - v|^2 / 2 + max |v|`, by search over `max |v|`: then `v` is `u`, clipped."""
+    u = 2 * random(50, 4)
+    levels = torch.linspace(0, 8, 80001, dtype=torch.float64)
+    excess = (u.abs().unsqueeze(-1) - levels).clamp_min(0).square().sum(1) / 2 + levels
+    torch.testing.assert_close(MaxEnvelope(4).value(u), excess.amin(1), rtol=0, atol=1e-7)
 
 
 @over("case", POTENTIALS)
@@ -241,6 +255,8 @@ def test_finite_at_extreme_arguments(case: PotentialCase) -> None:
         (lambda: LogSumExp(temperature=0.0), "temperature must be positive, got 0"),
         (lambda: LogSumExp(4).groups(6), "6 channels do not divide into groups of 4"),
         (lambda: PooledNorm(6, group_size=4), "6 channels do not divide into groups of 4"),
+        (lambda: MaxEnvelope(0), "a group has at least one channel, got 0"),
+        (lambda: MaxEnvelope(4).groups(6), "6 channels do not divide into groups of 4"),
         (lambda: PooledNorm(6, window=2), "window must be odd, got 2"),
     ],
 )

@@ -9,6 +9,7 @@ from convexreg.potentials.elementwise import (
     Softplus,
     TanhMixture,
 )
+from convexreg.potentials.envelope import MaxEnvelope
 from convexreg.potentials.groups import LogSumExp, PooledNorm
 from convexreg.potentials.spline import LinearSpline
 
@@ -17,6 +18,7 @@ __all__ = [
     "LinearSpline",
     "LogCosh",
     "LogSumExp",
+    "MaxEnvelope",
     "PooledNorm",
     "Potential",
     "PseudoHuber",

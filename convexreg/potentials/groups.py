@@ -113,7 +113,7 @@ class PooledNorm(Potential):
 
     :param group_size: start from sums over consecutive channels (1: ridges).
     :param window: odd side of the spatial pooling window (1: none).
-    :param learned: learn `N` (dense in channels), starting near the fixed one.
+    :param learned: learn `N`, dense in channels and window, starting near groups without pooling.
     """
 
     nonnegative = True
@@ -131,14 +131,16 @@ class PooledNorm(Potential):
         self.window, self.radius = window, window // 2
         mixing = torch.zeros(channels // group_size, channels, window, window)
         for group in range(channels // group_size):
-            mixing[group, group * group_size : (group + 1) * group_size] = 1 / window**2
+            mixing[group, group * group_size : (group + 1) * group_size, self.radius, self.radius] = 1
         self.group_size = group_size
         self.raw_mixing: nn.Parameter | None = None
         if learned:
-            floor = 0.05 / (channels * window**2)
-            self.raw_mixing = nn.Parameter((mixing + floor).expm1().log())
+            # far away a term pulls with sqrt(N), so that all further ones together pull with a twentieth
+            floor = (0.05 / (channels * window**2)) ** 2
+            self.raw_mixing = nn.Parameter((mixing + floor).double().expm1().log().float())
         else:
-            self.register_buffer("fixed_mixing", mixing, persistent=False)
+            pooled = mixing.sum((2, 3), keepdim=True) / window**2
+            self.register_buffer("fixed_mixing", pooled.expand_as(mixing).clone(), persistent=False)
 
     def groups(self, channels: int) -> int:
         return channels // self.group_size

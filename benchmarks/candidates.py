@@ -1,0 +1,107 @@
+"""Candidates for a convex regularizer that is more than ridges; each contains a ridge model."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from convexreg.conditioning import NoiseScaling
+from convexreg.models import ModelConfig
+from convexreg.module import GradientModule
+from convexreg.operators import Convolution
+from convexreg.potentials import (
+    LinearSpline,
+    LogSumExp,
+    MaxEnvelope,
+    PooledNorm,
+    Potential,
+    PseudoHuber,
+)
+from convexreg.regularizer import ConvexRegularizer
+
+CHANNELS = 64
+WIDE = 2 * CHANNELS
+# what a new member of a group starts with, relative to the group's first filter
+FAINT = 0.01
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """Ridges' filters under another potential.
+
+    :ivar potential: with curvature one at zero and slopes that saturate at one, as those of the ridges.
+    :ivar channels: of the filters, an equal number to each of the potential's groups.
+    """
+
+    potential: Callable[[], Potential]
+    channels: int = CHANNELS
+
+    def build(self, name: str) -> ConvexRegularizer:
+        """Freshly initialised."""
+        config = ModelConfig(channels=(1, 4, 8, self.channels))
+        operator = Convolution(config.channels, config.kernel_sizes)
+        potential = self.potential()
+        levels = (config.sigma_min, config.sigma_max)
+        conditioning = NoiseScaling(
+            self.channels,
+            potential.groups(self.channels),
+            sigma_min=levels[0],
+            sigma_max=levels[1],
+        )
+        network = GradientModule(operator, potential, bias=False, conditioning=conditioning)
+        return ConvexRegularizer(network, sigma_range=levels, name=name)
+
+
+ARCHITECTURES: dict[str, Candidate] = {
+    "crr": Candidate(lambda: LinearSpline(1, knots=101, limit=2.0)),
+    "ridges": Candidate(PseudoHuber),
+    "ridges, twice as many": Candidate(PseudoHuber, WIDE),
+    "pairs": Candidate(lambda: PooledNorm(WIDE, group_size=2), WIDE),
+    "pairs, larger counts": Candidate(lambda: MaxEnvelope(2), WIDE),
+    "pairs, log-sum-exp": Candidate(lambda: LogSumExp(2, temperature=2.0, symmetric=True), WIDE),
+    "mixing": Candidate(lambda: PooledNorm(CHANNELS, learned=True)),
+    "3 x 3 pooling": Candidate(lambda: PooledNorm(CHANNELS, window=3, learned=True)),
+}
+
+
+def inherit(model: ConvexRegularizer, ridges: ConvexRegularizer) -> None:
+    """Give the filters and noise conditioning of a ridge model to the first members of a model's groups.
+
+    Further members of a group start with faint filters, further groups with a faint force, so that both
+    models begin with nearly the same energy.
+    """
+    source, target = _module(ridges), _module(model)
+    members = target.operator.out_channels // target.terms
+    further = target.terms - CHANNELS
+    with torch.no_grad():
+        for kernel, value in zip(
+            target.operator.kernels[:-1], source.operator.kernels[:-1], strict=True
+        ):
+            kernel.copy_(value)
+        last, value = target.operator.kernels[-1], source.operator.kernels[-1]
+        last.mul_(value.norm() / CHANNELS**0.5 / last.flatten(1).norm(dim=1).reshape(-1, 1, 1, 1))
+        if members > 1:
+            last.mul_(FAINT)
+        last[: CHANNELS * members : members] = value
+        threshold, slope = source.conditioning.log_threshold, source.conditioning.log_slope
+        faint = slope.mean(1, keepdim=True).expand(-1, further) + math.log(FAINT)
+        typical = threshold.mean(1, keepdim=True).expand(-1, further)
+        target.conditioning.log_threshold.copy_(
+            torch.cat([threshold, typical], 1).repeat_interleave(members, 1)
+        )
+        target.conditioning.log_slope.copy_(torch.cat([slope, faint], 1))
+
+
+def _module(regularizer: ConvexRegularizer) -> Any:
+    """The one module of convolutions of a candidate or of the ridge model.
+
+    :raises LookupError: there is none.
+    """
+    for module in regularizer.network.modules():
+        if isinstance(module, GradientModule):
+            return module
+    raise LookupError("no gradient module")
