@@ -86,7 +86,7 @@ class Learned(Benchmark):
         return [Table("Eigenvalues of the Jacobian", lines, note)]
 
     def headline(self, folder: Path) -> list[Table]:
-        return self.tables(folder)
+        return self.tables(folder) if read_rows(folder / "spectra.csv") else []
 
     def figures(self, folder: Path) -> list[Figure]:
         rows = read_rows(folder / "forces.csv")
