@@ -23,7 +23,7 @@ from convexreg.regularizer import ConvexRegularizer, Regularizer
 SIGMAS = (5 / 255, 25 / 255, 50 / 255)
 DRAWN_SIGMA = 25 / 255
 # responses to draw potentials over, in standard deviations of the filter's response to the noise
-RESPONSES = tuple(step / 10 for step in range(31))
+RESPONSES = (0.0, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0)
 COLUMNS = 16
 _ROWS_AT_ONCE = 64
 
