@@ -52,9 +52,12 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--problems", help="only these", **names)
     run.add_argument("--models", help="further model files", **names)
     run.add_argument("--weights", metavar="FOLDER", help="published weights")
-    where = {"metavar": "NAME or FOLDER"}
-    run.add_argument("--images", help="to test on (default: the benchmark's own)", **where)
-    run.add_argument("--tuning-images", help="to tune on (default: the benchmark's own)", **where)
+    for option, use in (("--images", "test"), ("--tuning-images", "tune")):
+        run.add_argument(
+            option,
+            metavar="NAME or FOLDER",
+            help=f"to {use} on (default: the benchmark's own)",
+        )
     number = {"type": count, "metavar": "N"}
     run.add_argument("--limit", help="only the first N images", **number)
     run.add_argument("--tuning-limit", help="only the first N tuning images", **number)

@@ -131,7 +131,8 @@ class PooledNorm(Potential):
         self.window, self.radius = window, window // 2
         mixing = torch.zeros(channels // group_size, channels, window, window)
         for group in range(channels // group_size):
-            mixing[group, group * group_size : (group + 1) * group_size, self.radius, self.radius] = 1
+            members = slice(group * group_size, (group + 1) * group_size)
+            mixing[group, members, self.radius, self.radius] = 1
         self.group_size = group_size
         self.raw_mixing: nn.Parameter | None = None
         if learned:
