@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 
+from benchmarks.models import gradient_module
 from convexreg.conditioning import NoiseScaling
 from convexreg.models import ModelConfig
 from convexreg.module import GradientModule
@@ -45,18 +45,19 @@ class Candidate:
         config = ModelConfig(channels=(1, 4, 8, self.channels))
         operator = Convolution(config.channels, config.kernel_sizes)
         potential = self.potential()
-        levels = (config.sigma_min, config.sigma_max)
         conditioning = NoiseScaling(
             self.channels,
             potential.groups(self.channels),
-            sigma_min=levels[0],
-            sigma_max=levels[1],
+            sigma_min=config.sigma_min,
+            sigma_max=config.sigma_max,
         )
         network = GradientModule(operator, potential, bias=False, conditioning=conditioning)
-        return ConvexRegularizer(network, sigma_range=levels, name=name)
+        return ConvexRegularizer(
+            network, sigma_range=(config.sigma_min, config.sigma_max), name=name
+        )
 
 
-ARCHITECTURES: dict[str, Candidate] = {
+CANDIDATES: dict[str, Candidate] = {
     "crr": Candidate(lambda: LinearSpline(1, knots=101, limit=2.0)),
     "ridges": Candidate(PseudoHuber),
     "ridges, twice as many": Candidate(PseudoHuber, WIDE),
@@ -73,35 +74,29 @@ def inherit(model: ConvexRegularizer, ridges: ConvexRegularizer) -> None:
 
     Further members of a group start with faint filters, further groups with a faint force, so that both
     models begin with nearly the same energy.
+
+    :raises LookupError: the ridge model is another kind of network.
     """
-    source, target = _module(ridges), _module(model)
-    members = target.operator.out_channels // target.terms
-    further = target.terms - CHANNELS
+    (given, source), (own, target) = _parts(ridges), _parts(model)
+    terms = target.log_slope.shape[1]
+    members = own.out_channels // terms
     with torch.no_grad():
-        for kernel, value in zip(
-            target.operator.kernels[:-1], source.operator.kernels[:-1], strict=True
-        ):
+        for kernel, value in zip(own.kernels[:-1], given.kernels[:-1], strict=True):
             kernel.copy_(value)
-        last, value = target.operator.kernels[-1], source.operator.kernels[-1]
+        last, value = own.kernels[-1], given.kernels[-1]
         last.mul_(value.norm() / CHANNELS**0.5 / last.flatten(1).norm(dim=1).reshape(-1, 1, 1, 1))
         if members > 1:
             last.mul_(FAINT)
         last[: CHANNELS * members : members] = value
-        threshold, slope = source.conditioning.log_threshold, source.conditioning.log_slope
-        faint = slope.mean(1, keepdim=True).expand(-1, further) + math.log(FAINT)
-        typical = threshold.mean(1, keepdim=True).expand(-1, further)
-        target.conditioning.log_threshold.copy_(
-            torch.cat([threshold, typical], 1).repeat_interleave(members, 1)
-        )
-        target.conditioning.log_slope.copy_(torch.cat([slope, faint], 1))
+        threshold, slope = source.log_threshold, source.log_slope
+        faint = slope.mean(1, keepdim=True).expand(-1, terms - CHANNELS) + math.log(FAINT)
+        typical = threshold.mean(1, keepdim=True).expand(-1, terms - CHANNELS)
+        target.log_threshold.copy_(torch.cat([threshold, typical], 1).repeat_interleave(members, 1))
+        target.log_slope.copy_(torch.cat([slope, faint], 1))
 
 
-def _module(regularizer: ConvexRegularizer) -> Any:
-    """The one module of convolutions of a candidate or of the ridge model.
-
-    :raises LookupError: there is none.
-    """
-    for module in regularizer.network.modules():
-        if isinstance(module, GradientModule):
-            return module
-    raise LookupError("no gradient module")
+def _parts(regularizer: ConvexRegularizer) -> tuple[Convolution, NoiseScaling]:
+    found = gradient_module(regularizer)
+    if found is None or not isinstance(found[0].conditioning, NoiseScaling):
+        raise LookupError("no module of convolutions with noise conditioning")
+    return found[1], found[0].conditioning

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from benchmarks import drawing
 from benchmarks.datasets import open_images
-from benchmarks.models import Unavailable, models
+from benchmarks.models import gradient_module, models
 from benchmarks.records import read_rows, write_rows
 from benchmarks.registry import Benchmark, Figure, Options, Table, register
 from convexreg.adaptive import AdaptiveRegularizer
@@ -48,19 +48,20 @@ class Learned(Benchmark):
         curves, spectra = [], []
         for name, model in _chosen(options):
             shown = model.second if isinstance(model, AdaptiveRegularizer) else model
-            module = _ridge_module(shown)
-            if module is not None:
-                mosaic = Photograph(_mosaic(_ordered(module)), None, 8)
-                write_image(folder / f"{name}.filters.png", mosaic)
-                curves += [{"model": name, **row} for row in _forces(module)]
+            convolutional = gradient_module(shown)
+            if convolutional is not None:
+                forces = _forces(*convolutional)
+                mosaic = _mosaic(_ordered(*convolutional, forces))
+                write_image(folder / f"{name}.filters.png", Photograph(mosaic, None, 8))
+                curves += [{"model": name, **row} for row in _curves(forces)]
                 write_rows(folder / "forces.csv", curves)
             for sigma in SIGMAS:
                 for image_name, image in images:
                     x = image.double()[None]
                     adaptive = isinstance(model, AdaptiveRegularizer)
-                    numbers = _spectrum(model.given(x, sigma) if adaptive else model, x, sigma)
-                    level = f"{255 * sigma:g}"
-                    spectra.append({"model": name, "sigma": level, "image": image_name, **numbers})
+                    given = model.given(x, sigma) if adaptive else model
+                    row = {"model": name, "sigma": f"{255 * sigma:g}", "image": image_name}
+                    spectra.append({**row, **_spectrum(given, x, sigma)})
                     write_rows(folder / "spectra.csv", spectra)
 
     def tables(self, folder: Path) -> list[Table]:
@@ -90,71 +91,95 @@ class Learned(Benchmark):
 
     def figures(self, folder: Path) -> list[Figure]:
         rows = read_rows(folder / "forces.csv")
-        figures = []
-        for name in dict.fromkeys(row["model"] for row in rows):
-            mosaic = read_image(folder / f"{name}.filters.png").pixels[0]
-            height = 4.8 * mosaic.shape[0] / mosaic.shape[1]
-            figure, (axes,) = drawing.panels(1, 1, width=4.8, height=height + 0.3)
-            axes.imshow(mosaic.numpy(), cmap="gray", vmin=0, vmax=1)
-            axes.set_axis_off()
-            axes.set_title(f"{name}: filters", loc="left")
-            caption = (
-                f"Filters of {name}, the strongest group first; the members of a group stand below each "
-                "other. Gray is zero; every filter has its own scale."
+        return [
+            figure
+            for name in dict.fromkeys(row["model"] for row in rows)
+            for figure in (
+                _filters(name, folder),
+                _potentials(name, [row for row in rows if row["model"] == name]),
             )
-            figures.append(Figure(f"filters-{name}", caption, figure))
-            figure, axes = drawing.canvas(
-                title=f"{name}: potentials at sigma 25/255",
-                x="response / its standard deviation under the noise",
-                y="force / sigma",
-            )
-            for group in dict.fromkeys(row["group"] for row in rows if row["model"] == name):
-                here = [row for row in rows if (row["model"], row["group"]) == (name, group)]
-                axes.plot(
-                    [float(row["response"]) for row in here],
-                    [float(row["force"]) for row in here],
-                    color="#0072B2",
-                    alpha=0.35,
-                    linewidth=0.8,
-                )
-            caption = (
-                f"Derivative of the potential of every group of {name}: how strongly it pulls a response "
-                "of its first filter towards zero."
-            )
-            figures.append(Figure(f"forces-{name}", caption, figure))
-        return figures
+        ]
+
+
+def _filters(name: str, folder: Path) -> Figure:
+    mosaic = read_image(folder / f"{name}.filters.png").pixels[0]
+    height = 4.8 * mosaic.shape[0] / mosaic.shape[1]
+    figure, (axes,) = drawing.panels(1, 1, width=4.8, height=height + 0.3)
+    axes.imshow(mosaic.numpy(), cmap="gray", vmin=0, vmax=1)
+    axes.set_axis_off()
+    axes.set_title(f"{name}: filters", loc="left")
+    caption = (
+        f"Filters of {name}, the strongest group first; the members of a group stand below each other. "
+        "Gray is zero; every filter has its own scale."
+    )
+    return Figure(f"filters-{name}", caption, figure)
+
+
+def _potentials(name: str, rows: list[dict[str, str]]) -> Figure:
+    figure, axes = drawing.canvas(
+        title=f"{name}: potentials at sigma 25/255",
+        x="response / its standard deviation under the noise",
+        y="force / sigma",
+    )
+    for group in dict.fromkeys(row["group"] for row in rows):
+        here = [row for row in rows if row["group"] == group]
+        axes.plot(
+            [float(row["response"]) for row in here],
+            [float(row["force"]) for row in here],
+            color="#0072B2",
+            alpha=0.35,
+            linewidth=0.8,
+        )
+    caption = (
+        f"Derivative of the potential of every group of {name}: how strongly it pulls a response of its "
+        "first filter towards zero."
+    )
+    return Figure(f"forces-{name}", caption, figure)
 
 
 def _chosen(options: Options) -> Iterator[tuple[str, ConvexRegularizer | AdaptiveRegularizer]]:
-    """Convex and adaptive models in float64: the shipped ones and the user's, or those asked for."""
-    for row in models(options):
-        if options.methods and row.name not in options.methods:
-            continue
-        if not options.methods and "(published)" in row.name:
-            continue
-        if options.tiny and row.name != "cosines":
-            continue
-        try:
-            model = row.load()
-        except Unavailable as unavailable:
-            raise ValueError(f"{row.name}: {unavailable}") from unavailable
+    """Convex and adaptive models in float64: the shipped ones and the user's, or those asked for.
+
+    :raises ValueError: a model that does not exist or cannot be loaded.
+    """
+    table = {row.name: row for row in models(options)}
+    usual = [name for name in table if "(published)" not in name]
+    for name in ("cosines",) if options.tiny else options.methods or usual:
+        if name not in table:
+            raise ValueError(f"there is no model {name!r}; there are {', '.join(table)}")
+        model = table[name].load()
         if isinstance(model, (ConvexRegularizer, AdaptiveRegularizer)):
-            yield row.name, copy.deepcopy(model).double().to(options.device)
+            yield name, copy.deepcopy(model).double().to(options.device)
 
 
-def _ridge_module(regularizer: ConvexRegularizer) -> GradientModule | None:
-    """The module whose filters can be drawn, `None` for networks of another kind."""
-    found = [m for m in regularizer.network.modules() if isinstance(m, GradientModule)]
-    drawable = len(found) == 1 and isinstance(found[0].operator, Convolution)
-    return found[0] if drawable else None
+def _forces(module: GradientModule, operator: Convolution) -> Tensor:
+    """Force over sigma `(groups, responses)` of each group's first filter, the others silent."""
+    channels = operator.out_channels
+    firsts = range(0, channels, channels // module.terms)
+    norms = operator.kernel[:, 0].flatten(1).norm(dim=1)
+    scale = weight = None
+    if module.conditioning is not None:
+        scale, weight = module.conditioning(DRAWN_SIGMA)
+    forces = []
+    for channel in firsts:
+        z = norms.new_zeros(len(RESPONSES), channels)
+        z[:, channel] = norms.new_tensor(RESPONSES) * DRAWN_SIGMA * norms[channel]
+        slope = module.phi.grad(z if scale is None else scale * z, weight)
+        slope = slope if scale is None else scale * slope
+        forces.append(slope[:, channel] * norms[channel] / DRAWN_SIGMA)
+    return torch.stack(forces)
 
 
-def _ordered(module: GradientModule) -> Tensor:
+def _curves(forces: Tensor) -> Iterator[dict[str, str]]:
+    for group, curve in enumerate(forces.tolist()):
+        for response, force in zip(RESPONSES, curve, strict=True):
+            yield {"group": str(group), "response": f"{response:g}", "force": f"{force:.5g}"}
+
+
+def _ordered(module: GradientModule, operator: Convolution, forces: Tensor) -> Tensor:
     """Kernels `(groups, members, k, k)`, the group with the strongest force first."""
-    assert isinstance(module.operator, Convolution)
-    strength = torch.stack([_force(module, group)[-1] for group in range(module.terms)])
-    kernels = module.operator.kernel[:, 0].unflatten(0, (module.terms, -1))
-    return kernels[strength.argsort(descending=True)]
+    kernels = operator.kernel[:, 0].unflatten(0, (module.terms, -1))
+    return kernels[forces[:, -1].argsort(descending=True)]
 
 
 def _mosaic(kernels: Tensor) -> Tensor:
@@ -168,29 +193,6 @@ def _mosaic(kernels: Tensor) -> Tensor:
         line, column = divmod(number, columns)
         picture[line, :, 2:, column, 2:] = shown[number].float().cpu()
     return picture.flatten(3, 4).flatten(0, 2).unsqueeze(0)
-
-
-def _force(module: GradientModule, group: int) -> Tensor:
-    """Force over sigma at `RESPONSES` of the group's first filter, the others silent."""
-    assert isinstance(module.operator, Convolution)
-    channels = module.operator.out_channels
-    channel = group * (channels // module.terms)
-    norm = module.operator.kernel[channel].norm()
-    response = norm.new_tensor(RESPONSES) * DRAWN_SIGMA * norm
-    z = norm.new_zeros(len(RESPONSES), channels)
-    z[:, channel] = response
-    scale = weight = None
-    if module.conditioning is not None:
-        scale, weight = module.conditioning(DRAWN_SIGMA)
-    slope = module.phi.grad(z if scale is None else scale * z, weight)
-    slope = slope if scale is None else scale * slope
-    return slope[:, channel] * norm / DRAWN_SIGMA
-
-
-def _forces(module: GradientModule) -> Iterator[dict[str, str]]:
-    for group in range(module.terms):
-        for response, force in zip(RESPONSES, _force(module, group).tolist(), strict=True):
-            yield {"group": str(group), "response": f"{response:g}", "force": f"{force:.5g}"}
 
 
 def _spectrum(regularizer: Regularizer, x: Tensor, sigma: float) -> dict[str, str]:

@@ -87,6 +87,14 @@ def default_regularizer(options: Options) -> Regularizer:
     return regularizer
 
 
+def gradient_module(regularizer: Regularizer) -> tuple[GradientModule, Convolution] | None:
+    """The regularizer's only gradient module and its convolution, `None` for networks of another kind."""
+    found = [m for m in regularizer.modules() if isinstance(m, GradientModule)]
+    if len(found) != 1 or not isinstance(found[0].operator, Convolution):
+        return None
+    return found[0], found[0].operator
+
+
 def _remember(name: str) -> Callable[[], AnyRegularizer]:
     return cache(lambda: open_model(name).regularizer)
 

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import torch
 
-from benchmarks.candidates import ARCHITECTURES, CHANNELS, inherit
+from benchmarks.candidates import CANDIDATES, CHANNELS, inherit
 from benchmarks.datasets import NamedImages, open_images
 from benchmarks.drawing import canvas, legend_below, style_of
 from benchmarks.records import read_rows, write_rows
@@ -68,7 +68,7 @@ class Study(Benchmark):
         training = _training_images(options)
         ridges = _ridges(training, options)
         rows = []
-        for name, candidate in _chosen(ARCHITECTURES, options.methods, options.tiny).items():
+        for name, candidate in _chosen(CANDIDATES, options.methods, options.tiny).items():
             for objective, stage in _chosen(OBJECTIVES, options.problems, options.tiny).items():
                 torch.manual_seed(options.seed)
                 model = candidate.build(name)
@@ -127,7 +127,7 @@ def _ridges(training: ImageFolder, options: Options) -> ConvexRegularizer:
     :raises ValueError: the user's model is not one of 64 ridges.
     """
     torch.manual_seed(options.seed)
-    fresh = ARCHITECTURES["ridges"].build("ridges")
+    fresh = CANDIDATES["ridges"].build("ridges")
     if not options.models:
         _train(fresh, START, training, options)
         return fresh

@@ -171,6 +171,7 @@ def test_own_method_on_own_folder(tmp_path):
         (["run", "convergence", "--tiny", "--methods", "magic"], "no such solver"),
         (["run", "convergence", "--tiny", "--problems", "magic"], "no problem is called 'magic'"),
         (["run", "adaptive", "--tiny", "--problems", "magic"], "no problem is called 'magic'"),
+        (["run", "learned", "--methods", "magic"], "there is no model 'magic'"),
         (["run", "cost", "--load", "/nowhere.py"], "there is no Python file"),
         (["report", "--results", "/nowhere"], "there are no results"),
     ],

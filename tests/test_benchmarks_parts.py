@@ -8,7 +8,7 @@ import pytest
 import torch
 from deepinv.optim import TVPrior
 
-from benchmarks.candidates import ARCHITECTURES, inherit
+from benchmarks.candidates import CANDIDATES, inherit
 from benchmarks.classical import total_variation, wavelets
 from benchmarks.clock import Clock
 from benchmarks.datasets import DATASETS, centre, open_images
@@ -172,10 +172,10 @@ def test_default_images_need_no_network_and_never_mix():
     assert all(row.description for row in DATASETS.values())
 
 
-@pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.parametrize("name", CANDIDATES)
 def test_candidates_bend_like_ridges(name):
     """Of one responding channel: curvature one at zero, force one far away, to a few percent."""
-    candidate = ARCHITECTURES[name]
+    candidate = CANDIDATES[name]
     potential = candidate.potential()
     members = candidate.channels // potential.groups(candidate.channels)
     u = torch.zeros(1, candidate.channels, 5, 5)
@@ -186,10 +186,10 @@ def test_candidates_bend_like_ridges(name):
         assert float(force) == pytest.approx(expected, rel=0.06)
 
 
-@pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.parametrize("name", CANDIDATES)
 def test_candidates_begin_as_the_ridge_model(name):
     """Nearly the same gradient of an image, from filters and conditioning that are not the initial ones."""
-    ridges, model = ARCHITECTURES["ridges"].build("ridges"), ARCHITECTURES[name].build(name)
+    ridges, model = CANDIDATES["ridges"].build("ridges"), CANDIDATES[name].build(name)
     with torch.no_grad():
         for parameter in ridges.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))

@@ -55,8 +55,8 @@ class MaxEnvelope(Potential):
     def curvature(self, u: Tensor, weight: Tensor | None = None) -> Tensor:
         _, size, threshold = self._shrunk(u)
         kept = (size > 0).to(u.dtype)
-        sharing = (threshold > 0).unsqueeze(2) / kept.sum(2, keepdim=True).clamp_min(1)
-        slope = torch.where((threshold > 0).unsqueeze(2), kept * (1 - sharing), 1.0)
+        projected = kept * (1 - 1 / kept.sum(2, keepdim=True).clamp_min(1))
+        slope = torch.where((threshold > 0).unsqueeze(2), projected, 1.0)
         if weight is not None:
             slope = weight.unsqueeze(2) * slope
         return slope.flatten(1, 2)
