@@ -17,7 +17,7 @@ from benchmarks.methods import Method, methods
 from benchmarks.models import Unavailable
 from benchmarks.outcome import Outcome
 from benchmarks.problems import Measurement, Problem, problems
-from benchmarks.records import read_json, read_rows, write_json, write_rows
+from benchmarks.records import keep_protocol, read_rows, write_rows
 from benchmarks.registry import Benchmark, Figure, Options, Table, register
 from benchmarks.summary import summarise
 from benchmarks.tuning import coarse_to_fine
@@ -65,7 +65,7 @@ class ReconstructionBenchmark(Benchmark):
 
     def run(self, options: Options, folder: Path) -> None:
         protocol = Protocol.of(options, self.crop)
-        _check_protocol(folder / "protocol.json", protocol)
+        keep_protocol(folder, asdict(protocol))
         images = open_images(options.images or IMAGES, limit=protocol.limit, crop=protocol.crop)
         tuning_images = open_images(
             options.tuning_images or TUNING_IMAGES,
@@ -113,16 +113,6 @@ class Physics(ReconstructionBenchmark):
     family = "physics"
     crop = 128
     description = "PSNR of inpainting, super-resolution, MRI and tomography"
-
-
-def _check_protocol(path: Path, protocol: Protocol) -> None:
-    known = read_json(path)
-    if known and known != asdict(protocol):
-        raise ValueError(
-            f"{path.parent} holds results of another protocol ({known}); choose another --results "
-            "folder, or remove it"
-        )
-    write_json(path, asdict(protocol))
 
 
 def _replaced(old: list[dict[str, str]], new: list[dict[str, object]]) -> list[dict[str, str]]:

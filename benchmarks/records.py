@@ -38,3 +38,17 @@ def write_json(path: Path, document: Mapping[str, Any]) -> None:
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON document; empty when there is no file."""
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
+def keep_protocol(folder: Path, protocol: Mapping[str, Any]) -> None:
+    """Write down what the rows of a folder have in common, so that later runs can add to them.
+
+    :raises ValueError: the folder holds results of another protocol.
+    """
+    known = read_json(folder / "protocol.json")
+    if known and known != protocol:
+        raise ValueError(
+            f"{folder} holds results of another protocol ({known}); choose another --results folder, or "
+            "remove it"
+        )
+    write_json(folder / "protocol.json", protocol)

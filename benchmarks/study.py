@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
@@ -13,7 +14,7 @@ import torch
 from benchmarks.candidates import CANDIDATES, CHANNELS, inherit
 from benchmarks.datasets import NamedImages, open_images
 from benchmarks.drawing import canvas, legend_below, style_of
-from benchmarks.records import read_rows, write_rows
+from benchmarks.records import keep_protocol, read_rows, write_rows
 from benchmarks.registry import Benchmark, Figure, Options, Table, register
 from benchmarks.summary import standard_error
 from convexreg.models import ModelConfig, load_pretrained, parameter_count
@@ -44,6 +45,7 @@ OBJECTIVES: dict[str, Stage] = {
 }
 START = Stage(Score, 600, 5e-3)
 EMPHASIS, FLATNESS = 0.5, 4e-3
+GAP = 1e-3
 
 
 @register
@@ -53,7 +55,8 @@ class Study(Benchmark):
     Every cell of the table starts from the filters and the noise conditioning of one ridge model, which
     every architecture contains, exactly or nearly, and trains on the same patches. The ridge model is
     the first of `--models`, of 64 channels without groups; without it one is trained by score matching.
-    `--images FOLDER` to train on, `--tuning-images` to validate on.
+    `--images FOLDER` to train on, `--tuning-images` to validate on. Runs with other architectures
+    (`--methods`) or objectives (`--problems`) add to the same file.
     """
 
     name = "study"
@@ -65,11 +68,25 @@ class Study(Benchmark):
             limit=1 if options.tiny else options.tuning_limit,
             crop=24 if options.tiny else options.tuning_crop,
         )
+        candidates = _chosen(CANDIDATES, options.methods, options.tiny)
+        objectives = _chosen(OBJECTIVES, options.problems, options.tiny)
+        keep_protocol(
+            folder,
+            {
+                "images": Path(options.images or "photographs").name,
+                "validation": [name for name, _ in held_out],
+                "start": Path(options.models[0]).stem if options.models else "trained here",
+            },
+        )
+        rows: list[Mapping[str, object]] = [
+            row
+            for row in read_rows(folder / "scores.csv")
+            if row["architecture"] not in candidates or row["objective"] not in objectives
+        ]
         training = _training_images(options)
         ridges = _ridges(training, options)
-        rows = []
-        for name, candidate in _chosen(CANDIDATES, options.methods, options.tiny).items():
-            for objective, stage in _chosen(OBJECTIVES, options.problems, options.tiny).items():
+        for name, candidate in candidates.items():
+            for objective, stage in objectives.items():
                 torch.manual_seed(options.seed)
                 model = candidate.build(name)
                 inherit(model, ridges)
@@ -98,7 +115,7 @@ class Study(Benchmark):
                 if reference and name != BASELINE:
                     paired = [scores[image] - value for image, value in reference.items()]
                     line[f"PSNR at {sigma}"] += (
-                        f" ({mean(paired):+.2f} ± {standard_error(paired):.2f})"
+                        f" ({mean(paired):+.3f} ± {standard_error(paired):.3f})"
                     )
             lines.append(line)
         note = (
@@ -183,7 +200,7 @@ def _validate(model: ConvexRegularizer, images: NamedImages) -> list[dict[str, s
         {
             "image": name,
             "sigma": f"{255 * sigma:g}",
-            "psnr": f"{float(denoised_psnr(model, image.to(device), sigma, number)):.4f}",
+            "psnr": f"{float(denoised_psnr(model, image.to(device), sigma, number, gap_tol=GAP)):.4f}",
         }
         for sigma in VALIDATION_SIGMAS
         for number, (name, image) in enumerate(images, 1)
