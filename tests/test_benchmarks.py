@@ -113,14 +113,23 @@ def test_running_again_gives_the_same_numbers(results, tmp_path):
         assert again <= first
 
 
-def test_runs_add_up_under_one_protocol_only(tmp_path, capsys):
-    arguments = ["run", "denoising", "--tiny", "--results", str(tmp_path)]
-    main([*arguments, "--methods", "wavelets"])
-    main([*arguments, "--methods", "measurements"])
-    rows = read_rows(tmp_path / "denoising" / "summary.csv")
-    assert {row["method"] for row in rows} == {"wavelets", "measurements"}
-    assert len(json.loads((tmp_path / "denoising" / "run.json").read_text())["runs"]) == 2
-    assert main([*arguments, "--crop", "24"]) == 2
+@pytest.mark.parametrize(
+    ("name", "file", "option", "column", "parts", "other"),
+    [
+        ("denoising", "summary", "--methods", "method", ("wavelets", "measurements"), "--crop=24"),
+        ("study", "scores", "--problems", "objective", ("score", "unrolled"), "--images=mine"),
+    ],
+)
+def test_runs_add_up_under_one_protocol_only(
+    name, file, option, column, parts, other, tmp_path, capsys
+):
+    arguments = ["run", name, "--tiny", "--results", str(tmp_path)]
+    for part in parts:
+        assert main([*arguments, option, part]) == 0
+    rows = read_rows(tmp_path / name / f"{file}.csv")
+    assert {row[column] for row in rows} == set(parts)
+    assert len(json.loads((tmp_path / name / "run.json").read_text())["runs"]) == 2
+    assert main([*arguments, other]) == 2
     assert "another protocol" in capsys.readouterr().err
 
 
