@@ -56,6 +56,7 @@ class ModelConfig:
     :ivar noise_knots: levels at which the noise conditioning is learned.
     :ivar adaptive: two of them in turn, the second one weighted by what the first one reconstructed
         (`AdaptiveRegularizer`).
+    :ivar weight_width: channels of the hidden layers of the network that makes the weights (adaptive).
     """
 
     architecture: Architecture = "mgradnet-m"
@@ -68,6 +69,7 @@ class ModelConfig:
     group_size: int = 2
     mixing: bool = False
     adaptive: bool = False
+    weight_width: int = 92
 
     def build_adaptive(self, name: str | None = None) -> AdaptiveRegularizer:
         """A freshly initialised adaptive regularizer.
@@ -76,7 +78,8 @@ class ModelConfig:
         """
         name = name or f"{self.architecture}-adaptive"
         first, second = (self.build(f"{name}, round {number}") for number in (0, 1))
-        return AdaptiveRegularizer(first, second, WeightNetwork(second.network.terms), name=name)
+        network = WeightNetwork(second.network.terms, width=self.weight_width)
+        return AdaptiveRegularizer(first, second, network, name=name)
 
     def build(self, name: str | None = None) -> ConvexRegularizer:
         """A freshly initialised regularizer; of an adaptive model that of one round.

@@ -32,7 +32,7 @@ class WeightNetwork(nn.Module):
         self,
         terms: int,
         *,
-        width: int = 64,
+        width: int,
         slope: float = 0.03,
         gain: float = 1.5,
         limits: tuple[float, float] = (1 / 256, 16.0),

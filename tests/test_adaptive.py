@@ -35,7 +35,7 @@ from convexreg.training.run import TrainingRun, TrainingSettings
 from convexreg.weight_network import WeightNetwork
 from solvers import Status
 
-ADAPTIVE = replace(SMALL, adaptive=True)
+ADAPTIVE = replace(SMALL, adaptive=True, weight_width=24)
 
 
 def adaptive() -> AdaptiveRegularizer:
@@ -44,14 +44,14 @@ def adaptive() -> AdaptiveRegularizer:
 
 
 def test_fresh_weights_are_those_of_the_classical_rule() -> None:
-    network = WeightNetwork(4, slope=0.2, gain=1.5, limits=(1e-6, 1e6)).double()
+    network = WeightNetwork(4, width=16, slope=0.2, gain=1.5, limits=(1e-6, 1e6)).double()
     magnitudes = 5 * torch.rand(2, 4, 6, 7).double()
     expected = 1.5 / (1 + 0.2 * magnitudes)
     torch.testing.assert_close(network(magnitudes, 0.1), expected, rtol=2e-3, atol=0)
 
 
 def test_weights_stay_within_their_limits() -> None:
-    network = perturbed(WeightNetwork(4, limits=(1 / 8, 3.0)), 3.0)
+    network = perturbed(WeightNetwork(4, width=16, limits=(1 / 8, 3.0)), 3.0)
     weights = network(1000 * torch.rand(2, 4, 6, 7).double(), torch.tensor([0.01, 0.2]))
     assert weights.min() >= (1 - 1e-12) / 8
     assert weights.max() <= 3 * (1 + 1e-12)

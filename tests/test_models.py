@@ -242,7 +242,7 @@ def test_long_names_can_be_written(tmp_path: Path) -> None:
 def test_shipped_models_load_by_name(tmp_path: Path) -> None:
     for name in pretrained_names():
         model = open_model(name)
-        assert model.card
+        assert model.card["parameters"] == parameter_count(model.regularizer)
         x = torch.rand(1, 1, 16, 16)
         convex = (
             load_adaptive(name).given(x, 0.1) if model.config.adaptive else load_pretrained(name)
