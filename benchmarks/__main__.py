@@ -146,6 +146,7 @@ def _table(arguments: argparse.Namespace) -> int:
     expected = with_tables(text, arguments.results)
     if not arguments.check:
         write_atomically(arguments.readme, expected.encode())
+        print(f"wrote {arguments.readme}")
     elif text != expected:
         raise ValueError(
             f"the tables of {arguments.readme} differ from {arguments.results}; run "

@@ -25,7 +25,15 @@ def _line(cells: list[str]) -> str:
 
 def environment_line(name: str, document: dict[str, Any]) -> str:
     """On what the results were computed, and the command that computes them again."""
-    return f"`python -m benchmarks run {name}`: {environment_text(document)}."
+    command = " ".join(["python -m benchmarks run", name, *_images(document)])
+    return f"`{command}`: {environment_text(document)}."
+
+
+def _images(document: dict[str, Any]) -> list[str]:
+    """The options of the last run that say which images."""
+    options = document["runs"][-1]["options"] if document.get("runs") else {}
+    names = ("images", "limit", "crop", "tuning_images", "tuning_limit")
+    return [f"--{name.replace('_', '-')} {options[name]}" for name in names if options.get(name)]
 
 
 def environment_text(document: dict[str, Any]) -> str:

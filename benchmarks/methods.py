@@ -97,14 +97,15 @@ def methods(options: Options, family: str) -> dict[str, Method]:
             1.0,
             tuned=FAMILIES if model.tune_denoising else FAMILIES[1:],
         )
-    chosen = {
-        name: row
-        for name, row in table.items()
-        if family in row.families and (not options.methods or name in options.methods)
+    table = {name: row for name, row in table.items() if family in row.families}
+    unknown = [name for name in options.methods if name not in table]
+    if unknown:
+        raise ValueError(
+            f"there is no method {unknown[0]!r} for {family}; there are {', '.join(table)}"
+        )
+    return {
+        name: row for name, row in table.items() if not options.methods or name in options.methods
     }
-    if not chosen:
-        raise ValueError(f"no such method for {family}; there are {', '.join(table)}")
-    return chosen
 
 
 def _variational(

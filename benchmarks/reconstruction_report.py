@@ -43,7 +43,11 @@ def headline(folder: Path, name: str) -> list[Table]:
     protocol = read_json(folder / "protocol.json")
     images = protocol.get("images", "")
     count = max(int(row["images"]) for row in rows)
-    note = f"Mean PSNR in dB over {count} images ({images}), all methods on the same measurements."
+    note = (
+        f"Mean PSNR in dB over {count} images ({images}), all methods on the same measurements. Weights "
+        f"are tuned on {protocol.get('tuning_images', 'other images')}"
+        f"{', where the noise level alone does not give them' if name == 'denoising' else ''}."
+    )
     return [Table(f"{name.capitalize()}", lines, note)]
 
 

@@ -50,7 +50,8 @@ def _parser() -> argparse.ArgumentParser:
         sub.add_argument(
             "--lam",
             default="auto",
-            help='weight of the regularizer: a number, "auto" (one, the default), "discrepancy" or "sure"',
+            help='weight of the regularizer: a number, "auto" (one, the default), "discrepancy", or "sure", '
+            "which takes longer and is worth it for all but denoising",
         )
         sub.add_argument(
             "--gap",

@@ -213,7 +213,14 @@ def demo(options: argparse.Namespace) -> None:
     from convexreg.demo import run_demo
 
     check_writable(options.output)
-    outcome = run_demo(options.model, callback=lambda: ProgressBar(quiet=options.quiet))
+    outcome = run_demo(
+        options.model,
+        lam=parse_weight(options.lam),
+        gap_tol=options.gap,
+        max_iter=options.max_iter,
+        device=options.device,
+        callback=lambda: ProgressBar(quiet=options.quiet),
+    )
     write_atomically(options.output, outcome.picture(options.output.suffix))
     if options.json:
         print(json.dumps([report(p.result, p.figures()) for p in outcome.problems], indent=2))

@@ -6,7 +6,7 @@ import io
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -14,8 +14,6 @@ from torch import Tensor
 from convexreg.reconstruct import Reconstruction, reconstruct
 from convexreg.training.objectives import psnr
 from solvers.loop import Progress
-
-_MAX_ITER = 300
 
 
 @dataclass(frozen=True)
@@ -75,7 +73,7 @@ class Demonstration:
                 ),
             )
             for axis, (image, title) in zip(row, panels, strict=True):
-                axis.imshow(image[0, 0].clamp(0, 1).numpy(), cmap="gray", vmin=0, vmax=1)
+                axis.imshow(image[0, 0].clamp(0, 1).cpu().numpy(), cmap="gray", vmin=0, vmax=1)
                 axis.set_title(title, fontsize=9)
                 axis.axis("off")
         buffer = io.BytesIO()
@@ -86,11 +84,16 @@ class Demonstration:
 def run_demo(
     model: str | Path = "mgradnet-m",
     *,
+    lam: float | Literal["auto", "discrepancy", "sure"] = "auto",
+    gap_tol: float | None = None,
+    max_iter: int = 1000,
+    device: torch.device | str = "cpu",
     callback: Callable[[], Callable[[Progress], None]] | None = None,
     size: int = 256,
 ) -> Demonstration:
     """Denoise (`sigma = 25/255`) and deblur (Gaussian, std 1.6, `sigma = 0.03`) scikit-image's camera.
 
+    :param model, lam, gap_tol, max_iter: see `reconstruct`.
     :param callback: makes a progress callback for a solve.
     :param size: side of the square cut out of the photograph.
     """
@@ -98,10 +101,10 @@ def run_demo(
     from skimage import data
 
     photograph = torch.from_numpy(data.camera()).float() / 255
-    clean = photograph[60 : 60 + size, 130 : 130 + size][None, None]
+    clean = photograph[60 : 60 + size, 130 : 130 + size][None, None].to(device)
     generator = torch.Generator().manual_seed(0)
     kernel = deepinv.physics.functional.gaussian_blur(sigma=(1.6, 1.6))
-    blur = deepinv.physics.Blur(kernel, padding="circular")
+    blur = deepinv.physics.Blur(kernel, padding="circular", device=torch.device(device))
     tasks = (
         ("denoising, sigma 25/255", deepinv.physics.Denoising(), 25 / 255),
         ("deblurring, sigma 0.03", blur, 0.03),
@@ -109,13 +112,15 @@ def run_demo(
     problems = []
     for name, physics, sigma in tasks:
         sharp = physics.A(clean)
-        y = sharp + sigma * torch.randn(sharp.shape, generator=generator)
+        y = sharp + sigma * torch.randn(sharp.shape, generator=generator).to(device)
         result = reconstruct(
             y,
             physics,
             sigma=sigma,
             regularizer=model,
-            max_iter=_MAX_ITER,
+            lam=lam,
+            gap_tol=gap_tol,
+            max_iter=max_iter,
             callback=callback() if callback else None,
         )
         problems.append(Problem(name, clean, y, result))

@@ -212,21 +212,23 @@ def pretrained_names() -> list[str]:
 
 
 def open_model(name: str | Path) -> Model:
-    """A shipped model by name, or a model file by path (anything with a separator or a suffix).
+    """A shipped model by name, or a model file by path.
 
     :raises ModelFileError: no such model, or an unusable file.
     """
-    if isinstance(name, Path) or "/" in name or name.endswith(".safetensors"):
-        return load_model(name)
+    path = Path(name)
+    if isinstance(name, Path) or path.name != name or path.suffix:
+        return load_model(path)
     if name not in pretrained_names():
+        if path.is_file():
+            return load_model(path)
         raise ModelFileError(
             f"there is no shipped model {name!r}; shipped: {', '.join(pretrained_names())}. A model "
             "file is given by its path"
         )
-    with resources.as_file(
-        resources.files("convexreg") / "pretrained" / f"{name}.safetensors"
-    ) as path:
-        return load_model(path)
+    shipped = resources.files("convexreg") / "pretrained" / f"{name}.safetensors"
+    with resources.as_file(shipped) as file:
+        return load_model(file)
 
 
 def load_pretrained(name: str | Path = "mgradnet-m") -> ConvexRegularizer:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -78,6 +79,9 @@ def reconstruct(
     :param gap_tol: certified relative gap to reach; 1e-4 by default for denoising, else 1e-2. With
         neither strong convexity nor a box there is no certificate, and the default is `gtol = 1e-5`.
     :param gtol: stop at this rms of the gradient instead, or as well.
+    :param max_iter: iterations, of an adaptive regularizer in each of its rounds.
+    :param time_limit: seconds after which no further iteration is begun. What comes before and after the
+        iterations (a starting image, a rule for `lam`, the final certificate) is not counted.
     :param solver: `QuasiNewton()` by default; FISTA and gradient descent are there as references.
     :param x0: starting image `(B, C, H, W)`, and the anchor; see `convexreg.start` for
         the default.
@@ -113,10 +117,12 @@ def reconstruct(
         settings = Settings(solver or QuasiNewton(), max_iter, time_limit, callback)
         if not adaptive:
             return solve(problem, start, anchor, settings, Tolerance(gap_tol, gtol))
+        began = time.perf_counter()
         first = solve(problem, start, anchor, settings, LOOSE)
-        if time_limit is not None:
-            settings = replace(settings, time_limit=max(time_limit - first.seconds, 0.0))
         problem = replace(problem, model=model.given(first.image, sigma))
+        if time_limit is not None:
+            left = time_limit - (time.perf_counter() - began)
+            settings = replace(settings, time_limit=max(left, 0.0))
         second = solve(problem, first.image, anchor, settings, Tolerance(gap_tol, gtol))
         return replace(second, first=first)
 

@@ -26,6 +26,7 @@ class WeightNetwork(nn.Module):
     :param width: channels of the hidden layers.
     :param slope, gain: of the weights at the start.
     :param limits: on the weights, below and above one.
+    :raises ValueError: hidden layers without channels.
     """
 
     def __init__(
@@ -37,6 +38,8 @@ class WeightNetwork(nn.Module):
         gain: float = 1.5,
         limits: tuple[float, float] = (1 / 256, 16.0),
     ) -> None:
+        if width < 1:
+            raise ValueError(f"the hidden layers need at least one channel, got {width}")
         super().__init__()
         self.log_limits = math.log(limits[0]), math.log(limits[1])
         self.log_slope = nn.Parameter(torch.full((terms,), math.log(slope)))

@@ -175,7 +175,8 @@ def test_own_method_on_own_folder(tmp_path):
     [
         (["run", "nothing"], "there is no benchmark 'nothing'"),
         (["run", "denoising", "--images", "/nowhere"], "neither a folder"),
-        (["run", "denoising", "--methods", "magic"], "no such method"),
+        (["run", "denoising", "--methods", "TV,magic"], "there is no method 'magic'"),
+        (["run", "deblurring", "--methods", "BM3D"], "there is no method 'BM3D' for deblurring"),
         (["run", "denoising", "--problems", "mri"], "no problem of denoising"),
         (["run", "convergence", "--tiny", "--methods", "magic"], "no such solver"),
         (["run", "convergence", "--tiny", "--problems", "magic"], "no problem is called 'magic'"),

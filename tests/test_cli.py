@@ -73,14 +73,17 @@ def test_deblur(photo, tmp_path, capsys, boundary):
     assert "sums to 24; normalised to one" in capsys.readouterr().err
 
 
-def test_demo(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("convexreg.demo._MAX_ITER", 2)
-    assert run("demo", "-o", tmp_path / "demo.png", "-q") == 0
+def test_demo(tmp_path, capsys):
+    options = ("--max-iter", 2, "--gap", "1e-9", "--lam", "0.5", "--json", "-q")
+    assert run("demo", "-o", tmp_path / "demo.png", *options) == 0
     with Image.open(tmp_path / "demo.png") as picture:
         assert picture.size[0] > 500
-    out = capsys.readouterr().out
-    assert "denoising" in out
-    assert "deblurring" in out
+    problems = json.loads(capsys.readouterr().out)
+    assert [problem["problem"].split(",")[0] for problem in problems] == ["denoising", "deblurring"]
+    for problem in problems:
+        assert problem["psnr_after"] > problem["psnr_before"]
+        assert (problem["iterations"], problem["lam"]) == (2, 0.5)
+        assert problem["status"] == "max_iterations"
 
 
 def test_train_then_use_and_resume(tmp_path, capsys):

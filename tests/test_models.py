@@ -254,3 +254,10 @@ def test_shipped_models_load_by_name(tmp_path: Path) -> None:
     assert load_pretrained(str(path)).name == "mine"
     with pytest.raises(ModelFileError, match="no shipped model 'resnet'; shipped: "):
         open_model("resnet")
+
+
+@pytest.mark.parametrize("name", ["mine", "mine.pt", "./mine", "mine.safetensors"])
+def test_a_model_file_opens_by_whatever_it_is_called(name, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / name)
+    assert open_model(name).regularizer.name == "mine"

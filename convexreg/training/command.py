@@ -84,8 +84,9 @@ def train(options: argparse.Namespace) -> None:
         def show(record: Record) -> None:
             bar.update()
             bar.set_postfix_str(f"loss {record.loss:.3f}")
-            if record.validation_psnr:
-                bar.write(f"step {record.step}: validation PSNR {record.validation_psnr}")
+            if record.validation_psnr and not options.quiet:
+                levels = ", ".join(f"{v:.3f} at {k}" for k, v in record.validation_psnr.items())
+                bar.write(f"step {record.step}: validation PSNR {levels}")
             if interrupted.is_set():
                 run.save_checkpoint()
                 raise KeyboardInterrupt(f"after step {record.step}; continue with --resume")
