@@ -128,8 +128,8 @@ def _run(arguments: argparse.Namespace) -> int:
             "options": options.record(),
             "environment": surroundings,
         }
-        # a benchmark may add to earlier results: every run that made a file is kept
-        runs = read_json(folder / "run.json").get("runs", [])
+        # every run that made a part of the results is kept
+        runs = read_json(folder / "run.json").get("runs", []) if entry.adds_up else []
         write_json(folder / "run.json", {"runs": [*runs, stamp]})
         print(f"{name}: {stamp['seconds']:.0f} s, results in {folder}")
     print(f"python -m benchmarks report --results {arguments.results}   # tables and figures")

@@ -117,10 +117,14 @@ class Figure:
 
 
 class Benchmark(ABC):
-    """One experiment: computes into a folder, and reports from that folder alone."""
+    """One experiment: computes into a folder, and reports from that folder alone.
+
+    :cvar adds_up: whether a run can add to the results of earlier ones instead of replacing them all.
+    """
 
     name: ClassVar[str]
     description: ClassVar[str]
+    adds_up: ClassVar[bool] = True
 
     @abstractmethod
     def run(self, options: Options, folder: Path) -> None:

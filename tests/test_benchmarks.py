@@ -133,6 +133,12 @@ def test_runs_add_up_under_one_protocol_only(
     assert "another protocol" in capsys.readouterr().err
 
 
+def test_a_run_that_replaces_the_results_replaces_the_record(tmp_path):
+    for _ in range(2):
+        assert main(["run", "cost", "--tiny", "--results", str(tmp_path)]) == 0
+    assert len(json.loads((tmp_path / "cost" / "run.json").read_text())["runs"]) == 1
+
+
 def test_own_method_on_own_folder(tmp_path):
     folder = tmp_path / "pictures"
     folder.mkdir()
