@@ -41,6 +41,7 @@ class Convergence(Benchmark):
 
     name = "convergence"
     description = "Gap and certificate against gradient evaluations and seconds, all solvers"
+    adds_up = False
 
     def run(self, options: Options, folder: Path) -> None:
         traces, summary, references = [], [], []

@@ -13,7 +13,7 @@ from benchmarks import drawing
 from benchmarks.datasets import open_images
 from benchmarks.models import gradient_module, models
 from benchmarks.records import read_rows, write_rows
-from benchmarks.registry import Benchmark, Figure, Options, Table, register
+from benchmarks.registry import Benchmark, Figure, Options, Table, register, selected
 from convexreg.adaptive import AdaptiveRegularizer
 from convexreg.images import Photograph, read_image, write_image
 from convexreg.module import GradientModule
@@ -145,10 +145,9 @@ def _chosen(options: Options) -> Iterator[tuple[str, ConvexRegularizer | Adaptiv
     """
     table = {row.name: row for row in models(options)}
     usual = [name for name in table if "(published)" not in name]
-    for name in ("cosines",) if options.tiny else options.methods or usual:
-        if name not in table:
-            raise ValueError(f"there is no model {name!r}; there are {', '.join(table)}")
-        model = table[name].load()
+    names = ["cosines"] if options.tiny else options.methods or usual
+    for name, row in selected(table, names, "model").items():
+        model = row.load()
         if isinstance(model, (ConvexRegularizer, AdaptiveRegularizer)):
             yield name, copy.deepcopy(model).double().to(options.device)
 

@@ -30,9 +30,10 @@ def environment_line(name: str, document: dict[str, Any]) -> str:
 
 
 def _images(document: dict[str, Any]) -> list[str]:
-    """The options of the last run that say which images."""
-    options = document["runs"][-1]["options"] if document.get("runs") else {}
+    """The options that say which images, as far as all runs share them."""
     names = ("images", "limit", "crop", "tuning_images", "tuning_limit")
+    runs = [run["options"] for run in document.get("runs", [])]
+    options = {n: runs[-1][n] for n in names if len({str(run[n]) for run in runs}) == 1}
     return [f"--{name.replace('_', '-')} {options[name]}" for name in names if options.get(name)]
 
 

@@ -33,7 +33,7 @@ from benchmarks.classical.result import Result
 from benchmarks.models import NamedModel, Unavailable, models
 from benchmarks.outcome import outcome_of
 from benchmarks.problems import Measurement
-from benchmarks.registry import Options
+from benchmarks.registry import Options, selected
 from convexreg.adaptive import FIRST_ROUND_GAP, FIRST_ROUND_GRADIENT, AdaptiveRegularizer
 from convexreg.regularizer import Regularizer
 from solvers import QuasiNewton, Solution, Sum, minimise
@@ -98,14 +98,7 @@ def methods(options: Options, family: str) -> dict[str, Method]:
             tuned=FAMILIES if model.tune_denoising else FAMILIES[1:],
         )
     table = {name: row for name, row in table.items() if family in row.families}
-    unknown = [name for name in options.methods if name not in table]
-    if unknown:
-        raise ValueError(
-            f"there is no method {unknown[0]!r} for {family}; there are {', '.join(table)}"
-        )
-    return {
-        name: row for name, row in table.items() if not options.methods or name in options.methods
-    }
+    return selected(table, options.methods, "method", f" for {family}")
 
 
 def _variational(

@@ -145,6 +145,21 @@ class Benchmark(ABC):
 
 _BENCHMARKS: dict[str, Benchmark] = {}
 B = TypeVar("B", bound=Benchmark)
+T = TypeVar("T")
+
+
+def selected(
+    table: Mapping[str, T], names: Sequence[str], kind: str, where: str = ""
+) -> dict[str, T]:
+    """The rows asked for in the table's order, all when none is.
+
+    :param kind, where: what the rows are, for the error.
+    :raises ValueError: one that does not exist.
+    """
+    for name in names:
+        if name not in table:
+            raise ValueError(f"there is no {kind} {name!r}{where}; there are {', '.join(table)}")
+    return {name: row for name, row in table.items() if not names or name in names}
 
 
 def register(benchmark: type[B]) -> type[B]:

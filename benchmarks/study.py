@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
 from tempfile import TemporaryDirectory
-from typing import TypeVar
 
 import torch
 
@@ -15,7 +14,7 @@ from benchmarks.candidates import CANDIDATES, CHANNELS, inherit
 from benchmarks.datasets import NamedImages, open_images
 from benchmarks.drawing import canvas, legend_below, style_of
 from benchmarks.records import keep_protocol, read_rows, write_rows
-from benchmarks.registry import Benchmark, Figure, Options, Table, register
+from benchmarks.registry import Benchmark, Figure, Options, Table, register, selected
 from benchmarks.summary import standard_error
 from convexreg.models import ModelConfig, load_pretrained, parameter_count
 from convexreg.regularizer import ConvexRegularizer
@@ -26,7 +25,6 @@ from convexreg.training.validation import VALIDATION_SIGMAS, denoised_psnr
 
 BASELINE = "crr"
 Row = dict[str, str]
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -68,8 +66,11 @@ class Study(Benchmark):
             limit=1 if options.tiny else options.tuning_limit,
             crop=24 if options.tiny else options.tuning_crop,
         )
-        candidates = _chosen(CANDIDATES, options.methods, options.tiny)
-        objectives = _chosen(OBJECTIVES, options.problems, options.tiny)
+        candidates = selected(CANDIDATES, options.methods, "architecture")
+        objectives = selected(OBJECTIVES, options.problems, "objective")
+        if options.tiny:
+            candidates = dict(list(candidates.items())[:2])
+            objectives = dict(list(objectives.items())[:2])
         keep_protocol(
             folder,
             {
@@ -222,15 +223,3 @@ def _numbers(rows: list[Row]) -> Row:
 def _scores(rows: list[Row], name: str, objective: str, sigma: str) -> dict[str, float]:
     here = _select(rows, name, objective)
     return {row["image"]: float(row["psnr"]) for row in here if row["sigma"] == sigma}
-
-
-def _chosen(table: dict[str, T], names: tuple[str, ...], tiny: bool) -> dict[str, T]:
-    """The rows asked for, all by default, the first two on tiny input.
-
-    :raises ValueError: one that does not exist.
-    """
-    unknown = set(names) - set(table)
-    if unknown:
-        raise ValueError(f"there is no {sorted(unknown)[0]!r}; there are {', '.join(table)}")
-    chosen = {name: row for name, row in table.items() if not names or name in names}
-    return dict(list(chosen.items())[:2]) if tiny else chosen

@@ -74,6 +74,10 @@ def test_deblur(photo, tmp_path, capsys, boundary):
 
 
 def test_demo(tmp_path, capsys):
+    assert run("demo", "-o", tmp_path / "demo.png", "--max-iter", 2, "-q") == 0
+    out = capsys.readouterr().out
+    assert "denoising" in out
+    assert "deblurring" in out
     options = ("--max-iter", 2, "--gap", "1e-9", "--lam", "0.5", "--json", "-q")
     assert run("demo", "-o", tmp_path / "demo.png", *options) == 0
     with Image.open(tmp_path / "demo.png") as picture:
