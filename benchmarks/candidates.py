@@ -7,8 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
+from torch.nn import functional
 
-from benchmarks.models import gradient_module
+from convexreg.combinations import LinearCombination
 from convexreg.conditioning import NoiseScaling
 from convexreg.models import ModelConfig
 from convexreg.module import GradientModule
@@ -25,33 +27,61 @@ from convexreg.regularizer import ConvexRegularizer
 
 CHANNELS = 64
 WIDE = 2 * CHANNELS
-# what a new member of a group starts with, relative to the group's first filter
+# of new filters in a group and of new groups, relative to what they are put beside
 FAINT = 0.01
+FAINT_FORCE = 0.05
+
+
+class Dilated(Convolution):
+    """A chain whose last kernel is dilated: filters of a coarser scale behind a learned smoothing.
+
+    The dilated kernel is an ordinary one with zeros in it, so that adjoint and bounds stay as they are.
+    """
+
+    dilation = 3
+
+    @property
+    def stages(self) -> list[Tensor]:
+        *first, last = super().stages
+        size = self.dilation * (last.shape[-1] - 1) + 1
+        spread = last.new_zeros(*last.shape[:2], size, size)
+        spread[..., :: self.dilation, :: self.dilation] = last
+        return [*first, spread]
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """Ridges' filters under another potential.
+    """Ridges' filters under another potential, or beside others.
 
     :ivar potential: with curvature one at zero and slopes that saturate at one, as those of the ridges.
     :ivar channels: of the filters, an equal number to each of the potential's groups.
+    :ivar last_kernel: size of the last convolution of the chain, 5 or more.
+    :ivar two_scales: a second set of filters, with the last kernel dilated.
     """
 
     potential: Callable[[], Potential]
     channels: int = CHANNELS
+    last_kernel: int = 5
+    two_scales: bool = False
 
     def build(self, name: str) -> ConvexRegularizer:
         """Freshly initialised."""
         config = ModelConfig(channels=(1, 4, 8, self.channels))
-        operator = Convolution(config.channels, config.kernel_sizes)
-        potential = self.potential()
-        conditioning = NoiseScaling(
-            self.channels,
-            potential.groups(self.channels),
-            sigma_min=config.sigma_min,
-            sigma_max=config.sigma_max,
-        )
-        network = GradientModule(operator, potential, bias=False, conditioning=conditioning)
+        sizes = (*config.kernel_sizes[:-1], self.last_kernel)
+        modules = []
+        for chain in (Convolution, Dilated) if self.two_scales else (Convolution,):
+            potential = self.potential()
+            conditioning = NoiseScaling(
+                self.channels,
+                potential.groups(self.channels),
+                sigma_min=config.sigma_min,
+                sigma_max=config.sigma_max,
+            )
+            operator = chain(config.channels, sizes)
+            modules.append(
+                GradientModule(operator, potential, bias=False, conditioning=conditioning)
+            )
+        network = LinearCombination(modules, coefficients=[1.0] * len(modules))
         return ConvexRegularizer(
             network, sigma_range=(config.sigma_min, config.sigma_max), name=name
         )
@@ -61,6 +91,8 @@ CANDIDATES: dict[str, Candidate] = {
     "crr": Candidate(lambda: LinearSpline(1, knots=101, limit=2.0)),
     "ridges": Candidate(PseudoHuber),
     "ridges, twice as many": Candidate(PseudoHuber, WIDE),
+    "ridges, larger filters": Candidate(PseudoHuber, last_kernel=9),
+    "ridges, two scales": Candidate(PseudoHuber, two_scales=True),
     "pairs": Candidate(lambda: PooledNorm(WIDE, group_size=2), WIDE),
     "pairs, larger counts": Candidate(lambda: MaxEnvelope(2), WIDE),
     "pairs, log-sum-exp": Candidate(lambda: LogSumExp(2, temperature=2.0, symmetric=True), WIDE),
@@ -73,30 +105,47 @@ def inherit(model: ConvexRegularizer, ridges: ConvexRegularizer) -> None:
     """Give the filters and noise conditioning of a ridge model to the first members of a model's groups.
 
     Further members of a group start with faint filters, further groups with a faint force, so that both
-    models begin with nearly the same energy.
+    models begin with nearly the same energy. Larger kernels get the given ones in their middle.
 
     :raises LookupError: the ridge model is another kind of network.
     """
-    (given, source), (own, target) = _parts(ridges), _parts(model)
-    terms = target.log_slope.shape[1]
-    members = own.out_channels // terms
-    with torch.no_grad():
-        for kernel, value in zip(own.kernels[:-1], given.kernels[:-1], strict=True):
-            kernel.copy_(value)
-        last, value = own.kernels[-1], given.kernels[-1]
-        last.mul_(value.norm() / CHANNELS**0.5 / last.flatten(1).norm(dim=1).reshape(-1, 1, 1, 1))
-        if members > 1:
-            last.mul_(FAINT)
-        last[: CHANNELS * members : members] = value
-        threshold, slope = source.log_threshold, source.log_slope
-        faint = slope.mean(1, keepdim=True).expand(-1, terms - CHANNELS) + math.log(FAINT)
-        typical = threshold.mean(1, keepdim=True).expand(-1, terms - CHANNELS)
-        target.log_threshold.copy_(torch.cat([threshold, typical], 1).repeat_interleave(members, 1))
-        target.log_slope.copy_(torch.cat([slope, faint], 1))
+    (given, source), *others = _parts(ridges)
+    if others:
+        raise LookupError("more than one module of convolutions")
+    for number, (own, target) in enumerate(_parts(model)):
+        terms = target.log_slope.shape[1]
+        members = own.out_channels // terms
+        inherited = CHANNELS if number == 0 else 0
+        with torch.no_grad():
+            for kernel, value in zip(own.kernels[:-1], given.kernels[:-1], strict=True):
+                kernel.copy_(value)
+            last, value = own.kernels[-1], given.kernels[-1]
+            last.mul_(
+                value.norm() / CHANNELS**0.5 / last.flatten(1).norm(dim=1).reshape(-1, 1, 1, 1)
+            )
+            if members > 1:
+                last.mul_(FAINT)
+            beyond = (last.shape[-1] - value.shape[-1]) // 2
+            if inherited:
+                last[: CHANNELS * members : members] = functional.pad(value, 4 * [beyond])
+            threshold, slope = source.log_threshold, source.log_slope
+            faint = slope.mean(1, keepdim=True).expand(-1, terms - inherited)
+            typical = threshold.mean(1, keepdim=True).expand(-1, terms - inherited)
+            thresholds = torch.cat([threshold[:, :inherited], typical], 1)
+            target.log_threshold.copy_(thresholds.repeat_interleave(members, 1))
+            target.log_slope.copy_(
+                torch.cat([slope[:, :inherited], faint + math.log(FAINT_FORCE)], 1)
+            )
 
 
-def _parts(regularizer: ConvexRegularizer) -> tuple[Convolution, NoiseScaling]:
-    found = gradient_module(regularizer)
-    if found is None or not isinstance(found[0].conditioning, NoiseScaling):
+def _parts(regularizer: ConvexRegularizer) -> list[tuple[Convolution, NoiseScaling]]:
+    modules = [m for m in regularizer.modules() if isinstance(m, GradientModule)]
+    found = [
+        (module.operator, module.conditioning)
+        for module in modules
+        if isinstance(module.operator, Convolution)
+        and isinstance(module.conditioning, NoiseScaling)
+    ]
+    if not found:
         raise LookupError("no module of convolutions with noise conditioning")
-    return found[1], found[0].conditioning
+    return found

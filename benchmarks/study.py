@@ -37,12 +37,14 @@ class Stage:
 
 
 OBJECTIVES: dict[str, Stage] = {
-    "score": Stage(Score, 1200, 1e-3),
-    "unrolled": Stage(Unrolled, 100, 1e-3),
-    "equilibrium": Stage(Equilibrium, 100, 1e-3),
+    "score": Stage(Score, 800, 1e-3),
+    "unrolled": Stage(Unrolled, 90, 1e-3),
+    "equilibrium": Stage(Equilibrium, 120, 1e-3),
 }
 START = Stage(Score, 600, 5e-3)
-EMPHASIS, FLATNESS = 0.5, 4e-3
+EMPHASIS, FLATNESS = 0.4, 2e-3
+# the force of new groups, a logarithm, has few steps to grow in
+CONDITIONING = 10
 GAP = 1e-3
 
 
@@ -180,9 +182,9 @@ def _train(
     settings = TrainingSettings(
         steps=2 if options.tiny else stage.steps,
         patch_size=16 if options.tiny else 64,
-        batch_size=2 if options.tiny else 8,
+        batch_size=2 if options.tiny else 4,
         learning_rate=stage.learning_rate,
-        conditioning_rate=2 * stage.learning_rate,
+        conditioning_rate=CONDITIONING * stage.learning_rate,
         emphasis=EMPHASIS,
         flatness=FLATNESS,
         seed=options.seed,
