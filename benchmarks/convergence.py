@@ -17,7 +17,7 @@ from benchmarks.peers.table import PEERS, Constants, Peer
 from benchmarks.problems import named_problem
 from benchmarks.recorder import Point, Recorder, Stop
 from benchmarks.records import write_rows
-from benchmarks.registry import Benchmark, Figure, Options, Table, register
+from benchmarks.registry import Benchmark, Figure, Options, Table, register, selected
 from benchmarks.tasks import Reference, Task, reference
 from solvers import Box
 
@@ -85,11 +85,7 @@ def _tasks(options: Options) -> Iterable[Task]:
 
 
 def _peers(options: Options, task: Task) -> dict[str, Peer]:
-    chosen = {
-        name: peer for name, peer in PEERS.items() if not options.methods or name in options.methods
-    }
-    if not chosen:
-        raise ValueError(f"no such solver; there are {', '.join(PEERS)}")
+    chosen = selected(PEERS, options.methods, "solver")
     return {name: peer for name, peer in chosen.items() if peer.box or task.box.everything}
 
 

@@ -14,7 +14,7 @@ from benchmarks.clock import Clock
 from benchmarks.drawing import canvas, legend_below, style_of
 from benchmarks.memory import peak_mebibytes
 from benchmarks.records import read_rows, write_rows
-from benchmarks.registry import Benchmark, Figure, Options, Table, register
+from benchmarks.registry import Benchmark, Figure, Options, Table, register, selected
 from convexreg.models import Architecture, ModelConfig, parameter_count
 from convexreg.regularizer import ConvexRegularizer
 
@@ -99,11 +99,7 @@ class Cost(Benchmark):
 
 
 def _configurations(options: Options) -> list[Configuration]:
-    chosen: list[Architecture] = [
-        name for name in ARCHITECTURES if not options.methods or name in options.methods
-    ]
-    if not chosen:
-        raise ValueError(f"no such architecture; there are {', '.join(ARCHITECTURES)}")
+    chosen = list(selected(dict.fromkeys(ARCHITECTURES), options.methods, "architecture"))
     largest = options.crop or (SMALLEST_SIDE if options.tiny else LARGEST_SIDE)
     sides = [SMALLEST_SIDE]
     while sides[-1] * 2 < largest:

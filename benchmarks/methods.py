@@ -87,7 +87,7 @@ METHODS: dict[str, Method] = {
 def methods(options: Options, family: str) -> dict[str, Method]:
     """Classical methods and one method per model, those of the family and those asked for.
 
-    :raises ValueError: none of the names asked for is a method.
+    :raises ValueError: a name asked for is not a method's.
     """
     table = dict(METHODS)
     for model in models(options):

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from benchmarks.registry import selected
 from convexreg.start import local_wiener
 from solvers import LeastSquares, Objective, OperatorBounds, Proximity, operator_bounds
 
@@ -268,21 +269,13 @@ def named_problem(name: str) -> Problem:
 
     :raises ValueError: there is none.
     """
-    if name not in PROBLEMS:
-        raise ValueError(f"no problem is called {name!r}; there are {', '.join(PROBLEMS)}")
-    return PROBLEMS[name]
+    return selected(PROBLEMS, [name], "problem")[name]
 
 
 def problems(family: str, names: tuple[str, ...] = ()) -> list[Problem]:
     """The problems of a family, or those of them that are named.
 
-    :raises ValueError: none of the names is a problem of the family.
+    :raises ValueError: one that is not a problem of the family.
     """
-    rows = [row for row in PROBLEMS.values() if row.family == family]
-    chosen = [row for row in rows if not names or row.name in names]
-    if not chosen:
-        raise ValueError(
-            f"no problem of {family} is called {', '.join(names)}; there are "
-            f"{', '.join(row.name for row in rows)}"
-        )
-    return chosen
+    table = {name: row for name, row in PROBLEMS.items() if row.family == family}
+    return list(selected(table, names, "problem", f" of {family}").values())
