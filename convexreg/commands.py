@@ -250,6 +250,8 @@ def info(options: argparse.Namespace) -> None:
         cards[name] = {
             "architecture": model.config.architecture,
             "adaptive": model.config.adaptive,
+            "channels": model.config.channels,
+            "group_size": model.config.group_size,
             "parameters": parameter_count(model.regularizer),
             "sigma_range": [round(level, 5) for level in model.regularizer.sigma_range or ()],
             "lipschitz_at_25": _lipschitz(model.regularizer),

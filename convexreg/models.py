@@ -138,14 +138,30 @@ def parameter_count(module: nn.Module) -> int:
 def save_model(
     path: str | Path, regularizer: AnyRegularizer, config: ModelConfig, card: Mapping[str, Any]
 ) -> None:
-    """Write a model file; an existing one is replaced only once the new one is complete."""
+    """Write a model file; an existing one is replaced only once the new one is complete.
+
+    :raises ValueError: the regularizer was not built from this configuration: nobody could load it.
+    """
+    with torch.random.fork_rng(devices=[]):
+        expected = _build(config, regularizer.name).state_dict()
+    state = regularizer.state_dict()
+    differing = [
+        key
+        for key in sorted(expected.keys() | state.keys())
+        if key not in state or key not in expected or state[key].shape != expected[key].shape
+    ]
+    if differing:
+        raise ValueError(
+            f"the regularizer was not built from this configuration, they differ in {differing[0]}; save it "
+            "with the ModelConfig whose build() or build_adaptive() made it"
+        )
     metadata = {
         "format": _FORMAT,
         "name": regularizer.name,
         "config": json.dumps(asdict(config)),
         "card": json.dumps(dict(card)),
     }
-    tensors = {key: value.detach().contiguous() for key, value in regularizer.state_dict().items()}
+    tensors = {key: value.detach().contiguous() for key, value in state.items()}
     write_atomically(Path(path), save(tensors, metadata))
 
 
@@ -173,8 +189,7 @@ def load_model(path: str | Path) -> Model:
         for key in ("channels", "kernel_sizes"):
             settings[key] = tuple(settings[key])
         config = ModelConfig(**settings)
-        build = config.build_adaptive if config.adaptive else config.build
-        regularizer = build(metadata["name"]).to(_common_dtype(tensors))
+        regularizer = _build(config, metadata["name"]).to(_common_dtype(tensors))
         regularizer.load_state_dict(tensors)
         card = dict(json.loads(metadata["card"]))
     except (
@@ -192,6 +207,10 @@ def load_model(path: str | Path) -> Model:
     if broken:
         raise ModelFileError(f"the model file {path} holds NaN or infinite numbers in {broken[0]}")
     return Model(regularizer.eval().requires_grad_(False), config, card)
+
+
+def _build(config: ModelConfig, name: str) -> AnyRegularizer:
+    return config.build_adaptive(name) if config.adaptive else config.build(name)
 
 
 def _common_dtype(tensors: Mapping[str, Tensor]) -> torch.dtype:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy
@@ -261,3 +261,16 @@ def test_a_model_file_opens_by_whatever_it_is_called(name, tmp_path, monkeypatch
     monkeypatch.chdir(tmp_path)
     write(tmp_path / name)
     assert open_model(name).regularizer.name == "mine"
+
+
+def test_a_file_that_nobody_could_load_is_not_written(tmp_path: Path) -> None:
+    """A configuration that does not fit is noticed when saving, and random numbers are left alone."""
+    path = write(tmp_path / "a.safetensors")
+    content, model = path.read_bytes(), CONFIG.build("other")
+    for other in (replace(CONFIG, channels=(1, 2, 6)), replace(CONFIG, architecture="crr")):
+        with pytest.raises(ValueError, match="was not built from this configuration"):
+            save_model(path, model, other, CARD)
+    assert path.read_bytes() == content
+    state = torch.get_rng_state()
+    save_model(path, model, CONFIG, CARD)
+    assert torch.equal(state, torch.get_rng_state())
