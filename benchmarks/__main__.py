@@ -18,6 +18,7 @@ from benchmarks.registry import Options, benchmark, benchmarks
 from benchmarks.report import write_report
 from convexreg.arguments import count, device, positive
 from convexreg.files import write_atomically
+from convexreg.memory import keep_freed_memory
 
 _RESULTS = Path("runs/benchmarks")
 _SHOWN = "default: %(default)s"
@@ -109,6 +110,7 @@ def _list(arguments: argparse.Namespace) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> int:
+    keep_freed_memory()
     if arguments.threads is not None:
         torch.set_num_threads(arguments.threads)
     for path in arguments.load:

@@ -183,7 +183,7 @@ def test_own_method_on_own_folder(tmp_path):
         (["run", "denoising", "--images", "/nowhere"], "neither a folder"),
         (["run", "denoising", "--methods", "TV,magic"], "there is no method 'magic'"),
         (["run", "deblurring", "--methods", "BM3D"], "there is no method 'BM3D' for deblurring"),
-        (["run", "denoising", "--problems", "mri"], "there is no problem .mri. of denoising"),
+        (["run", "denoising", "--problems", "mri"], "there is no problem 'mri' of denoising"),
         (["run", "convergence", "--tiny", "--methods", "magic"], "there is no solver 'magic'"),
         (["run", "convergence", "--tiny", "--problems", "magic"], "there is no problem 'magic'"),
         (["run", "adaptive", "--tiny", "--problems", "magic"], "there is no problem 'magic'"),
