@@ -16,7 +16,7 @@ from benchmarks.peers.table import PEERS
 from benchmarks.problems import PROBLEMS
 from benchmarks.recorder import CountedObjective, Recorder, Stop
 from benchmarks.records import read_rows
-from benchmarks.registry import Benchmark, benchmarks, register
+from benchmarks.registry import Benchmark, benchmark, benchmarks, register
 from benchmarks.tasks import Task, reference
 from convexreg.images import Photograph, write_image
 from solvers import FISTA, Backtracking, Box, FreeFISTA, GradientDescent, QuasiNewton, minimise
@@ -131,6 +131,18 @@ def test_runs_add_up_under_one_protocol_only(
     assert len(json.loads((tmp_path / name / "run.json").read_text())["runs"]) == 2
     assert main([*arguments, other]) == 2
     assert "another protocol" in capsys.readouterr().err
+
+
+def test_a_study_with_missing_cells_can_be_reported(tmp_path):
+    results = ["--results", str(tmp_path)]
+    for architecture, objective in (("crr", "score"), ("ridges", "unrolled")):
+        cell = ["--methods", architecture, "--problems", objective]
+        assert main(["run", "study", "--tiny", *results, *cell]) == 0
+    assert main(["report", *results, "--out", str(tmp_path / "report")]) == 0
+    (table,) = benchmark("study").headline(tmp_path / "study")
+    by_name = {row["architecture"]: row for row in table.rows}
+    assert by_name["crr"]["unrolled"] == by_name["ridges"]["score"] == "-"
+    assert float(by_name["ridges"]["unrolled"]) > 0
 
 
 def test_a_run_that_replaces_the_results_replaces_the_record(tmp_path):
