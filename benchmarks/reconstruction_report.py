@@ -23,7 +23,8 @@ def _problems(rows: Rows) -> list[str]:
 def _score(row: dict[str, str]) -> str:
     if row["psnr"] == "":
         return "-"
-    return f"{float(row['psnr']):.2f}"
+    mark = "*" if "limit" in row["outcomes"] else ""
+    return f"{float(row['psnr']):.2f}{mark}"
 
 
 def headline(folder: Path, name: str) -> list[Table]:
@@ -48,6 +49,8 @@ def headline(folder: Path, name: str) -> list[Table]:
         f"are tuned on {protocol.get('tuning_images', 'other images')}"
         f"{', where the noise level alone does not give them' if name == 'denoising' else ''}."
     )
+    if any(score.endswith("*") for line in lines for score in line.values()):
+        note += " With a star: not all solves ended within the limits of iterations and time."
     return [Table(f"{name.capitalize()}", lines, note)]
 
 

@@ -15,6 +15,8 @@ from benchmarks.datasets import DATASETS, centre, open_images
 from benchmarks.outcome import Outcome, outcome_of
 from benchmarks.problems import PROBLEMS
 from benchmarks.profile import performance_profile
+from benchmarks.reconstruction_report import headline
+from benchmarks.records import write_rows
 from benchmarks.summary import summarise
 from benchmarks.tuning import coarse_to_fine
 from solvers import Status
@@ -217,3 +219,16 @@ def test_bounds_of_candidates_with_other_filters_hold(name):
     assert (jacobian - jacobian.mT).abs().max() <= 1e-10 * jacobian.abs().max()
     largest = torch.linalg.eigvalsh(jacobian)[-1].detach()
     assert 0 < largest <= model.lipschitz(sigma=0.1).detach() < 100 * largest
+
+
+def test_results_that_stopped_at_a_limit_are_marked(tmp_path):
+    rows = [
+        {"problem": "mri", "method": method, "psnr": "30.0", "images": 2, "outcomes": outcomes}
+        for method, outcomes in (("a", "converged 2"), ("b", "iteration limit 1; converged 1"))
+    ]
+    write_rows(tmp_path / "summary.csv", rows)
+    (table,) = headline(tmp_path, "physics")
+    assert [row["mri"] for row in table.rows] == ["30.00", "30.00*"]
+    assert "With a star" in table.note
+    write_rows(tmp_path / "summary.csv", rows[:1])
+    assert "star" not in headline(tmp_path, "physics")[0].note
