@@ -99,8 +99,7 @@ class Cost(Benchmark):
 
 
 def _configurations(options: Options) -> list[Configuration]:
-    names = selected(dict.fromkeys(ARCHITECTURES), options.methods, "architecture")
-    chosen = [name for name in ARCHITECTURES if name in names]
+    chosen = list(selected(dict.fromkeys(ARCHITECTURES), options.methods, "architecture"))
     largest = options.crop or (SMALLEST_SIDE if options.tiny else LARGEST_SIDE)
     sides = [SMALLEST_SIDE]
     while sides[-1] * 2 < largest:

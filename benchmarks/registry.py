@@ -145,12 +145,11 @@ class Benchmark(ABC):
 
 _BENCHMARKS: dict[str, Benchmark] = {}
 B = TypeVar("B", bound=Benchmark)
+K = TypeVar("K", bound=str)
 T = TypeVar("T")
 
 
-def selected(
-    table: Mapping[str, T], names: Sequence[str], kind: str, where: str = ""
-) -> dict[str, T]:
+def selected(table: Mapping[K, T], names: Sequence[str], kind: str, where: str = "") -> dict[K, T]:
     """The rows asked for in the table's order, all when none is.
 
     :param kind, where: what the rows are, for the error.
