@@ -90,12 +90,12 @@ class Candidate:
 CANDIDATES: dict[str, Candidate] = {
     "crr": Candidate(lambda: LinearSpline(1, knots=101, limit=2.0)),
     "ridges": Candidate(PseudoHuber),
-    "ridges, twice as many": Candidate(PseudoHuber, WIDE),
-    "ridges, larger filters": Candidate(PseudoHuber, last_kernel=9),
-    "ridges, two scales": Candidate(PseudoHuber, two_scales=True),
+    "twice the ridges": Candidate(PseudoHuber, WIDE),
+    "larger filters": Candidate(PseudoHuber, last_kernel=9),
+    "two scales": Candidate(PseudoHuber, two_scales=True),
     "pairs": Candidate(lambda: PooledNorm(WIDE, group_size=2), WIDE),
-    "pairs, larger counts": Candidate(lambda: MaxEnvelope(2), WIDE),
-    "pairs, log-sum-exp": Candidate(lambda: LogSumExp(2, temperature=2.0, symmetric=True), WIDE),
+    "pairs by maximum": Candidate(lambda: MaxEnvelope(2), WIDE),
+    "pairs by log-sum-exp": Candidate(lambda: LogSumExp(2, temperature=2.0, symmetric=True), WIDE),
     "mixing": Candidate(lambda: PooledNorm(CHANNELS, learned=True)),
     "3 x 3 pooling": Candidate(lambda: PooledNorm(CHANNELS, window=3, learned=True)),
 }
