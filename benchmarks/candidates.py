@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -14,7 +14,7 @@ from convexreg.combinations import LinearCombination
 from convexreg.conditioning import NoiseScaling
 from convexreg.models import ModelConfig
 from convexreg.module import GradientModule
-from convexreg.operators import Convolution
+from convexreg.operators import Convolution, Reach
 from convexreg.potentials import (
     LinearSpline,
     LogSumExp,
@@ -47,6 +47,11 @@ class Dilated(Convolution):
         spread = last.new_zeros(*last.shape[:2], size, size)
         spread[..., :: self.dilation, :: self.dilation] = last
         return [*first, spread]
+
+    def reach(self) -> Reach:
+        reach = super().reach()
+        beyond = (self.dilation - 1) * (self.kernels[-1].shape[-1] // 2)
+        return replace(reach, radius=reach.radius + beyond)
 
 
 @dataclass(frozen=True)
@@ -101,6 +106,7 @@ CANDIDATES: dict[str, Candidate] = {
 }
 
 
+@torch.no_grad()
 def inherit(model: ConvexRegularizer, ridges: ConvexRegularizer) -> None:
     """Give the filters and noise conditioning of a ridge model to the first members of a model's groups.
 
@@ -116,26 +122,21 @@ def inherit(model: ConvexRegularizer, ridges: ConvexRegularizer) -> None:
         terms = target.log_slope.shape[1]
         members = own.out_channels // terms
         inherited = CHANNELS if number == 0 else 0
-        with torch.no_grad():
-            for kernel, value in zip(own.kernels[:-1], given.kernels[:-1], strict=True):
-                kernel.copy_(value)
-            last, value = own.kernels[-1], given.kernels[-1]
-            last.mul_(
-                value.norm() / CHANNELS**0.5 / last.flatten(1).norm(dim=1).reshape(-1, 1, 1, 1)
-            )
-            if members > 1:
-                last.mul_(FAINT)
-            beyond = (last.shape[-1] - value.shape[-1]) // 2
-            if inherited:
-                last[: CHANNELS * members : members] = functional.pad(value, 4 * [beyond])
-            threshold, slope = source.log_threshold, source.log_slope
-            faint = slope.mean(1, keepdim=True).expand(-1, terms - inherited)
-            typical = threshold.mean(1, keepdim=True).expand(-1, terms - inherited)
-            thresholds = torch.cat([threshold[:, :inherited], typical], 1)
-            target.log_threshold.copy_(thresholds.repeat_interleave(members, 1))
-            target.log_slope.copy_(
-                torch.cat([slope[:, :inherited], faint + math.log(FAINT_FORCE)], 1)
-            )
+        for kernel, value in zip(own.kernels[:-1], given.kernels[:-1], strict=True):
+            kernel.copy_(value)
+        last, value = own.kernels[-1], given.kernels[-1]
+        last.mul_(value.norm() / CHANNELS**0.5 / last.flatten(1).norm(dim=1).reshape(-1, 1, 1, 1))
+        if members > 1:
+            last.mul_(FAINT)
+        beyond = (last.shape[-1] - value.shape[-1]) // 2
+        if inherited:
+            last[: CHANNELS * members : members] = functional.pad(value, 4 * [beyond])
+        threshold, slope = source.log_threshold, source.log_slope
+        faint = slope.mean(1, keepdim=True).expand(-1, terms - inherited)
+        typical = threshold.mean(1, keepdim=True).expand(-1, terms - inherited)
+        thresholds = torch.cat([threshold[:, :inherited], typical], 1)
+        target.log_threshold.copy_(thresholds.repeat_interleave(members, 1))
+        target.log_slope.copy_(torch.cat([slope[:, :inherited], faint + math.log(FAINT_FORCE)], 1))
 
 
 def _parts(regularizer: ConvexRegularizer) -> list[tuple[Convolution, NoiseScaling]]:

@@ -187,7 +187,7 @@ class Convolution(LinearOperator):
         return _round_up(bound, last.dtype)
 
     def reach(self) -> Reach:
-        radius = sum(stage.shape[-1] // 2 for stage in self.stages)
+        radius = sum(kernel.shape[-1] // 2 for kernel in self.kernels)
         return Reach(radius, self.padding == "circular")
 
     def normal_symbol(self, weights: Tensor, grid: tuple[int, int]) -> Tensor:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from deepinv.optim import TVPrior
 
-from benchmarks.candidates import CANDIDATES, inherit
+from benchmarks.candidates import CANDIDATES, Dilated, inherit
 from benchmarks.classical import total_variation, wavelets
 from benchmarks.clock import Clock
 from benchmarks.datasets import DATASETS, centre, open_images
@@ -233,3 +233,14 @@ def test_results_that_stopped_at_a_limit_are_marked(tmp_path):
     assert "With a star" in table.note
     write_rows(tmp_path / "summary.csv", rows[:1])
     assert "star" not in headline(tmp_path, "physics")[0].note
+
+
+def test_dilated_filters_reach_as_far_as_they_say():
+    """The response to one lit pixel ends where the reach says."""
+    operator = Dilated((1, 2, 3), (3, 5))
+    reach = operator.reach().radius
+    assert reach == operator.kernel.shape[-1] // 2 == 1 + 2 * Dilated.dilation
+    x = torch.zeros(1, 1, 41, 41)
+    x[..., 20, 20] = 1
+    touched = operator(x)[0].abs().amax(0).nonzero()
+    assert int((touched - 20).abs().max()) == reach
