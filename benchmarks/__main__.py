@@ -116,8 +116,10 @@ def _run(arguments: argparse.Namespace) -> int:
     for path in arguments.load:
         _load(path)
     options = Options(**{field.name: getattr(arguments, field.name) for field in fields(Options)})
-    for name in arguments.names:
-        entry = benchmark(name)
+    entries = {name: benchmark(name) for name in arguments.names}
+    for entry in entries.values():
+        entry.check(options)
+    for name, entry in entries.items():
         folder = arguments.results / name
         folder.mkdir(parents=True, exist_ok=True)
         # of the code that runs, which is what was there when it started

@@ -44,6 +44,7 @@ class Adaptivity(Benchmark):
     name = "adaptive"
     description = "Adaptive weights: sensitivity to the data, weight maps, failures"
     adds_up = False
+    restricted_by = ("problems",)
 
     def run(self, options: Options, folder: Path) -> None:
         model = _adaptive(options)

@@ -51,6 +51,7 @@ class Certificates(Benchmark):
     name = "certificates"
     description = "Certified gaps against true gaps on 10,000 small random problems"
     adds_up = False
+    restricted_by = ()
 
     def run(self, options: Options, folder: Path) -> None:
         kinds = itertools.product(

@@ -45,6 +45,7 @@ class Cost(Benchmark):
     name = "cost"
     description = "Seconds and memory of one gradient against image size and number of filters"
     adds_up = False
+    restricted_by = ("methods",)
 
     def run(self, options: Options, folder: Path) -> None:
         configurations = _configurations(options)

@@ -44,6 +44,7 @@ class LargeImages(Benchmark):
     name = "large-images"
     description = "Denoising 0.1 to 24 megapixels: seconds and memory"
     adds_up = False
+    restricted_by = ("problems",)
 
     def run(self, options: Options, folder: Path) -> None:
         sizes = [float(problem) for problem in options.problems]

@@ -41,6 +41,7 @@ class Learned(Benchmark):
     name = "learned"
     description = "Filters, groups and potentials of the models, and eigenvalues of their Jacobians"
     adds_up = False
+    restricted_by = ("methods",)
 
     def run(self, options: Options, folder: Path) -> None:
         crop = options.crop or (8 if options.tiny else 24)

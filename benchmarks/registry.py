@@ -51,7 +51,7 @@ _MODULES = (
 
 @dataclass(frozen=True)
 class Options:
-    """How to run; a benchmark ignores what does not concern it.
+    """How to run; a benchmark ignores what does not concern it, except `methods` and `problems`.
 
     :ivar images: a dataset's name or a folder of images; each benchmark has its own default.
     :ivar tuning_images: where weights are tuned; never the test images.
@@ -120,11 +120,24 @@ class Benchmark(ABC):
     """One experiment: computes into a folder, and reports from that folder alone.
 
     :cvar adds_up: whether a run can add to the results of earlier ones instead of replacing them all.
+    :cvar restricted_by: which of `methods` and `problems` it can be restricted by.
     """
 
     name: ClassVar[str]
     description: ClassVar[str]
     adds_up: ClassVar[bool] = True
+    restricted_by: ClassVar[tuple[str, ...]] = ("methods", "problems")
+
+    def check(self, options: Options) -> None:
+        """Whether the benchmark can be run on a part of it that is asked for.
+
+        :raises ValueError: it has no such parts.
+        """
+        for option in ("methods", "problems"):
+            if getattr(options, option) and option not in self.restricted_by:
+                raise ValueError(
+                    f"{self.name} cannot be restricted to {option}; run it without them"
+                )
 
     @abstractmethod
     def run(self, options: Options, folder: Path) -> None:

@@ -19,14 +19,13 @@ from benchmarks.papers.objectives import squared_error
 from benchmarks.papers.trials import (
     Row,
     best_variant,
-    chosen,
     distinct,
     numbers,
     replace_rows,
     select,
 )
 from benchmarks.records import read_rows
-from benchmarks.registry import Benchmark, Figure, Options, Table, register
+from benchmarks.registry import Benchmark, Figure, Options, Table, register, selected
 
 
 @dataclass(frozen=True)
@@ -78,10 +77,11 @@ class Approximation(Benchmark):
 
     name = "approximation"
     description = "Error against width on convex functions that are not sums of convex ridges"
+    restricted_by = ("methods",)
 
     def run(self, options: Options, folder: Path) -> None:
         settings = TINY if options.tiny else Settings()
-        networks = chosen(NETWORKS, options)
+        networks = selected(NETWORKS, options.methods, "method")
         for function, name, width in product(settings.functions, networks, settings.widths):
             field = BEYOND_RIDGES[function]
             rows: list[dict[str, Any]] = []

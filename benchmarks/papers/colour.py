@@ -24,9 +24,9 @@ from benchmarks.papers.photographs import (
     jpeg,
     photograph,
 )
-from benchmarks.papers.trials import chosen, replace_rows
+from benchmarks.papers.trials import replace_rows
 from benchmarks.records import read_rows
-from benchmarks.registry import Benchmark, Figure, Options, Table, register
+from benchmarks.registry import Benchmark, Figure, Options, Table, register, selected
 from convexreg.files import write_atomically
 
 
@@ -66,6 +66,7 @@ class Colour(Benchmark):
 
     name = "colour"
     description = "Colour adaptation between two photographs, against POT's linear and kernel maps"
+    restricted_by = ("methods",)
 
     def run(self, options: Options, folder: Path) -> None:
         settings = TINY if options.tiny else Settings()
@@ -78,7 +79,10 @@ class Colour(Benchmark):
         ]
         write_atomically(_picture(folder, "target"), jpeg([pictures["target"]]))
         trainers = _trainers(source, target, gaussian, settings, options.seed)
-        for name, trainer in {"none": lambda: _identity, **chosen(trainers, options)}.items():
+        for name, trainer in {
+            "none": lambda: _identity,
+            **selected(trainers, options.methods, "method"),
+        }.items():
             started = time.perf_counter()
             transform = trainer()
             label = {"method": name, "seconds": f"{time.perf_counter() - started:.1f}"}

@@ -19,7 +19,6 @@ from benchmarks.papers.networks import AutoregressiveFlow, c_mgn, m_mgn, mgradne
 from benchmarks.papers.objectives import change_of_variables, jacobian
 from benchmarks.papers.transport import Mapped, classical, discrete_cost
 from benchmarks.papers.trials import (
-    chosen,
     distinct,
     mean_and_spread,
     numbers,
@@ -29,7 +28,7 @@ from benchmarks.papers.trials import (
     select,
 )
 from benchmarks.records import read_rows
-from benchmarks.registry import Benchmark, Figure, Options, Table, register
+from benchmarks.registry import Benchmark, Figure, Options, Table, register, selected
 
 QUOTED = ("CP-Flow",)
 
@@ -102,6 +101,7 @@ class Coupling(Benchmark):
 
     name = "coupling"
     description = "Gaussian optimal coupling: cost and likelihood against the closed-form optimum"
+    restricted_by = ("methods",)
 
     def run(self, options: Options, folder: Path) -> None:
         settings = TINY if options.tiny else Settings()
@@ -125,7 +125,7 @@ class Coupling(Benchmark):
                 }
             )
             self._write(folder, rows, {"before": test} | {n: m.points for n, m in maps.items()})
-            for name, build in chosen(NETWORKS, options).items():
+            for name, build in selected(NETWORKS, options.methods, "method").items():
                 fitted = fit(
                     lambda build=build, d=dimension: build(d),
                     change_of_variables,

@@ -17,7 +17,6 @@ from benchmarks.papers.networks import mgradnet_c, mgradnet_m
 from benchmarks.papers.objectives import relative_error
 from benchmarks.papers.trials import (
     best_variant,
-    chosen,
     distinct,
     mean_and_spread,
     numbers,
@@ -26,7 +25,7 @@ from benchmarks.papers.trials import (
     select,
 )
 from benchmarks.records import read_rows
-from benchmarks.registry import Benchmark, Figure, Options, Table, register
+from benchmarks.registry import Benchmark, Figure, Options, Table, register, selected
 from convexreg.baselines.icnn import ICNN
 
 LEARNING_RATES = (1e-2, 1e-3, 1e-4)
@@ -85,7 +84,7 @@ class PolyMaxField(Benchmark):
 
     def run(self, options: Options, folder: Path) -> None:
         settings = TINY if options.tiny else Settings()
-        networks = chosen(NETWORKS, options)
+        networks = selected(NETWORKS, options.methods, "method")
         for dimension in [int(problem) for problem in options.problems] or settings.dimensions:
             polymax, trials = PolyMax(dimension), settings.trials.get(dimension, 1)
             for name, rate in product(networks, LEARNING_RATES):

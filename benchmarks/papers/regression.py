@@ -18,7 +18,6 @@ from benchmarks.papers.fields import Field, grid
 from benchmarks.papers.levenberg import refine
 from benchmarks.papers.objectives import squared_error
 from benchmarks.papers.trials import (
-    chosen,
     mean_and_spread,
     numbers,
     published,
@@ -27,7 +26,7 @@ from benchmarks.papers.trials import (
     select,
 )
 from benchmarks.records import read_rows
-from benchmarks.registry import Benchmark, Figure, Options, Table
+from benchmarks.registry import Benchmark, Figure, Options, Table, selected
 
 MAP_SIDE = 41
 
@@ -78,6 +77,7 @@ class GradientField(Benchmark):
 
     field: ClassVar[Field]
     objective: ClassVar[Callable[[Network, Tensor, Tensor], Tensor]] = staticmethod(squared_error)
+    restricted_by = ("methods",)
     remarks: ClassVar[str]
     """What differs from the published table, and why."""
 
@@ -88,7 +88,7 @@ class GradientField(Benchmark):
 
     def run(self, options: Options, folder: Path) -> None:
         settings = TINY if options.tiny else Settings()
-        for name, build in chosen(self.networks, options).items():
+        for name, build in selected(self.networks, options.methods, "method").items():
             generator = torch.Generator().manual_seed(options.seed)
             counts = settings.training_points, settings.validation_points
             training, validation = (

@@ -17,7 +17,6 @@ from benchmarks.papers.ensemble import Fit, fit
 from benchmarks.papers.networks import mgradnet_c, mgradnet_m
 from benchmarks.papers.objectives import denoising_error, jacobian
 from benchmarks.papers.trials import (
-    chosen,
     distinct,
     mean_and_spread,
     numbers,
@@ -25,7 +24,7 @@ from benchmarks.papers.trials import (
     select,
 )
 from benchmarks.records import read_rows
-from benchmarks.registry import Benchmark, Figure, Options, Table, register
+from benchmarks.registry import Benchmark, Figure, Options, Table, register, selected
 from convexreg.baselines.mlp import MLP
 
 SLICE = 4.0
@@ -140,10 +139,11 @@ class Score(Benchmark):
 
     name = "score"
     description = "Denoising score matching of log-concave densities with known scores"
+    restricted_by = ("methods",)
 
     def run(self, options: Options, folder: Path) -> None:
         settings = TINY if options.tiny else Settings()
-        networks = chosen(NETWORKS, options)
+        networks = selected(NETWORKS, options.methods, "method")
         for (kind, density), name in product(DENSITIES.items(), networks):
             generator = torch.Generator().manual_seed(options.seed)
             validation, test = (

@@ -7,12 +7,9 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from benchmarks.records import read_rows, write_rows
-from benchmarks.registry import Options
-
-T = TypeVar("T")
 
 Row = Mapping[str, str]
 
@@ -66,17 +63,6 @@ def mean_and_spread(values: Sequence[float], digits: int = 2) -> str:
         return "-"
     mean = f"{statistics.fmean(values):.{digits}f}"
     return f"{mean} ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else mean
-
-
-def chosen(table: Mapping[str, T], options: Options) -> dict[str, T]:
-    """The methods asked for, all by default.
-
-    :raises ValueError: one that does not exist.
-    """
-    unknown = set(options.methods) - set(table)
-    if unknown:
-        raise ValueError(f"there is no method {sorted(unknown)[0]!r}; there are {', '.join(table)}")
-    return {name: entry for name, entry in table.items() if name in (options.methods or table)}
 
 
 @cache

@@ -20,7 +20,7 @@ from benchmarks.plugin.learning import USES
 from benchmarks.plugin.operators import descend, operators
 from benchmarks.plugin.overhead import comparisons, import_seconds, summary
 from benchmarks.records import read_rows, write_rows
-from benchmarks.registry import Benchmark, Figure, Options, Table, register
+from benchmarks.registry import Benchmark, Figure, Options, Table, register, selected
 from convexreg.regularizer import ConvexRegularizer
 
 AGREEMENT = 1e-5
@@ -39,16 +39,13 @@ class Deepinv(Benchmark):
     description = "The regularizer in deepinv: every algorithm, every operator, overhead, imports"
 
     def run(self, options: Options, folder: Path) -> None:
-        unknown = set(options.problems) - set(_PARTS)
-        if unknown:
-            raise ValueError(f"no part {', '.join(unknown)}; there are {', '.join(_PARTS)}")
+        parts = selected(_PARTS, options.problems, "part")
         _, image = open_images(options.images or "photographs", limit=1)[0]
         regularizer = default_regularizer(options)
         if not isinstance(regularizer, ConvexRegularizer):
             raise ValueError(f"the model {regularizer.name} is not convex; choose another")
-        for name, part in _PARTS.items():
-            if not options.problems or name in options.problems:
-                write_rows(folder / f"{name}.csv", part(regularizer, image, options))
+        for name, part in parts.items():
+            write_rows(folder / f"{name}.csv", part(regularizer, image, options))
 
     def tables(self, folder: Path) -> list[Table]:
         tables = [
@@ -150,9 +147,8 @@ def _problem(regularizer: ConvexRegularizer, image: Tensor, options: Options) ->
 def _algorithms(regularizer: ConvexRegularizer, image: Tensor, options: Options) -> Rows:
     problem = _problem(regularizer, image, options)
     minimiser, rows = problem.minimiser(), []
-    chosen = [name for name in ALGORITHMS if not options.methods or name in options.methods]
-    for name in chosen[: 4 if options.tiny else None]:
-        algorithm = ALGORITHMS[name]
+    chosen = list(selected(ALGORITHMS, options.methods, "algorithm").items())
+    for name, algorithm in chosen[: 4 if options.tiny else None]:
         clock = Clock("cpu")
         try:
             error = algorithm.error(problem, algorithm.run(problem), minimiser)

@@ -242,7 +242,7 @@ class TrainingRun:
         if differing:
             raise ValueError(
                 f"{self.checkpoint} belongs to a run with other settings ({', '.join(differing)}); "
-                "resume with the same ones, or choose another folder"
+                "resume with the same ones, or begin another run from the trained model, in another folder"
             )
         self.regularizer.load_state_dict(
             {k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")}
