@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -65,7 +66,6 @@ class ReconstructionBenchmark(Benchmark):
 
     def run(self, options: Options, folder: Path) -> None:
         protocol = Protocol.of(options, self.crop)
-        keep_protocol(folder, asdict(protocol))
         images = open_images(options.images or IMAGES, limit=protocol.limit, crop=protocol.crop)
         tuning_images = open_images(
             options.tuning_images or TUNING_IMAGES,
@@ -73,8 +73,10 @@ class ReconstructionBenchmark(Benchmark):
             crop=protocol.tuning_crop,
         )
         table = methods(options, self.family)
+        chosen = problems(self.family, options.problems)[: 1 if options.tiny else None]
+        keep_protocol(folder, asdict(protocol))
         rows, trials = read_rows(folder / "images.csv"), read_rows(folder / "tuning.csv")
-        for problem in problems(self.family, options.problems)[: 1 if options.tiny else None]:
+        for problem in chosen:
             weights, tried = _tune(problem, table, tuning_images, options)
             measured = _measure(problem, table, weights, images, options, folder)
             trials = _replaced(trials, tried)
@@ -174,6 +176,8 @@ def _measure(
             _save_example(folder, problem, "clean", measurement.clean)
         for name, method in table.items():
             result, seconds, failure = _attempt(method, measurement, weights[name], options)
+            if number == 0 and failure[0] is Outcome.SKIPPED:
+                print(f"{problem.name}: {name} skipped: {failure[1]}", file=sys.stderr)
             row: dict[str, object] = {
                 "problem": problem.name,
                 "method": name,

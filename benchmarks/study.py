@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
 from tempfile import TemporaryDirectory
 
 import torch
+from torch import Tensor
 
 from benchmarks.candidates import CANDIDATES, CHANNELS, inherit
 from benchmarks.datasets import NamedImages, open_images
@@ -16,9 +17,10 @@ from benchmarks.drawing import canvas, legend_below, style_of
 from benchmarks.records import keep_protocol, read_rows, write_rows
 from benchmarks.registry import Benchmark, Figure, Options, Table, register, selected
 from benchmarks.summary import standard_error
-from convexreg.models import ModelConfig, load_pretrained, parameter_count
+from convexreg.adaptive import AdaptiveRegularizer
+from convexreg.models import ModelConfig, open_model, parameter_count
 from convexreg.regularizer import ConvexRegularizer
-from convexreg.training.data import ImageFolder
+from convexreg.training.data import digest
 from convexreg.training.objectives import Equilibrium, Score, TrainingObjective, Unrolled
 from convexreg.training.run import TrainingRun, TrainingSettings
 from convexreg.training.validation import VALIDATION_SIGMAS, denoised_psnr
@@ -61,7 +63,7 @@ class Study(Benchmark):
     Every cell of the table starts from the filters and the noise conditioning of one ridge model, which
     every architecture contains, exactly or nearly, and trains on the same patches. The ridge model is
     the first of `--models`, of 64 channels without groups; without it one is trained by score matching.
-    `--images FOLDER` to train on, `--tuning-images` to validate on. Runs with other architectures
+    `--images` to train on, `--tuning-images` to validate on. Runs with other architectures
     (`--methods`) or objectives (`--problems`) add to the same file.
     """
 
@@ -79,12 +81,20 @@ class Study(Benchmark):
         if options.tiny:
             candidates = dict(list(candidates.items())[:2])
             objectives = dict(list(objectives.items())[:2])
+        source = options.images or "photographs"
+        training = [image for _, image in open_images(source)]
+        ridges = _ridges(options)
         keep_protocol(
             folder,
             {
-                "images": Path(options.images or "photographs").name,
+                "images": Path(source).name,
                 "validation": [name for name, _ in held_out],
                 "start": Path(options.models[0]).stem if options.models else "trained here",
+                "seed": options.seed,
+                "tiny": options.tiny,
+                "digest": digest(
+                    [*training, *(image for _, image in held_out), *ridges.state_dict().values()]
+                ),
             },
         )
         rows: list[Mapping[str, object]] = [
@@ -92,8 +102,8 @@ class Study(Benchmark):
             for row in read_rows(folder / "scores.csv")
             if row["architecture"] not in candidates or row["objective"] not in objectives
         ]
-        training = _training_images(options)
-        ridges = _ridges(training, options)
+        if not options.models:
+            _train(ridges, START, training, options)
         for name, candidate in candidates.items():
             for objective, stage in objectives.items():
                 torch.manual_seed(options.seed)
@@ -133,9 +143,12 @@ class Study(Benchmark):
             cells = {key: _against_baseline(rows, name, key, SHOWN) for key in objectives}
             lines.append({"architecture": name, "parameters": parameters, **cells})
         count = len({row["image"] for row in rows})
+        steps = dict.fromkeys(f"{row['objective']} {row['steps']}" for row in rows)
+        minutes = [float(row["seconds"]) / 60 for row in rows]
         note = (
-            f"Mean validation PSNR in dB at noise {SHOWN}/255 over {count} images, every cell trained for "
-            f"a few minutes from one trained ridge model. {NOTE}"
+            f"Mean validation PSNR in dB at noise {SHOWN}/255 over {count} images. Every cell starts from "
+            f"the same ridges and takes {min(minutes):.0f} to {max(minutes):.0f} minutes of training (steps: "
+            f"{', '.join(steps)}). {NOTE}"
         )
         return [Table("How far convexity goes", lines, note)]
 
@@ -154,18 +167,20 @@ class Study(Benchmark):
         return [Figure("study", "Mean PSNR of every architecture by objective.", figure)]
 
 
-def _ridges(training: ImageFolder, options: Options) -> ConvexRegularizer:
-    """The model that all others start from.
+def _ridges(options: Options) -> ConvexRegularizer:
+    """The model that all others start from: the user's, or a fresh one that is still to be trained.
 
     :raises ValueError: the user's model is not one of 64 ridges.
     """
     torch.manual_seed(options.seed)
     fresh = CANDIDATES["ridges"].build("ridges")
     if not options.models:
-        _train(fresh, START, training, options)
         return fresh
+    given = open_model(options.models[0]).regularizer
     try:
-        inherit(fresh, load_pretrained(options.models[0]))
+        if isinstance(given, AdaptiveRegularizer):
+            raise LookupError("adaptive")
+        inherit(fresh, given)
     except (LookupError, RuntimeError) as error:
         raise ValueError(
             f"{options.models[0]} is not a ridge model of {CHANNELS} channels and 5 x 5 kernels to start "
@@ -174,21 +189,10 @@ def _ridges(training: ImageFolder, options: Options) -> ConvexRegularizer:
     return fresh
 
 
-def _training_images(options: Options) -> ImageFolder:
-    if options.images is not None:
-        return ImageFolder(options.images)
-    with TemporaryDirectory() as folder:
-        from convexreg.images import Photograph, write_image
-
-        for name, image in open_images("photographs"):
-            write_image(Path(folder) / f"{name}.png", Photograph(image, None, 8))
-        return ImageFolder(folder)
-
-
 def _train(
     model: ConvexRegularizer,
     stage: Stage,
-    images: ImageFolder,
+    images: Sequence[Tensor],
     options: Options,
 ) -> TrainingRun:
     """Train in place; returns the finished run."""

@@ -63,14 +63,17 @@ def _parser() -> argparse.ArgumentParser:
         sub.add_argument("--json", action="store_true", help="print the result as JSON")
         sub.add_argument("-q", "--quiet", action="store_true", help="no progress bar")
 
-    def add_input(sub: argparse.ArgumentParser) -> None:
-        sub.add_argument("input", type=Path, help="PNG, TIFF, JPEG, BMP or NPY file")
+    def add_white(sub: argparse.ArgumentParser) -> None:
         sub.add_argument(
             "--white",
             type=positive,
             help="number in the file that stands for white, e.g. 4095 for 12-bit data in 16 bits "
             "(default: the largest of the integer type, 1 for floats)",
         )
+
+    def add_input(sub: argparse.ArgumentParser) -> None:
+        sub.add_argument("input", type=Path, help="PNG, TIFF, JPEG, BMP or NPY file")
+        add_white(sub)
 
     sub = command("denoise", commands.denoise, "Remove Gaussian noise from a photograph.")
     add_input(sub)
@@ -102,7 +105,8 @@ def _parser() -> argparse.ArgumentParser:
     add_solve_options(sub)
 
     sub = command("train", commands.train, "Train a regularizer on a folder of images.")
-    sub.add_argument("images", type=Path, help="folder of photographs")
+    sub.add_argument("images", type=Path, help="folder of photographs; colour is turned into gray")
+    add_white(sub)
     sub.add_argument("-o", "--output", type=Path, required=True, help="model file to write")
     shown = "default: %(default)s"
     sub.add_argument("--architecture", choices=ARCHITECTURES, default="mgradnet-m", help=shown)
@@ -150,7 +154,15 @@ def _parser() -> argparse.ArgumentParser:
         "--start",
         help="model to start from (same architecture; an adaptive one also starts from a convex one)",
     )
-    sub.add_argument("--validation", type=Path, help="folder of images for the log")
+    sub.add_argument("--filters", type=count, help="of a model without --start (default: 64)")
+    sub.add_argument("--validation", type=Path, help="folder of other images for PSNR in the log")
+    sub.add_argument(
+        "--validate-every",
+        type=count,
+        default=500,
+        metavar="STEPS",
+        help=f"and after the last, {shown}",
+    )
     sub.add_argument(
         "--run",
         dest="run_folder",

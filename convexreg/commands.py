@@ -161,7 +161,7 @@ def _finish(options: argparse.Namespace, result: Reconstruction, extra: dict[str
 def _read(options: argparse.Namespace) -> Photograph:
     """The input; a note on standard error if its white is probably not the default one."""
     photograph = read_image(options.input, white=options.white)
-    if photograph.bits == 16 and options.white is None and photograph.pixels.max() < 4096 / 65535:
+    if photograph.doubtful_white:
         print(
             f"convexreg: note: {options.input} has 16 bits, but no value above 4095; if 4095 is white, "
             "give --white 4095",

@@ -65,6 +65,11 @@ class Photograph:
         weights = torch.tensor([0.299, 0.587, 0.114])
         return torch.einsum("c,chw->hw", weights, self.pixels).unsqueeze(0)
 
+    @property
+    def doubtful_white(self) -> bool:
+        """Whether it looks like data of 12 bits or fewer in a file of 16 whose white was not named."""
+        return self.bits == 16 and self.white is None and bool(self.pixels.max() < 4096 / 65535)
+
     def with_pixels(self, pixels: Tensor) -> Photograph:
         """The same alpha channel and depth with other pixels."""
         return replace(self, pixels=pixels)

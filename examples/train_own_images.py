@@ -41,7 +41,7 @@ def main(arguments: list[str] | None = None) -> None:
             options.images.mkdir()
             for name in ("coins", "moon", "clock", "brick"):
                 io.imsave(options.images / f"{name}.png", getattr(data, name)())
-        images = ImageFolder(options.images)
+        images = ImageFolder(options.images).images
         for objective, steps in ((Score(), options.steps), (Equilibrium(), options.steps // 10)):
             settings = TrainingSettings(steps=steps, batch_size=4, patch_size=40)
             run = TrainingRun(

@@ -230,7 +230,7 @@ def test_runs_resume_and_leave_the_first_round_alone(
             config.build_adaptive(),
             config,
             Equilibrium(),
-            ImageFolder(tmp_path),
+            ImageFolder(tmp_path).images,
             tmp_path / folder,
             settings,
         )

@@ -117,7 +117,7 @@ def test_running_again_gives_the_same_numbers(results, tmp_path):
     ("name", "file", "option", "column", "parts", "other"),
     [
         ("denoising", "summary", "--methods", "method", ("wavelets", "measurements"), "--crop=24"),
-        ("study", "scores", "--problems", "objective", ("score", "unrolled"), "--images=mine"),
+        ("study", "scores", "--problems", "objective", ("score", "unrolled"), "--seed=1"),
     ],
 )
 def test_runs_add_up_under_one_protocol_only(
@@ -143,6 +143,19 @@ def test_a_study_with_missing_cells_can_be_reported(tmp_path):
     by_name = {row["architecture"]: row for row in table.rows}
     assert by_name["crr"]["unrolled"] == by_name["ridges"]["score"] == "-"
     assert float(by_name["ridges"]["unrolled"]) > 0
+
+
+def test_a_study_that_could_not_begin_leaves_nothing_behind(tmp_path, capsys):
+    command = ["run", "study", "--tiny", "--results", str(tmp_path), "--problems", "score"]
+    for mistake, message in (
+        ("--images=/nowhere", "neither a folder of images nor a dataset"),
+        ("--models=/nowhere.safetensors", "no model file"),
+        ("--models=mgradnet-m-adaptive", "is not a ridge model of 64 channels"),
+        ("--models=mgradnet-m", "is not a ridge model of 64 channels"),
+    ):
+        assert main([*command, mistake]) == 2
+        assert message in capsys.readouterr().err
+    assert main([*command, "--images", "photographs", "--models", "crr"]) == 0
 
 
 def test_a_run_that_replaces_the_results_replaces_the_record(tmp_path):

@@ -106,6 +106,40 @@ def test_train_then_use_and_resume(tmp_path, capsys):
     assert run(*command) == 2
     assert "--resume" in capsys.readouterr().err
     assert run(*command, "--resume") == 0
+    assert run(*command, "--resume", "--start", "mgradnet-m") == 2
+    assert "other settings (channels, started_from)" in capsys.readouterr().err
+
+
+def test_training_shows_where_it_starts(tmp_path, capsys):
+    for name in ("train", "validate"):
+        (tmp_path / name).mkdir()
+        twelve = numpy.random.default_rng(0).integers(0, 4095, (24, 26)).astype(numpy.uint16)
+        tifffile.imwrite(tmp_path / name / "a.tif", twelve)
+    model = tmp_path / "m.safetensors"
+    command = (
+        "train", tmp_path / "train", "-o", model, "--objective", "score", "--batch-size", "1",
+        "--patch-size", "16", "--steps", "2", "--filters",
+    )  # fmt: skip
+    assert run(*command, 6, "-q") == 0
+    assert "1 images of" in capsys.readouterr().err
+    assert load_model(model).config.channels == (1, 4, 8, 6)
+    assert "validation_psnr" not in load_model(model).card
+    assert run(*command, 6, "--start", model) == 2
+    assert "leave --filters out" in capsys.readouterr().err
+    assert run(*command, 7) == 2
+    assert "7 channels" in capsys.readouterr().err
+    assert run(*command[:-1], "--validation", tmp_path / "train") == 2
+    assert "cannot be both trained on and validated on" in capsys.readouterr().err
+    more = ("--start", model, "--validation", tmp_path / "validate", "--white", 4095)
+    again = tmp_path / "again.safetensors"
+    assert run(*command[:-1], *more, "--validate-every", 1, "-o", again) == 0
+    printed = capsys.readouterr()
+    assert "4095" not in printed.err
+    shown = printed.out + printed.err
+    assert all(f"step {step}: validation PSNR" in shown for step in (0, 1, 2))
+    card = load_model(again).card
+    assert card["started_from"] == "m.safetensors"
+    assert set(card["validation_psnr"]) == {"5", "15", "25", "50"}
 
 
 def test_info_lists_the_shipped_models(capsys):

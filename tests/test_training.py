@@ -17,6 +17,7 @@ from torch import Tensor
 from trainings import OBJECTIVES, config
 
 from convexreg import ConvexRegularizer
+from convexreg.images import Photograph, write_image
 from convexreg.models import Architecture
 from convexreg.training.data import ImageFolder
 from convexreg.training.objectives import TrainingObjective
@@ -62,10 +63,10 @@ def training(
         settings_of_model.build(),
         settings_of_model,
         OBJECTIVES[objective](),
-        ImageFolder(folder),
+        ImageFolder(folder).images,
         run,
         settings,
-        validation=ImageFolder(folder),
+        validation=ImageFolder(folder).images,
     )
 
 
@@ -177,6 +178,19 @@ def test_the_log_holds_validation_and_diagnostics(folder: Path, tmp_path: Path) 
     assert [line["loss"] for line in log(run)] == [record.loss for record in records]
 
 
+def test_the_final_validation_outlives_the_run(folder: Path, tmp_path: Path) -> None:
+    """Resumed without validation images it comes from the log; without any log there is none."""
+    run = training(folder, tmp_path)
+    assert set(run.final_psnr) == {"15", "25", "50"}
+    run.run()
+    again = training(folder, tmp_path)
+    again.validation = []
+    assert again.validate() == {}
+    again.resume()
+    again.run()
+    assert again.final_psnr == run.final_psnr == pytest.approx(run.validate(), abs=1e-12)
+
+
 def test_an_incomplete_line_of_an_interrupted_log_is_dropped(folder: Path, tmp_path: Path) -> None:
     run = training(folder, tmp_path / "whole")
     run.run()
@@ -203,8 +217,13 @@ def test_resuming_something_else_is_refused(folder: Path, tmp_path: Path) -> Non
     other = TrainingSettings(steps=8, batch_size=2, patch_size=12)
     with pytest.raises(ValueError, match="other settings"):
         training(folder, tmp_path, settings=other).resume()
-    with pytest.raises(ValueError, match="other settings"):
+    with pytest.raises(ValueError, match=r"other settings \(architecture\)"):
         training(folder, tmp_path, architecture="crr").resume()
+    with pytest.raises(ValueError, match=r"other settings \(objective\)"):
+        training(folder, tmp_path, objective="score").resume()
+    write_image(tmp_path / "one.png", Photograph(torch.rand(1, 20, 20), None, 8))
+    with pytest.raises(ValueError, match=r"other settings \(images\)"):
+        training(tmp_path, tmp_path).resume()
     checkpoint = tmp_path / "checkpoint.safetensors"
     checkpoint.write_bytes(checkpoint.read_bytes()[:500])
     with pytest.raises(ValueError, match="is damaged"):
@@ -235,7 +254,13 @@ class Exploding(TrainingObjective):
 def test_a_loss_that_is_not_a_number_stops_the_run(folder: Path, tmp_path: Path, what: str) -> None:
     run = training(folder, tmp_path)
     run.objective = Exploding(what)
-    with pytest.raises(FloatingPointError, match=r"at step 3; lower the learning rate"):
+    with pytest.raises(FloatingPointError, match=r"at step 3; lower the learning rate$"):
+        run.run()
+    run = training(folder, tmp_path, settings=replace(SETTINGS, checkpoint_every=2))
+    run.objective = Exploding(what)
+    with pytest.raises(
+        FloatingPointError, match=r"The last checkpoint is .*checkpoint\.safetensors"
+    ):
         run.run()
     assert all(torch.isfinite(p).all() for p in run.regularizer.parameters())
     assert len(log(run)) == 2

@@ -73,8 +73,10 @@ def test_folders(tmp_path: Path) -> None:
     assert images.names == ["a", "b", "c"]
     assert [tuple(image.shape) for image in images.images] == [(1, 3, w) for w in (4, 5, 6)]
     torch.testing.assert_close(images.images[0], torch.full((1, 3, 4), 0.2))
-    for place in (tmp_path, tmp_path / "missing"):
-        with pytest.raises(ValueError, match="holds no images"):
+    with pytest.raises(ValueError, match="holds no images"):
+        ImageFolder(tmp_path)
+    for place in (tmp_path / "missing", folder / "a.png"):
+        with pytest.raises(ValueError, match="there is no folder"):
             ImageFolder(place)
     (tmp_path / "notes.txt").write_text("not an image")
     (tmp_path / "folder.png").mkdir()

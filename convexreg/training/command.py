@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import datetime
 import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -43,8 +44,12 @@ def train(options: argparse.Namespace) -> None:
         raise ImageError(
             f"the output folder {options.output.parent} does not exist; create it first"
         )
-    images = ImageFolder(options.images)
-    validation = ImageFolder(options.validation) if options.validation else None
+    images = _open(options, options.images)
+    validation = _open(options, options.validation).images if options.validation else []
+    if options.validation and options.validation.resolve() == options.images.resolve():
+        raise ValueError(
+            f"{options.validation} cannot be both trained on and validated on; give another folder"
+        )
     torch.manual_seed(options.seed)
     config, regularizer = _initial(options)
     regularizer.name = options.output.stem
@@ -58,16 +63,18 @@ def train(options: argparse.Namespace) -> None:
         flatness=options.flatness,
         bfloat16=options.bfloat16,
         seed=options.seed,
+        validate_every=options.validate_every,
     )
     folder = options.run_folder or options.output.with_suffix(".run")
     run = TrainingRun(
         regularizer,
         config,
         OBJECTIVES[options.objective](),
-        images,
+        images.images,
         folder,
         settings,
         validation=validation,
+        started_from=Path(options.start).name if options.start else "random filters",
         device=options.device,
     )
     if options.resume:
@@ -81,20 +88,37 @@ def train(options: argparse.Namespace) -> None:
 
     with bar, _interrupt_between_steps() as interrupted:
 
+        def show_psnr(step: int, levels: dict[str, float] | None) -> None:
+            if levels and not options.quiet:
+                text = ", ".join(f"{v:.3f} at {k}" for k, v in levels.items())
+                bar.write(f"step {step}: validation PSNR {text}")
+
         def show(record: Record) -> None:
             bar.update()
             bar.set_postfix_str(f"loss {record.loss:.3f}")
-            if record.validation_psnr and not options.quiet:
-                levels = ", ".join(f"{v:.3f} at {k}" for k, v in record.validation_psnr.items())
-                bar.write(f"step {record.step}: validation PSNR {levels}")
+            show_psnr(record.step, record.validation_psnr)
             if interrupted.is_set():
                 run.save_checkpoint()
                 raise KeyboardInterrupt(f"after step {record.step}; continue with --resume")
 
+        if run.step == 0 and options.start:
+            show_psnr(0, run.validate())
         regularizer = run.run(show)
     card = model_card(options, regularizer, run, len(images.images))
     save_model(options.output, regularizer.cpu(), config, card)
     print(f"model: {options.output}\nlog: {folder / 'log.jsonl'}")
+
+
+def _open(options: argparse.Namespace, folder: Path) -> ImageFolder:
+    """The images, with a note on standard error if their white is probably not the default one."""
+    images = ImageFolder(folder, white=options.white)
+    if images.doubtful:
+        print(
+            f"convexreg: note: {len(images.doubtful)} images of {folder} have 16 bits, but no value above "
+            "4095; if 4095 is white, give --white 4095",
+            file=sys.stderr,
+        )
+    return images
 
 
 def _initial(options: argparse.Namespace) -> tuple[ModelConfig, AnyRegularizer]:
@@ -103,8 +127,12 @@ def _initial(options: argparse.Namespace) -> tuple[ModelConfig, AnyRegularizer]:
     :raises ValueError: a start of another kind.
     """
     config = ModelConfig(architecture=options.architecture, adaptive=options.adaptive)
+    if options.filters:
+        config = replace(config, channels=(*config.channels[:-1], options.filters))
     start = None
     if options.start:
+        if options.filters:
+            raise ValueError("the filters are those of --start; leave --filters out")
         start = open_model(options.start)
         config = replace(start.config, adaptive=options.adaptive)
         if config.architecture != options.architecture or start.config.adaptive > options.adaptive:
@@ -143,10 +171,10 @@ def model_card(
     options: argparse.Namespace, regularizer: torch.nn.Module, run: TrainingRun, images: int
 ) -> dict[str, Any]:
     """Data, objective, settings, date, cost and validation PSNR of a training run."""
-    return {
+    card = {
         "training_data": f"{images} images of the folder {Path(options.images).name}",
         "objective": options.objective,
-        "started_from": str(options.start) if options.start else "random filters",
+        "started_from": run.identity["run"]["started_from"],
         "steps": run.settings.steps,
         "batch": f"{options.batch_size} patches {options.patch_size} x {options.patch_size}",
         "learning_rates": [run.settings.learning_rate, run.settings.conditioning_rate],
@@ -157,5 +185,6 @@ def model_card(
         "date": datetime.date.today().isoformat(),
         "training_minutes": round(run.seconds / 60, 1),
         "parameters": parameter_count(regularizer),
-        "validation_psnr": run.validate() if run.validation is not None else {},
     }
+    levels = run.final_psnr
+    return {**card, "validation_psnr": levels} if levels else card

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import torch
@@ -13,11 +15,15 @@ from convexreg.images import IMAGE_SUFFIXES, read_image
 class ImageFolder:
     """The images of a folder as gray tensors `(1, H, W)` in [0, 1], in the order of their names.
 
+    :param white: the number in the files that becomes 1, see `images.read_image`.
+    :ivar doubtful: names of the images whose white is probably another one (`Photograph.doubtful_white`).
     :raises ValueError: no folder, or no image in it.
     """
 
-    def __init__(self, folder: str | Path) -> None:
+    def __init__(self, folder: str | Path, *, white: float | None = None) -> None:
         self.folder = Path(folder)
+        if not self.folder.is_dir():
+            raise ValueError(f"there is no folder {self.folder}; give a folder of photographs")
         paths = sorted(
             path
             for path in self.folder.glob("*")
@@ -29,7 +35,19 @@ class ImageFolder:
                 "of photographs"
             )
         self.names = [path.stem for path in paths]
-        self.images = [read_image(path).gray() for path in paths]
+        photographs = [read_image(path, white=white) for path in paths]
+        self.images = [photograph.gray() for photograph in photographs]
+        doubts = (photograph.doubtful_white for photograph in photographs)
+        self.doubtful = [name for name, doubt in zip(self.names, doubts, strict=True) if doubt]
+
+
+def digest(tensors: Iterable[Tensor]) -> str:
+    """Tells training data, or weights, from others: 16 hexadecimal digits of their shapes and values."""
+    content = hashlib.sha256()
+    for tensor in tensors:
+        array = tensor.detach().cpu().contiguous().numpy()
+        content.update(str(array.shape).encode() + array.tobytes())
+    return content.hexdigest()[:16]
 
 
 class PatchSampler:
@@ -44,7 +62,7 @@ class PatchSampler:
 
     def __init__(
         self,
-        images: list[Tensor],
+        images: Sequence[Tensor],
         *,
         batch_size: int,
         patch_size: int,

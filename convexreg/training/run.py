@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from convexreg.convolution import bfloat16_synthesis
 from convexreg.files import write_atomically
 from convexreg.models import AnyRegularizer, ModelConfig
 from convexreg.potentials import LinearSpline
-from convexreg.training.data import ImageFolder, PatchSampler
+from convexreg.training.data import PatchSampler, digest
 from convexreg.training.objectives import TrainingObjective
 from convexreg.training.validation import validation_psnr
 
@@ -67,8 +67,10 @@ class Record:
 class TrainingRun:
     """Trains a regularizer; interrupted, it resumes from its last checkpoint to the same result.
 
+    :param images: to train on, `(1, H, W)` each, in [0, 1].
     :param folder: where `checkpoint.safetensors` and `log.jsonl` go.
     :param validation: images for the PSNR in the log; never trained on.
+    :param started_from: what the regularizer is at the start, for the record.
     """
 
     def __init__(
@@ -76,22 +78,32 @@ class TrainingRun:
         regularizer: AnyRegularizer,
         config: ModelConfig,
         objective: TrainingObjective,
-        images: ImageFolder,
+        images: Sequence[Tensor],
         folder: str | Path,
         settings: TrainingSettings | None = None,
         *,
-        validation: ImageFolder | None = None,
+        validation: Sequence[Tensor] = (),
+        started_from: str = "",
         device: torch.device | str = "cpu",
     ) -> None:
         self.settings = settings or TrainingSettings()
         self.device = torch.device(device)
         self.regularizer = regularizer.to(self.device)
         self.config, self.objective, self.validation = config, objective, validation
+        self.identity = {
+            "settings": asdict(self.settings),
+            "config": asdict(config),
+            "run": {
+                "objective": type(objective).__name__,
+                "images": digest(images),
+                "started_from": started_from,
+            },
+        }
         self.folder = Path(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
         self.generator = torch.Generator().manual_seed(self.settings.seed)
         self.sampler = PatchSampler(
-            images.images,
+            images,
             batch_size=self.settings.batch_size,
             patch_size=self.settings.patch_size,
             sigma_range=(config.sigma_min, config.sigma_max),
@@ -130,7 +142,7 @@ class TrainingRun:
             loss = self._optimise()
             self.step += 1
             self.seconds = time.perf_counter() - started
-            validate = self.validation is not None and (
+            validate = len(self.validation) > 0 and (
                 self.step % self.settings.validate_every == 0 or self.step == self.settings.steps
             )
             record = Record(
@@ -157,9 +169,10 @@ class TrainingRun:
         self.objective.after_backward()
         gradients = [p.grad for p in self.regularizer.parameters() if p.grad is not None]
         if not torch.isfinite(loss + torch.nn.utils.get_total_norm(gradients)):
+            kept = f". The last checkpoint is {self.checkpoint}" if self.checkpoint.exists() else ""
             raise FloatingPointError(
                 f"the loss became {loss.item()} or its gradient not finite at step {self.step + 1}; "
-                f"lower the learning rate. Checkpoints are kept in {self.checkpoint}"
+                f"lower the learning rate{kept}"
             )
         self.optimizer.step()
         return loss.item()
@@ -186,13 +199,20 @@ class TrainingRun:
             group["lr"] = rate * factor
 
     def validate(self) -> dict[str, float]:
-        """Mean PSNR on the validation images, see `validation_psnr`."""
-        assert self.validation is not None
+        """Mean PSNR on the validation images now, see `validation_psnr`; empty without any."""
+        training = self.regularizer.training
         self.regularizer.eval()
-        images = [image.to(self.device) for image in self.validation.images]
-        result = validation_psnr(self.regularizer, images)
-        self.regularizer.train()
+        images = [image.to(self.device) for image in self.validation]
+        result = validation_psnr(self.regularizer, images) if images else {}
+        self.regularizer.train(training)
         return result
+
+    @property
+    def final_psnr(self) -> dict[str, float]:
+        """Mean PSNR on the validation images after the last step, from the log where it is there."""
+        lines = self.log.read_text().splitlines() if self.log.is_file() else []
+        logged = json.loads(lines[-1])["validation_psnr"] if lines else None
+        return logged or self.validate()
 
     @property
     def log(self) -> Path:
@@ -217,13 +237,10 @@ class TrainingRun:
         metadata = {
             "step": str(self.step),
             "seconds": str(self.seconds),
-            "settings": self._identity(),
+            "settings": json.dumps(self.identity),
         }
         contiguous = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
         write_atomically(self.checkpoint, save(contiguous, metadata))
-
-    def _identity(self) -> str:
-        return json.dumps({"settings": asdict(self.settings), "config": asdict(self.config)})
 
     def resume(self) -> None:
         """Continue from the checkpoint in the folder.
@@ -238,7 +255,7 @@ class TrainingRun:
                 tensors: dict[str, Tensor] = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a mapping
         except (SafetensorError, OSError) as error:
             raise ValueError(f"the checkpoint {self.checkpoint} is damaged ({error})") from error
-        differing = _differences(metadata.get("settings", "{}"), self._identity())
+        differing = _differences(metadata.get("settings", "{}"), json.dumps(self.identity))
         if differing:
             raise ValueError(
                 f"{self.checkpoint} belongs to a run with other settings ({', '.join(differing)}); "
