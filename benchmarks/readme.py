@@ -8,6 +8,8 @@ from benchmarks.markdown import environment_line, table_lines
 from benchmarks.records import read_json
 from benchmarks.registry import benchmarks
 
+# What the package is for comes before how it behaves.
+FIRST = ("denoising", "deblurring", "physics", "study", "adaptive")
 ROOT = Path(__file__).resolve().parent.parent
 README, COMMITTED = ROOT / "README.md", ROOT / "benchmarks" / "results"
 BEGIN, END = "<!-- benchmarks:begin -->", "<!-- benchmarks:end -->"
@@ -22,8 +24,9 @@ def with_tables(text: str, results: Path) -> str:
     _, end, after = rest.partition(END)
     if not begin or not end:
         raise ValueError(f"the README needs the markers {BEGIN} and {END}")
-    parts = []
-    for name, entry in sorted(benchmarks().items()):
+    parts, table = [], benchmarks()
+    for name in [*FIRST, *sorted(table.keys() - set(FIRST))]:
+        entry = table[name]
         tables = entry.headline(results / name)
         if tables:
             parts += [table_lines(table) for table in tables]

@@ -24,11 +24,16 @@ def _score(row: dict[str, str]) -> str:
     if row["psnr"] == "":
         return "-"
     mark = "*" if "limit" in row["outcomes"] else ""
-    return f"{float(row['psnr']):.2f}{mark}"
+    paired = ""
+    if row["difference"]:
+        error = float(row["difference_error"])
+        spread = f" ± {error:.3f}" if error == error else ""
+        paired = f" ({float(row['difference']):+.3f}{spread})"
+    return f"{float(row['psnr']):.2f}{mark}{paired}"
 
 
 def headline(folder: Path, name: str) -> list[Table]:
-    """PSNR of every method that has results, one column per problem."""
+    """PSNR of every method that has results, with paired differences, one column per problem."""
     rows = read_rows(folder / "summary.csv")
     if not rows:
         return []
@@ -49,7 +54,16 @@ def headline(folder: Path, name: str) -> list[Table]:
         f"are tuned on {protocol.get('tuning_images', 'other images')}"
         f"{', where the noise level alone does not give them' if name == 'denoising' else ''}."
     )
-    if any(score.endswith("*") for line in lines for score in line.values()):
+    baselines: dict[str, list[str]] = defaultdict(list)
+    for column in columns:
+        known = {row["baseline"] for row in rows if row["problem"] == column and row["difference"]}
+        for baseline in known:
+            baselines[baseline].append(column)
+    if baselines:
+        names = [f"{baseline} ({', '.join(where)})" for baseline, where in baselines.items()]
+        those = " or ".join(names) if len(names) > 1 else next(iter(baselines))
+        note += f" In brackets: paired difference, with its standard error, to {those}."
+    if any("*" in score for line in lines for score in line.values()):
         note += " With a star: not all solves ended within the limits of iterations and time."
     return [Table(f"{name.capitalize()}", lines, note)]
 

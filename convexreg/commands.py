@@ -235,11 +235,12 @@ def train(options: argparse.Namespace) -> None:
     command.train(options)
 
 
-def _lipschitz(regularizer: AnyRegularizer) -> float:
-    """Of the gradient at 25/255; of an adaptive regularizer that with all weights one."""
+def _lipschitz(regularizer: AnyRegularizer) -> dict[str, float]:
+    """Proven Lipschitz constant of the gradient at 25/255, as an entry of the card."""
     if isinstance(regularizer, AdaptiveRegularizer):
-        regularizer = regularizer.second
-    return float(regularizer.lipschitz(sigma=25 / 255))
+        bound = float(regularizer.second.lipschitz(sigma=25 / 255))
+        return {"lipschitz_at_25_with_all_weights_one": bound}
+    return {"lipschitz_at_25": float(regularizer.lipschitz(sigma=25 / 255))}
 
 
 def info(options: argparse.Namespace) -> None:
@@ -254,7 +255,7 @@ def info(options: argparse.Namespace) -> None:
             "group_size": model.config.group_size,
             "parameters": parameter_count(model.regularizer),
             "sigma_range": [round(level, 5) for level in model.regularizer.sigma_range or ()],
-            "lipschitz_at_25": _lipschitz(model.regularizer),
+            **_lipschitz(model.regularizer),
             **model.card,
         }
     if options.json:

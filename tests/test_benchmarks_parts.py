@@ -222,17 +222,49 @@ def test_bounds_of_candidates_with_other_filters_hold(name):
     assert 0 < largest <= model.lipschitz(sigma=0.1).detach() < 100 * largest
 
 
-def test_results_that_stopped_at_a_limit_are_marked(tmp_path):
-    rows = [
-        {"problem": "mri", "method": method, "psnr": "30.0", "images": 2, "outcomes": outcomes}
-        for method, outcomes in (("a", "converged 2"), ("b", "iteration limit 1; converged 1"))
+def scored(method: str, outcome: str = "converged", *, problem: str = "mri", more: float = 0.0):
+    """Rows of a method on three images."""
+    return [
+        {
+            "problem": problem,
+            "method": method,
+            "image": str(image),
+            "outcome": outcome if image == 0 else "converged",
+            "message": "",
+            "psnr": f"{30 + image + more * (image + 1)}",
+            "weight": "1",
+            "evaluations": "9",
+            "certified": "1e-4",
+            "seconds": "0.1",
+        }
+        for image in range(3)
     ]
+
+
+def test_results_that_stopped_at_a_limit_are_marked(tmp_path):
+    rows = summarise(scored("a") + scored("b", "iteration limit"))
     write_rows(tmp_path / "summary.csv", rows)
     (table,) = headline(tmp_path, "physics")
-    assert [row["mri"] for row in table.rows] == ["30.00", "30.00*"]
+    assert [row["mri"] for row in table.rows] == ["31.00", "31.00*"]
     assert "With a star" in table.note
     write_rows(tmp_path / "summary.csv", rows[:1])
     assert "star" not in headline(tmp_path, "physics")[0].note
+
+
+def test_short_tables_have_paired_differences(tmp_path):
+    """To the published model where it has results; the standard error of 1, 2, 3 dB is 1 / sqrt(3)."""
+    rows = scored("crr", problem="noise-5") + scored("mine", problem="noise-5", more=1.0)
+    write_rows(tmp_path / "summary.csv", summarise(rows))
+    (table,) = headline(tmp_path, "denoising")
+    assert [row["noise-5"] for row in table.rows] == ["31.00", "33.00 (+2.000 ± 0.577)"]
+    assert table.note.endswith("to crr.")
+    published = "crr_deq_multinoise (published)"
+    rows += scored("mine", problem="noise-25") + scored(published, problem="noise-25", more=1.0)
+    write_rows(tmp_path / "summary.csv", summarise(rows))
+    (table,) = headline(tmp_path, "denoising")
+    by_method = {row["method"]: row["noise-25"] for row in table.rows}
+    assert by_method == {"crr": "-", "mine": "31.00 (-2.000 ± 0.577)", published: "33.00"}
+    assert table.note.endswith(f"to crr (noise-5) or {published} (noise-25).")
 
 
 def test_dilated_filters_reach_as_far_as_they_say():
