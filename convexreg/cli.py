@@ -13,7 +13,7 @@ from convexreg.arguments import count, device, positive
 from convexreg.images import ImageError
 from convexreg.memory import keep_freed_memory
 from convexreg.models import ARCHITECTURES, ModelFileError
-from convexreg.reconstruct import DEFAULT_MODEL
+from convexreg.reconstruct import BLUR_WEIGHT, DEFAULT_MODEL
 from solvers.solution import SolverError
 
 
@@ -45,13 +45,13 @@ def _parser() -> argparse.ArgumentParser:
         sub.set_defaults(run=run)
         return sub
 
-    def add_solve_options(sub: argparse.ArgumentParser) -> None:
+    def add_solve_options(sub: argparse.ArgumentParser, lam: str | None, says: str) -> None:
         sub.add_argument("-m", "--model", default=DEFAULT_MODEL, help="shipped model or model file")
         sub.add_argument(
             "--lam",
-            default="auto",
-            help='weight of the regularizer: a number, "auto" (one, the default), "discrepancy", or "sure", '
-            "which takes longer and is worth it for all but denoising",
+            default=lam,
+            help='weight of the regularizer: a number, "auto" (one), "discrepancy", or "sure", which takes '
+            f"longer and suits every operator (default: {says})",
         )
         sub.add_argument(
             "--gap",
@@ -81,7 +81,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument(
         "--sigma", default="auto", help='noise level on the [0, 1] scale, "25/255", or "auto"'
     )
-    add_solve_options(sub)
+    add_solve_options(sub, "auto", "auto")
 
     sub = command("deblur", commands.deblur, "Undo a known blur.")
     add_input(sub)
@@ -94,7 +94,7 @@ def _parser() -> argparse.ArgumentParser:
         default="valid",
         help="what the scene does beyond the photograph; valid (default): unknown, reconstructed too",
     )
-    add_solve_options(sub)
+    add_solve_options(sub, f"{BLUR_WEIGHT:g}", f"{BLUR_WEIGHT:g}")
 
     sub = command(
         "demo", commands.demo, "Denoise and deblur a photograph that ships with scikit-image."
@@ -102,7 +102,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument(
         "-o", "--output", type=Path, default=Path("convexreg-demo.png"), help="picture to write"
     )
-    add_solve_options(sub)
+    add_solve_options(sub, None, f"1 for denoising, {BLUR_WEIGHT:g} for deblurring")
 
     sub = command("train", commands.train, "Train a regularizer on a folder of images.")
     sub.add_argument("images", type=Path, help="folder of photographs; colour is turned into gray")

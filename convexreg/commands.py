@@ -215,7 +215,7 @@ def demo(options: argparse.Namespace) -> None:
     check_writable(options.output)
     outcome = run_demo(
         options.model,
-        lam=parse_weight(options.lam),
+        lam=None if options.lam is None else parse_weight(options.lam),
         gap_tol=options.gap,
         max_iter=options.max_iter,
         device=options.device,

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from convexreg.reconstruct import Reconstruction, reconstruct
+from convexreg.reconstruct import BLUR_WEIGHT, Reconstruction, reconstruct
 from convexreg.training.objectives import psnr
 from solvers.loop import Progress
 
@@ -84,7 +84,7 @@ class Demonstration:
 def run_demo(
     model: str | Path = "mgradnet-m",
     *,
-    lam: float | Literal["auto", "discrepancy", "sure"] = "auto",
+    lam: float | Literal["auto", "discrepancy", "sure"] | None = None,
     gap_tol: float | None = None,
     max_iter: int = 1000,
     device: torch.device | str = "cpu",
@@ -93,7 +93,8 @@ def run_demo(
 ) -> Demonstration:
     """Denoise (`sigma = 25/255`) and deblur (Gaussian, std 1.6, `sigma = 0.03`) scikit-image's camera.
 
-    :param model, lam, gap_tol, max_iter: see `reconstruct`.
+    :param model, gap_tol, max_iter: see `reconstruct`.
+    :param lam: see `reconstruct`; without it one for denoising and `BLUR_WEIGHT` for deblurring.
     :param callback: makes a progress callback for a solve.
     :param size: side of the square cut out of the photograph.
     """
@@ -106,11 +107,11 @@ def run_demo(
     kernel = deepinv.physics.functional.gaussian_blur(sigma=(1.6, 1.6))
     blur = deepinv.physics.Blur(kernel, padding="circular", device=torch.device(device))
     tasks = (
-        ("denoising, sigma 25/255", deepinv.physics.Denoising(), 25 / 255),
-        ("deblurring, sigma 0.03", blur, 0.03),
+        ("denoising, sigma 25/255", deepinv.physics.Denoising(), 25 / 255, 1.0),
+        ("deblurring, sigma 0.03", blur, 0.03, BLUR_WEIGHT),
     )
     problems = []
-    for name, physics, sigma in tasks:
+    for name, physics, sigma, usual in tasks:
         sharp = physics.A(clean)
         y = sharp + sigma * torch.randn(sharp.shape, generator=generator).to(device)
         result = reconstruct(
@@ -118,7 +119,7 @@ def run_demo(
             physics,
             sigma=sigma,
             regularizer=model,
-            lam=lam,
+            lam=usual if lam is None else lam,
             gap_tol=gap_tol,
             max_iter=max_iter,
             callback=callback() if callback else None,

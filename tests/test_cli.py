@@ -14,6 +14,7 @@ from PIL import Image
 from convexreg import cli, load_model
 from convexreg.card import as_text
 from convexreg.images import Photograph, read_image, write_image
+from convexreg.reconstruct import BLUR_WEIGHT
 from convexreg.training.run import TrainingRun
 
 
@@ -71,6 +72,19 @@ def test_deblur(photo, tmp_path, capsys, boundary):
     assert code == 0
     assert read_image(tmp_path / "out.png").pixels.shape == (1, 48, 40)
     assert "sums to 24; normalised to one" in capsys.readouterr().err
+
+
+def test_deblurring_takes_a_quarter_of_the_weight_of_denoising(photo, tmp_path, capsys):
+    numpy.save(tmp_path / "k.npy", numpy.ones((3, 3)))
+    common = ("-o", tmp_path / "out.png", "--max-iter", 1, "--json", "-q")
+    blurred = ("deblur", photo, "--kernel", tmp_path / "k.npy", "--sigma", "0.1")
+    demo = ("demo", "--max-iter", 1)
+    found = []
+    for command in (("denoise", photo), blurred, (*blurred, "--lam", "auto"), demo):
+        assert run(*command, *common) == 0
+        report = json.loads(capsys.readouterr().out)
+        found += [part["lam"] for part in (report if isinstance(report, list) else [report])]
+    assert found == [1, BLUR_WEIGHT, 1, 1, BLUR_WEIGHT]
 
 
 def test_demo(tmp_path, capsys):
