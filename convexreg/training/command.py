@@ -88,20 +88,20 @@ def train(options: argparse.Namespace) -> None:
 
     with bar, _interrupt_between_steps() as interrupted:
 
-        def show_psnr(step: int, levels: dict[str, float] | None) -> None:
-            if levels and not options.quiet:
-                text = ", ".join(f"{v:.3f} at {k}" for k, v in levels.items())
-                bar.write(f"step {step}: validation PSNR {text}")
+        def show_psnr(step: int, levels: dict[str, float]) -> None:
+            text = ", ".join(f"{v:.3f} at {k}" for k, v in levels.items())
+            bar.write(f"step {step}: validation PSNR {text}")
 
         def show(record: Record) -> None:
             bar.update()
             bar.set_postfix_str(f"loss {record.loss:.3f}")
-            show_psnr(record.step, record.validation_psnr)
+            if record.validation_psnr and not options.quiet:
+                show_psnr(record.step, record.validation_psnr)
             if interrupted.is_set():
                 run.save_checkpoint()
                 raise KeyboardInterrupt(f"after step {record.step}; continue with --resume")
 
-        if run.step == 0 and options.start:
+        if run.step == 0 and options.start and validation and not options.quiet:
             show_psnr(0, run.validate())
         regularizer = run.run(show)
     card = model_card(options, regularizer, run, len(images.images))

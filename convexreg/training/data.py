@@ -35,10 +35,13 @@ class ImageFolder:
                 "of photographs"
             )
         self.names = [path.stem for path in paths]
-        photographs = [read_image(path, white=white) for path in paths]
-        self.images = [photograph.gray() for photograph in photographs]
-        doubts = (photograph.doubtful_white for photograph in photographs)
-        self.doubtful = [name for name, doubt in zip(self.names, doubts, strict=True) if doubt]
+        self.images: list[Tensor] = []
+        self.doubtful: list[str] = []
+        for path in paths:
+            photograph = read_image(path, white=white)
+            self.images.append(photograph.gray())
+            if photograph.doubtful_white:
+                self.doubtful.append(path.stem)
 
 
 def digest(tensors: Iterable[Tensor]) -> str:
