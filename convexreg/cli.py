@@ -140,12 +140,6 @@ def _parser() -> argparse.ArgumentParser:
         + shown,
     )
     sub.add_argument(
-        "--margin",
-        type=int,
-        default=0,
-        help=f"pixels along the border of a patch that do not count, {shown}",
-    )
-    sub.add_argument(
         "--flatness",
         type=float,
         default=0.0,

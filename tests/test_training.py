@@ -178,13 +178,6 @@ def test_the_log_holds_validation_and_diagnostics(folder: Path, tmp_path: Path) 
     assert [line["loss"] for line in log(run)] == [record.loss for record in records]
 
 
-@pytest.mark.parametrize("margin", [-1, 6])
-def test_a_margin_leaves_something_of_the_patch(folder: Path, tmp_path: Path, margin: int) -> None:
-    training(folder, tmp_path, settings=replace(SETTINGS, margin=5, steps=1)).run()
-    with pytest.raises(ValueError, match=f"half a patch of 12 pixels, got {margin}"):
-        training(folder, tmp_path, settings=replace(SETTINGS, margin=margin))
-
-
 def test_the_final_validation_outlives_the_run(folder: Path, tmp_path: Path) -> None:
     """Resumed without validation images it comes from the log; without any log there is none."""
     run = training(folder, tmp_path)

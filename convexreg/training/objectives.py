@@ -89,16 +89,11 @@ class TrainingObjective(ABC):
         sigma: Tensor,
         *,
         emphasis: float = 0.0,
-        margin: int = 0,
     ) -> Tensor:
-        """`patch_loss` over the batch, 0-dim.
-
-        :param margin: pixels along the border of the patches that are denoised but do not count.
-        """
+        """`patch_loss` over the batch, 0-dim."""
         regularizer, start = prepare(model, noisy, sigma)
-        error = self.denoise(regularizer, noisy, sigma, start) - clean
-        inside = (..., *(slice(margin, size - margin) for size in error.shape[-2:]))
-        return patch_loss(error[inside].flatten(1).square().mean(1), sigma, emphasis)
+        error = (self.denoise(regularizer, noisy, sigma, start) - clean).flatten(1).square().mean(1)
+        return patch_loss(error, sigma, emphasis)
 
     def after_backward(self) -> None:  # noqa: B027 - most objectives have nothing to add
         """Complete the diagnostics with those of the backward pass."""

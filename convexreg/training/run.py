@@ -32,8 +32,6 @@ class TrainingSettings:
     :ivar conditioning_rate: for the noise conditioning and the potential, whose parameters are
         logarithms or of order one.
     :ivar emphasis: on hard patches, see `objectives.patch_loss`.
-    :ivar margin: pixels along the border of a patch that do not count in the loss. Filters see zeros
-        beyond it, and what they learn there serves a few pixels of a photograph, but a third of a patch.
     :ivar flatness: weight of the logarithm of the proven Lipschitz constant, relative to the loss: the
         flatter a regularizer, the fewer iterations a solve takes.
     :ivar bfloat16: compute what a step can afford to in bfloat16 (`convolution.bfloat16_synthesis`);
@@ -47,7 +45,6 @@ class TrainingSettings:
     learning_rate: float = 3e-3
     conditioning_rate: float = 2e-2
     emphasis: float = 0.0
-    margin: int = 0
     flatness: float = 0.0
     bfloat16: bool = False
     tv2: float = 1e-3
@@ -90,11 +87,6 @@ class TrainingRun:
         device: torch.device | str = "cpu",
     ) -> None:
         self.settings = settings or TrainingSettings()
-        if not 0 <= 2 * self.settings.margin < self.settings.patch_size:
-            raise ValueError(
-                f"the margin must be at least 0 and less than half a patch of {self.settings.patch_size} "
-                f"pixels, got {self.settings.margin}"
-            )
         self.device = torch.device(device)
         self.regularizer = regularizer.to(self.device)
         self.config, self.objective, self.validation = config, objective, validation
@@ -188,12 +180,7 @@ class TrainingRun:
     def _loss(self, clean: Tensor, noisy: Tensor, sigma: Tensor) -> Tensor:
         """The objective's loss with what its settings add, 0-dim."""
         loss = self.objective.loss(
-            self.regularizer,
-            clean,
-            noisy,
-            sigma,
-            emphasis=self.settings.emphasis,
-            margin=self.settings.margin,
+            self.regularizer, clean, noisy, sigma, emphasis=self.settings.emphasis
         )
         if self.settings.flatness > 0:
             model = self.regularizer
