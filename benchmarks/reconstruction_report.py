@@ -24,12 +24,10 @@ def _score(row: dict[str, str]) -> str:
     if row["psnr"] == "":
         return "-"
     mark = "*" if "limit" in row["outcomes"] else ""
-    paired = ""
-    if row["difference"]:
-        error = float(row["difference_error"])
-        spread = f" ± {error:.3f}" if error == error else ""
-        paired = f" ({float(row['difference']):+.3f}{spread})"
-    return f"{float(row['psnr']):.2f}{mark}{paired}"
+    score = f"{float(row['psnr']):.2f}{mark}"
+    if row["difference"] == "":
+        return score
+    return f"{score} ({_with_error(row, 'difference', sign=True, digits=3)})"
 
 
 def headline(folder: Path, name: str) -> list[Table]:
@@ -103,12 +101,12 @@ def _details(rows: Rows, problem: str) -> Table:
     return Table(f"{problem}: {known.description}" if known else problem, lines, note)
 
 
-def _with_error(row: dict[str, str], key: str, *, sign: bool = False) -> str:
+def _with_error(row: dict[str, str], key: str, *, sign: bool = False, digits: int = 2) -> str:
     if row[key] == "":
         return "-"
-    value = f"{float(row[key]):+.2f}" if sign else f"{float(row[key]):.2f}"
+    value = f"{float(row[key]):{'+' if sign else ''}.{digits}f}"
     error = float(row[f"{key}_error"])
-    return f"{value} ± {error:.2f}" if error == error else value
+    return f"{value} ± {error:.{digits}f}" if error == error else value
 
 
 def _number(text: str) -> str:

@@ -44,12 +44,12 @@ def train(options: argparse.Namespace) -> None:
         raise ImageError(
             f"the output folder {options.output.parent} does not exist; create it first"
         )
-    images = _open(options, options.images)
-    validation = _open(options, options.validation).images if options.validation else []
     if options.validation and options.validation.resolve() == options.images.resolve():
         raise ValueError(
             f"{options.validation} cannot be both trained on and validated on; give another folder"
         )
+    images = _open(options, options.images)
+    validation = _open(options, options.validation).images if options.validation else []
     torch.manual_seed(options.seed)
     config, regularizer = _initial(options)
     regularizer.name = options.output.stem
