@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Container
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -58,7 +59,8 @@ class ReconstructionBenchmark(Benchmark):
 
     `images.csv` has a row per problem, method and image, `tuning.csv` one per weight tried,
     `summary.csv` one per problem and method: all that tables and figures of it need. Runs with other
-    methods or problems add to the same files, as long as the protocol is the same.
+    methods or problems add to the same files, as long as the protocol is the same; to a summary without
+    its `images.csv`, as the committed ones are, along with the method that differences are taken to.
     """
 
     family: ClassVar[str]
@@ -76,6 +78,8 @@ class ReconstructionBenchmark(Benchmark):
         chosen = problems(self.family, options.problems)[: 1 if options.tiny else None]
         keep_protocol(folder, asdict(protocol))
         rows, trials = read_rows(folder / "images.csv"), read_rows(folder / "tuning.csv")
+        earlier = read_rows(folder / "summary.csv")
+        _check_baselines(earlier, rows, {problem.name for problem in chosen}, table, folder)
         for problem in chosen:
             weights, tried = _tune(problem, table, tuning_images, options)
             measured = _measure(problem, table, weights, images, options, folder)
@@ -83,7 +87,7 @@ class ReconstructionBenchmark(Benchmark):
             rows = _replaced(rows, measured)
             write_rows(folder / "tuning.csv", trials)
             write_rows(folder / "images.csv", rows)
-            write_rows(folder / "summary.csv", summarise(rows))
+            write_rows(folder / "summary.csv", _replaced(earlier, summarise(rows)))
 
     def tables(self, folder: Path) -> list[Table]:
         return reconstruction_report.tables(folder, self.name)
@@ -122,6 +126,31 @@ def _replaced(old: list[dict[str, str]], new: list[dict[str, object]]) -> list[d
     text = [{key: str(value) for key, value in row.items()} for row in new]
     renewed = {(row["problem"], row["method"]) for row in text}
     return [row for row in old if (row["problem"], row["method"]) not in renewed] + text
+
+
+def _check_baselines(
+    summary: list[dict[str, str]],
+    rows: list[dict[str, str]],
+    chosen: Container[str],
+    table: Container[str],
+    folder: Path,
+) -> None:
+    """Differences pair image by image, which a summary alone does not allow.
+
+    :raises ValueError: rows would be kept beside new ones that cannot be compared with their baseline.
+    """
+    present = {(row["problem"], row["method"]) for row in rows}
+
+    def known(problem: str, method: str) -> bool:
+        return method in table or (problem, method) in present
+
+    for row in summary:
+        problem, baseline = row["problem"], row["baseline"]
+        if problem in chosen and not known(problem, row["method"]) and not known(problem, baseline):
+            raise ValueError(
+                f"{folder} has a summary of {problem}, but not the scores of {baseline or 'single images'} "
+                "behind it: add that to --methods, or choose another --results folder"
+            )
 
 
 def _tune(

@@ -133,6 +133,21 @@ def test_runs_add_up_under_one_protocol_only(
     assert "another protocol" in capsys.readouterr().err
 
 
+def test_a_summary_without_its_images_is_added_to_along_with_the_baseline(tmp_path, capsys):
+    arguments = ["run", "denoising", "--tiny", "--results", str(tmp_path), "--methods"]
+    assert main([*arguments, "TV,wavelets"]) == 0
+    before = read_rows(tmp_path / "denoising/summary.csv")
+    (tmp_path / "denoising/images.csv").unlink()
+    assert main([*arguments, "measurements"]) == 2
+    assert "not the scores of TV behind it: add that to --methods" in capsys.readouterr().err
+    assert read_rows(tmp_path / "denoising/summary.csv") == before
+    assert main([*arguments, "measurements,TV"]) == 0
+    after = {row["method"]: row for row in read_rows(tmp_path / "denoising/summary.csv")}
+    assert after.keys() == {"TV", "wavelets", "measurements"}
+    assert after["wavelets"] == next(row for row in before if row["method"] == "wavelets")
+    assert after["measurements"]["difference"]
+
+
 def test_a_study_with_missing_cells_can_be_reported(tmp_path):
     results = ["--results", str(tmp_path)]
     for architecture, objective in (("crr", "score"), ("ridges", "unrolled")):
