@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -111,14 +112,16 @@ def inherit(model: ConvexRegularizer, ridges: ConvexRegularizer) -> None:
     """Give the filters and noise conditioning of a ridge model to the first members of a model's groups.
 
     Further members of a group start with faint filters, further groups with a faint force, so that both
-    models begin with nearly the same energy. Larger kernels get the given ones in their middle.
+    models begin with nearly the same energy. Larger kernels get the given ones in their middle. Ridges that
+    bend elsewhere or saturate higher than those here, as a learned spline does, are rescaled.
 
     :raises LookupError: the ridge model is another kind of network.
     """
-    (given, source), *others = _parts(ridges)
+    (given, source, potential), *others = _parts(ridges)
     if others:
         raise LookupError("more than one module of convolutions")
-    for number, (own, target) in enumerate(_parts(model)):
+    bend, height = _bend(potential, given.out_channels)
+    for number, (own, target, _) in enumerate(_parts(model)):
         terms = target.log_slope.shape[1]
         members = own.out_channels // terms
         inherited = CHANNELS if number == 0 else 0
@@ -131,7 +134,8 @@ def inherit(model: ConvexRegularizer, ridges: ConvexRegularizer) -> None:
         beyond = (last.shape[-1] - value.shape[-1]) // 2
         if inherited:
             last[: CHANNELS * members : members] = functional.pad(value, 4 * [beyond])
-        threshold, slope = source.log_threshold, source.log_slope
+        threshold = source.log_threshold + math.log(bend)
+        slope = source.log_slope + math.log(height)
         faint = slope.mean(1, keepdim=True).expand(-1, terms - inherited)
         typical = threshold.mean(1, keepdim=True).expand(-1, terms - inherited)
         thresholds = torch.cat([threshold[:, :inherited], typical], 1)
@@ -139,10 +143,30 @@ def inherit(model: ConvexRegularizer, ridges: ConvexRegularizer) -> None:
         target.log_slope.copy_(torch.cat([slope[:, :inherited], faint + math.log(FAINT_FORCE)], 1))
 
 
-def _parts(regularizer: ConvexRegularizer) -> list[tuple[Convolution, NoiseScaling]]:
+def _bend(potential: Potential, channels: int) -> tuple[float, float]:
+    """Threshold and far-away force of the pseudo-Huber ridge most like a channel's potential.
+
+    They agree where the force is half of what it is far away: at `1 / sqrt(3)` of the threshold.
+    """
+    exact = copy.deepcopy(potential).double()
+
+    def force(response: float) -> float:
+        u = torch.zeros(1, channels, dtype=torch.float64)
+        u[0, 0] = response
+        return float(exact.grad(u)[0, 0])
+
+    low, high = 0.0, 1e6
+    height = force(high)
+    for _ in range(80):
+        middle = (low + high) / 2
+        low, high = (middle, high) if force(middle) < height / 2 else (low, middle)
+    return math.sqrt(3) * high, height
+
+
+def _parts(regularizer: ConvexRegularizer) -> list[tuple[Convolution, NoiseScaling, Potential]]:
     modules = [m for m in regularizer.modules() if isinstance(m, GradientModule)]
     found = [
-        (module.operator, module.conditioning)
+        (module.operator, module.conditioning, module.phi)
         for module in modules
         if isinstance(module.operator, Convolution)
         and isinstance(module.conditioning, NoiseScaling)

@@ -19,6 +19,7 @@ from benchmarks.reconstruction_report import headline
 from benchmarks.records import write_rows
 from benchmarks.summary import summarise
 from benchmarks.tuning import coarse_to_fine
+from convexreg.models import open_model
 from solvers import Status
 
 
@@ -209,6 +210,17 @@ def test_candidates_begin_as_the_ridge_model(name):
         "mixing": 0.1,
     }
     assert (found - expected).norm() <= tolerance.get(name, 0.4) * expected.norm()
+
+
+@pytest.mark.parametrize("name", ["crr", "ridges", "pairs"])
+def test_candidates_begin_as_ridges_with_a_learned_spline(name):
+    """The shipped spline saturates almost three times as high and as far as those of the candidates."""
+    given, model = open_model("crr").regularizer, CANDIDATES[name].build(name)
+    inherit(model, given)
+    x = torch.rand(1, 1, 24, 24, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        expected, found = given.grad(x, 0.1), model.grad(x, 0.1)
+        assert (found - expected).norm() <= 0.1 * expected.norm()
 
 
 @pytest.mark.parametrize("name", ["larger filters", "two scales"])
