@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from benchmarks.registry import Table
+from benchmarks.registry import Options, Table
 
 
 def table_lines(table: Table) -> str:
@@ -25,16 +25,22 @@ def _line(cells: list[str]) -> str:
 
 def environment_line(name: str, document: dict[str, Any]) -> str:
     """On what the results were computed, and the command that computes them again."""
-    command = " ".join(["python -m benchmarks run", name, *_images(document)])
+    command = " ".join(["python -m benchmarks run", name, *_options(document)])
     return f"`{command}`: {environment_text(document)}."
 
 
-def _images(document: dict[str, Any]) -> list[str]:
-    """The options that say which images, as far as all runs share them."""
-    names = ("images", "limit", "crop", "tuning_images", "tuning_limit")
+def _options(document: dict[str, Any]) -> list[str]:
+    """The options that say which images and models, as far as all runs share them."""
+    names = ("images", "limit", "crop", "tuning_images", "tuning_limit", "tuning_crop", "models")
     runs = [run["options"] for run in document.get("runs", [])]
     options = {n: runs[-1][n] for n in names if len({str(run[n]) for run in runs}) == 1}
-    return [f"--{name.replace('_', '-')} {options[name]}" for name in names if options.get(name)]
+    if options.get("models"):
+        options["models"] = ",".join(options["models"])
+    if options.get("tuning_crop") == Options().tuning_crop:
+        del options["tuning_crop"]
+    # the methods without published weights are the same with them
+    options["weights"] = next((run["weights"] for run in runs if run["weights"]), None)
+    return [f"--{name.replace('_', '-')} {value}" for name, value in options.items() if value]
 
 
 def environment_text(document: dict[str, Any]) -> str:

@@ -12,14 +12,17 @@ from benchmarks.candidates import CANDIDATES, Dilated, inherit
 from benchmarks.classical import total_variation, wavelets
 from benchmarks.clock import Clock
 from benchmarks.datasets import DATASETS, centre, open_images
+from benchmarks.markdown import environment_line
 from benchmarks.outcome import Outcome, outcome_of
 from benchmarks.problems import PROBLEMS
 from benchmarks.profile import performance_profile
 from benchmarks.reconstruction_report import headline
 from benchmarks.records import write_rows
+from benchmarks.registry import Options
 from benchmarks.summary import summarise
 from benchmarks.tuning import coarse_to_fine
 from convexreg.models import open_model
+from convexreg.regularizer import ConvexRegularizer
 from solvers import Status
 
 
@@ -216,6 +219,7 @@ def test_candidates_begin_as_the_ridge_model(name):
 def test_candidates_begin_as_ridges_with_a_learned_spline(name):
     """The shipped spline saturates almost three times as high and as far as those of the candidates."""
     given, model = open_model("crr").regularizer, CANDIDATES[name].build(name)
+    assert isinstance(given, ConvexRegularizer)
     inherit(model, given)
     x = torch.rand(1, 1, 24, 24, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
@@ -277,6 +281,27 @@ def test_short_tables_have_paired_differences(tmp_path):
     by_method = {row["method"]: row["noise-25"] for row in table.rows}
     assert by_method == {"crr": "-", "mine": "31.00 (-2.000 ± 0.577)", published: "33.00"}
     assert table.note.endswith(f"to crr (noise-5) or {published} (noise-25).")
+
+
+def test_commands_under_tables_name_everything_that_matters():
+    """What all runs share, and the weights that only some methods need; no defaults."""
+    surroundings = {
+        **{"date": "2026-01-01T00:00", "cpu": "a processor", "device": "cpu", "threads": 1},
+        **{"versions": {"torch": "2", "deepinv": "0.5"}, "commit": "abc"},
+    }
+    options = Options(images="some", limit=6, tuning_crop=80, models=("crr", "mine")).record()
+    document = {
+        "runs": [
+            {"options": {**options, "seed": 1, "weights": "peers"}, "environment": surroundings},
+            {"options": {**options, "crop": 64}, "environment": surroundings},
+        ]
+    }
+    expected = "--images some --limit 6 --tuning-crop 80 --models crr,mine --weights peers"
+    assert environment_line("study", document).startswith(
+        f"`python -m benchmarks run study {expected}`: a processor, 1 thread(s)"
+    )
+    document["runs"] = [{"options": Options().record(), "environment": surroundings}]
+    assert environment_line("study", document).startswith("`python -m benchmarks run study`: ")
 
 
 def test_dilated_filters_reach_as_far_as_they_say():
