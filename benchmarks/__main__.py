@@ -49,9 +49,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     run.add_argument("--threads", type=count, help="of PyTorch")
     names = {"type": lambda text: tuple(text.split(",")), "default": (), "metavar": "A,B"}
-    run.add_argument("--methods", help="only these", **names)
-    run.add_argument("--problems", help="only these", **names)
-    run.add_argument("--models", help="further model files", **names)
+    run.add_argument("--methods", help="only these (study: architectures)", **names)
+    run.add_argument("--problems", help="only these (study: objectives)", **names)
+    run.add_argument("--models", help="further model files (study: the one to start from)", **names)
     run.add_argument("--weights", metavar="FOLDER", help="published weights")
     for option, use in (("--images", "test"), ("--tuning-images", "tune")):
         run.add_argument(
@@ -92,7 +92,9 @@ def _parser() -> argparse.ArgumentParser:
     report.set_defaults(command=_report)
     report.add_argument("--results", default=_RESULTS, help=f"to read, {_SHOWN}", **folder)
     report.add_argument("--out", default=Path("report"), help=f"to write to, {_SHOWN}", **folder)
-    table = commands.add_parser("table", help="put the committed results into the README")
+    table = commands.add_parser(
+        "table", help="replace the README's tables by those of the committed results"
+    )
     table.set_defaults(command=_table)
     table.add_argument("--results", default=COMMITTED, help=f"to read, {_SHOWN}", **folder)
     table.add_argument(
@@ -124,18 +126,19 @@ def _run(arguments: argparse.Namespace) -> int:
         folder.mkdir(parents=True, exist_ok=True)
         # of the code that runs, which is what was there when it started
         surroundings = environment(options.device)
-        started = time.perf_counter()
-        entry.run(options, folder)
-        stamp = {
-            "benchmark": name,
-            "seconds": round(time.perf_counter() - started, 2),
-            "options": options.record(),
-            "environment": surroundings,
-        }
-        # every run that made a part of the results is kept
+        stamp = {"benchmark": name, "options": options.record(), "environment": surroundings}
         runs = read_json(folder / "run.json").get("runs", []) if entry.adds_up else []
-        write_json(folder / "run.json", {"runs": [*runs, stamp]})
-        print(f"{name}: {stamp['seconds']:.0f} s, results in {folder}")
+        started = time.perf_counter()
+        try:
+            entry.run(options, folder)
+        except KeyboardInterrupt:
+            # what was finished of results that add up stays
+            if entry.adds_up:
+                write_json(folder / "run.json", {"runs": [*runs, {**stamp, "interrupted": True}]})
+            raise
+        seconds = round(time.perf_counter() - started, 2)
+        write_json(folder / "run.json", {"runs": [*runs, {**stamp, "seconds": seconds}]})
+        print(f"{name}: {seconds:.0f} s, results in {folder}")
     print(f"python -m benchmarks report --results {arguments.results}   # tables and figures")
     return 0
 

@@ -203,8 +203,9 @@ def _sensitivity(rows: list[dict[str, str]]) -> Table:
                     "proven": "-" if name == "adaptive" else "1",
                 }
             )
+    images = ", ".join(dict.fromkeys(row["image"] for row in rows))
     note = (
-        "Change of the result over change of the data (2-norms): mean for a random perturbation of the "
-        "data, and the largest ratio that power iterations found on any image."
+        f"Of {images}. Change of the result over change of the data (2-norms): mean for a random "
+        "perturbation of the data, and the largest ratio that power iterations found on any image."
     )
     return Table("Sensitivity of denoising to the data", lines, note)

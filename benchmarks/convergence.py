@@ -8,6 +8,7 @@ from pathlib import Path
 from statistics import median
 
 import torch
+from tqdm import tqdm
 
 from benchmarks import convergence_report
 from benchmarks.datasets import open_images
@@ -15,14 +16,13 @@ from benchmarks.models import default_regularizer
 from benchmarks.outcome import Outcome
 from benchmarks.peers.table import PEERS, Constants, Peer
 from benchmarks.problems import named_problem
-from benchmarks.recorder import Point, Recorder, Stop
+from benchmarks.recorder import MAX_EVALUATIONS, Point, Recorder, Stop
 from benchmarks.records import write_rows
 from benchmarks.registry import Benchmark, Figure, Options, Table, register, selected
 from benchmarks.tasks import Reference, Task, reference
 from solvers import Box
 
 TOLERANCES = (1e-4, 1e-6, 1e-8)
-MAX_EVALUATIONS = 250
 # problem, number of images, constraint
 DEFAULT_TASKS = (
     ("noise-25", 2, Box()),
@@ -105,15 +105,19 @@ def compare(
     measured: dict[str, tuple[list[Point], Outcome, str]] = {}
     seconds: dict[str, list[list[float]]] = {name: [] for name in peers}
     _warm_up(task)
-    for repetition in range(max(1, options.repeats)):
-        for name, peer in peers.items():
-            if repetition == 0:
-                points, outcome, message = _watch(peer, task, exact, options, None)
-                measured[name] = (points, outcome, message)
-            else:
-                needed = _iterations_to_time(measured[name][0])
-                points = _watch(peer, task, exact, options, needed)[0] if needed else []
-            seconds[name].append([point.seconds for point in points])
+    repetitions = max(1, options.repeats)
+    bar = tqdm(desc=task.name, total=repetitions * len(peers), disable=None, leave=False)
+    with bar:
+        for repetition in range(repetitions):
+            for name, peer in peers.items():
+                if repetition == 0:
+                    points, outcome, message = _watch(peer, task, exact, options, None)
+                    measured[name] = (points, outcome, message)
+                else:
+                    needed = _iterations_to_time(measured[name][0])
+                    points = _watch(peer, task, exact, options, needed)[0] if needed else []
+                seconds[name].append([point.seconds for point in points])
+                bar.update()
     return [
         _rows(task, name, peers[name], *measured[name], seconds[name], constants, exact)
         for name in peers

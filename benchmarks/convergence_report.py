@@ -6,7 +6,9 @@ from collections import defaultdict
 from pathlib import Path
 
 from benchmarks.drawing import canvas, legend_below, style_of, ticks_of_seconds
+from benchmarks.outcome import Outcome
 from benchmarks.profile import performance_profile
+from benchmarks.recorder import MAX_EVALUATIONS
 from benchmarks.records import read_rows
 from benchmarks.registry import Figure, Table
 
@@ -57,8 +59,12 @@ def _group_table(group: str, rows: Rows) -> Table:
         f"Mean over {len(tasks)} image(s). A gradient evaluation counts one, a value alone one half. "
         "Columns 'evaluations' are to a true relative gap, 'certified' is where the method itself "
         "proves 1e-6, 'seconds' are to a true gap of 1e-6 (median of the repetitions, with the least "
-        "and the most). A dash: not reached."
+        f"and the most). A dash: not reached, within at most {MAX_EVALUATIONS} evaluations (iteration limit)."
     )
+    if any(str(Outcome.STAGNATED) in str(line["outcome"]) for line in lines):
+        note += (
+            " Stagnated: at the limits of float32, it could not lower the objective any further."
+        )
     return Table(f"Convergence: {group}", lines, note)
 
 

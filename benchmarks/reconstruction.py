@@ -6,10 +6,11 @@ import sys
 from collections.abc import Container
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, NoReturn
 
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from benchmarks import reconstruction_report
 from benchmarks.classical.result import Result
@@ -162,10 +163,12 @@ def _tune(
         if method.weight is None or problem.family not in method.tuned:
             weights[name] = 1.0
             continue
+        bar = tqdm(desc=f"tuning {name} on {problem.name}", unit="image", disable=None, leave=False)
 
-        def score(weight: float, method: Method = method) -> float:
+        def score(weight: float, method: Method = method, bar: tqdm[NoReturn] = bar) -> float:
             total = 0.0
             for number, (_, image) in enumerate(images):
+                bar.update()
                 measurement = problem.measure(image, number, device=options.device)
                 result, _, _ = _attempt(method, measurement, weight, options)
                 if result is None:
@@ -174,7 +177,8 @@ def _tune(
             return total / len(images)
 
         budget = 2 if options.tiny else 24
-        trials = coarse_to_fine(score, method.weight, budget=budget)
+        with bar:
+            trials = coarse_to_fine(score, method.weight, budget=budget)
         weights[name] = trials[0].weight
         rows += [
             {
@@ -199,7 +203,8 @@ def _measure(
 ) -> list[dict[str, object]]:
     """All methods on all images, one image after the other."""
     rows = []
-    for number, (image_name, image) in enumerate(images):
+    bar = tqdm(images, problem.name, unit="image", disable=None, leave=False)
+    for number, (image_name, image) in enumerate(bar):
         measurement = problem.measure(image, number, device=options.device)
         if number == 0:
             _save_example(folder, problem, "clean", measurement.clean)

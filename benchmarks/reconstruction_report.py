@@ -62,7 +62,12 @@ def headline(folder: Path, name: str) -> list[Table]:
         those = " or ".join(names) if len(names) > 1 else next(iter(baselines))
         note += f" In brackets: paired difference, with its standard error, to {those}."
     if any("*" in score for line in lines for score in line.values()):
-        note += " With a star: not all solves ended within the limits of iterations and time."
+        note += (
+            " With a star: not all solves ended within the limits of iterations and time, so that "
+            "differences to it are not between minimisers."
+        )
+    if any(score == "-" for line in lines for score in line.values()):
+        note += " A dash: not run, or not made for that noise level."
     return [Table(f"{name.capitalize()}", lines, note)]
 
 

@@ -13,6 +13,8 @@ from benchmarks.tasks import Reference, Task
 from solvers import Objective
 from solvers.curvature import Curvature
 
+MAX_EVALUATIONS = 250
+
 
 class CountedObjective(Objective):
     """Counts what a solver evaluates: a gradient (with or without the value) or a curvature model as

@@ -47,8 +47,13 @@ def keep_protocol(folder: Path, protocol: Mapping[str, Any]) -> None:
     """
     known = read_json(folder / "protocol.json")
     if known and known != protocol:
+        differing = ", ".join(
+            f"{key} {known.get(key)!r} instead of {protocol.get(key)!r}"
+            for key in {**known, **protocol}
+            if known.get(key) != protocol.get(key)
+        )
         raise ValueError(
-            f"{folder} holds results of another protocol ({known}); choose another --results folder, or "
+            f"{folder} holds results of another protocol ({differing}); choose another --results folder, or "
             "remove it"
         )
     write_json(folder / "protocol.json", protocol)

@@ -10,6 +10,7 @@ from tempfile import TemporaryDirectory
 
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from benchmarks.candidates import CANDIDATES, CHANNELS, inherit
 from benchmarks.datasets import NamedImages, open_images
@@ -22,7 +23,7 @@ from convexreg.models import ModelConfig, open_model, parameter_count
 from convexreg.regularizer import ConvexRegularizer
 from convexreg.training.data import digest
 from convexreg.training.objectives import Equilibrium, Score, TrainingObjective, Unrolled
-from convexreg.training.run import TrainingRun, TrainingSettings
+from convexreg.training.run import Record, TrainingRun, TrainingSettings
 from convexreg.training.validation import VALIDATION_SIGMAS, denoised_psnr
 
 BASELINE = "crr"
@@ -63,8 +64,8 @@ class Study(Benchmark):
     Every cell of the table starts from the filters and the noise conditioning of one ridge model, which
     every architecture contains, exactly or nearly, and trains on the same patches. The ridge model is
     the first of `--models`, of 64 channels without groups; without it one is trained by score matching.
-    `--images` to train on, `--tuning-images` to validate on. Runs with other architectures
-    (`--methods`) or objectives (`--problems`) add to the same file.
+    `--images` to train on (with `--limit` and `--crop`), `--tuning-images` to validate on. Runs with other
+    architectures (`--methods`) or objectives (`--problems`) add to the same file.
     """
 
     name = "study"
@@ -82,7 +83,9 @@ class Study(Benchmark):
             candidates = dict(list(candidates.items())[:2])
             objectives = dict(list(objectives.items())[:2])
         source = options.images or "photographs"
-        training = [image for _, image in open_images(source)]
+        training = [
+            image for _, image in open_images(source, limit=options.limit, crop=options.crop)
+        ]
         ridges = _ridges(options)
         keep_protocol(
             folder,
@@ -103,13 +106,13 @@ class Study(Benchmark):
             if row["architecture"] not in candidates or row["objective"] not in objectives
         ]
         if not options.models:
-            _train(ridges, START, training, options)
+            _train(ridges, START, training, options, "ridges to start from")
         for name, candidate in candidates.items():
             for objective, stage in objectives.items():
                 torch.manual_seed(options.seed)
                 model = candidate.build(name)
                 inherit(model, ridges)
-                trained = _train(model, stage, training, options)
+                trained = _train(model, stage, training, options, f"{name}, {objective}")
                 cell = {
                     "architecture": name,
                     "objective": objective,
@@ -194,6 +197,7 @@ def _train(
     stage: Stage,
     images: Sequence[Tensor],
     options: Options,
+    title: str,
 ) -> TrainingRun:
     """Train in place; returns the finished run."""
     settings = TrainingSettings(
@@ -206,11 +210,17 @@ def _train(
         flatness=FLATNESS,
         seed=options.seed,
     )
-    with TemporaryDirectory() as folder:
+    bar = tqdm(desc=title, total=settings.steps, unit="step", disable=None, leave=False)
+    with bar, TemporaryDirectory() as folder:
         run = TrainingRun(
             model, ModelConfig(), stage.objective(), images, folder, settings, device=options.device
         )
-        run.run()
+
+        def show(record: Record) -> None:
+            bar.update()
+            bar.set_postfix_str(f"loss {record.loss:.3f}")
+
+        run.run(show)
     return run
 
 

@@ -50,8 +50,8 @@ def _parser() -> argparse.ArgumentParser:
         sub.add_argument(
             "--lam",
             default=lam,
-            help='weight of the regularizer: a number, "auto" (one), "discrepancy", or "sure", which takes '
-            f"longer and suits every operator (default: {says})",
+            help='weight of the regularizer: a number, "discrepancy", or "sure", which takes longer and '
+            f"suits every operator (default: {says})",
         )
         sub.add_argument(
             "--gap",
@@ -81,7 +81,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument(
         "--sigma", default="auto", help='noise level on the [0, 1] scale, "25/255", or "auto"'
     )
-    add_solve_options(sub, "auto", "auto")
+    add_solve_options(sub, "1", "1")
 
     sub = command("deblur", commands.deblur, "Undo a known blur.")
     add_input(sub)

@@ -39,19 +39,19 @@ def parse_sigma(text: str) -> float:
     return value
 
 
-def parse_weight(text: str) -> float | Literal["auto", "discrepancy", "sure"]:
+def parse_weight(text: str) -> float | Literal["discrepancy", "sure"]:
     """A number, or the name of a rule that finds one.
 
     :raises ValueError: neither of them.
     """
     match text:
-        case "auto" | "discrepancy" | "sure":
+        case "discrepancy" | "sure":
             return text
     try:
         return float(text)
     except ValueError:
         raise ValueError(
-            f'the weight must be a number, "auto", "discrepancy" or "sure", got "{text}"'
+            f'the weight must be a number, "discrepancy" or "sure", got "{text}"'
         ) from None
 
 

@@ -84,7 +84,7 @@ class Demonstration:
 def run_demo(
     model: str | Path = "mgradnet-m",
     *,
-    lam: float | Literal["auto", "discrepancy", "sure"] | None = None,
+    lam: float | Literal["discrepancy", "sure"] | None = None,
     gap_tol: float | None = None,
     max_iter: int = 1000,
     device: torch.device | str = "cpu",

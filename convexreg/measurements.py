@@ -83,6 +83,8 @@ def check_positive(name: str, value: Tensor | float, y: Tensor, *, allow_zero: b
 
     :raises ValueError: not positive and finite, or neither one number nor one per image.
     """
+    if isinstance(value, str):
+        raise ValueError(f"{name} must be one number or one per image, got {value!r}")
     tensor = torch.as_tensor(value, dtype=torch.float64, device=y.device).reshape(-1)
     if tensor.numel() not in (1, y.shape[0]):
         raise ValueError(

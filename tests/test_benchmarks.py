@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -130,7 +131,10 @@ def test_runs_add_up_under_one_protocol_only(
     assert {row[column] for row in rows} == set(parts)
     assert len(json.loads((tmp_path / name / "run.json").read_text())["runs"]) == 2
     assert main([*arguments, other]) == 2
-    assert "another protocol" in capsys.readouterr().err
+    key, value = other.removeprefix("--").split("=")
+    assert re.search(
+        rf"another protocol \({key} \d+ instead of {value}[),]", capsys.readouterr().err
+    )
 
 
 def test_a_summary_without_its_images_is_added_to_along_with_the_baseline(tmp_path, capsys):
@@ -158,6 +162,21 @@ def test_a_study_with_missing_cells_can_be_reported(tmp_path):
     by_name = {row["architecture"]: row for row in table.rows}
     assert by_name["crr"]["unrolled"] == by_name["ridges"]["score"] == "-"
     assert float(by_name["ridges"]["unrolled"]) > 0
+
+
+def test_an_interrupted_run_that_adds_up_is_on_record(tmp_path, monkeypatch):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    arguments = ["run", "denoising", "--tiny", "--results", str(tmp_path), "--methods"]
+    assert main([*arguments, "measurements"]) == 0
+    monkeypatch.setattr("benchmarks.reconstruction._measure", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        main([*arguments, "TV"])
+    first, second = json.loads((tmp_path / "denoising/run.json").read_text())["runs"]
+    assert "interrupted" not in first
+    assert second["interrupted"]
+    assert second["options"]["methods"] == ["TV"]
 
 
 def test_a_study_that_could_not_begin_leaves_nothing_behind(tmp_path, capsys):

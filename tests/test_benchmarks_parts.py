@@ -273,14 +273,14 @@ def test_short_tables_have_paired_differences(tmp_path):
     write_rows(tmp_path / "summary.csv", summarise(rows))
     (table,) = headline(tmp_path, "denoising")
     assert [row["noise-5"] for row in table.rows] == ["31.00", "33.00 (+2.000 ± 0.577)"]
-    assert table.note.endswith("to crr.")
+    assert table.note.endswith("to crr.")  # no dashes to explain
     published = "crr_deq_multinoise (published)"
     rows += scored("mine", problem="noise-25") + scored(published, problem="noise-25", more=1.0)
     write_rows(tmp_path / "summary.csv", summarise(rows))
     (table,) = headline(tmp_path, "denoising")
     by_method = {row["method"]: row["noise-25"] for row in table.rows}
     assert by_method == {"crr": "-", "mine": "31.00 (-2.000 ± 0.577)", published: "33.00"}
-    assert table.note.endswith(f"to crr (noise-5) or {published} (noise-25).")
+    assert f"to crr (noise-5) or {published} (noise-25). A dash: not run" in table.note
 
 
 def test_commands_under_tables_name_everything_that_matters():

@@ -80,7 +80,7 @@ def test_deblurring_takes_a_quarter_of_the_weight_of_denoising(photo, tmp_path, 
     blurred = ("deblur", photo, "--kernel", tmp_path / "k.npy", "--sigma", "0.1")
     demo = ("demo", "--max-iter", 1)
     found = []
-    for command in (("denoise", photo), blurred, (*blurred, "--lam", "auto"), demo):
+    for command in (("denoise", photo), blurred, (*blurred, "--lam", "1"), demo):
         assert run(*command, *common) == 0
         report = json.loads(capsys.readouterr().out)
         found += [part["lam"] for part in (report if isinstance(report, list) else [report])]
@@ -324,12 +324,12 @@ def test_interrupted_training_resumes(tmp_path, capsys, monkeypatch):
         assert torch.equal(value, second[key])
 
 
-@pytest.mark.parametrize("lam", ["0.5", "auto", "discrepancy", "sure"])
+@pytest.mark.parametrize("lam", ["0.5", "discrepancy", "sure"])
 def test_weights_by_number_and_by_rule(photo, tmp_path, capsys, lam):
     arguments = ("denoise", photo, "-o", tmp_path / "o.png", "--sigma", "25/255", "--json", "-q")
     assert run(*arguments, "--lam", lam) == 0
     weight = json.loads(capsys.readouterr().out)["lam"]
-    assert weight == {"0.5": 0.5, "auto": 1.0}.get(lam, weight)
+    assert weight == {"0.5": 0.5}.get(lam, weight)
     assert 1 / 64 <= weight <= 4
     assert run(*arguments, "--lam", "much") == 2
     assert '"discrepancy" or "sure", got "much"' in capsys.readouterr().err

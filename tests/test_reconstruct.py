@@ -206,6 +206,7 @@ GOOD = torch.rand(1, 1, 16, 16)
         ({"sigma": -1.0}, "sigma must be positive"),
         ({"sigma": math.nan}, "sigma must be positive"),
         ({"sigma": 0.9}, "sigma must be in"),
+        ({"sigma": "auto"}, "sigma must be one number or one per image, got 'auto'"),
         ({"sigma": torch.tensor([0.1, 0.1])}, "one per image"),
         ({"lam": -1.0}, "lam must be nonnegative"),
         ({"box": (1.0, 0.0)}, "lower < upper"),
