@@ -153,6 +153,8 @@ class Study(Benchmark):
             f"the same ridges and takes {min(minutes):.0f} to {max(minutes):.0f} minutes of training (steps: "
             f"{', '.join(steps)}). {NOTE}"
         )
+        if any(line[key] == "-" for line in lines for key in objectives):
+            note += " A dash: not run."
         return [Table("How far convexity goes", lines, note)]
 
     def figures(self, folder: Path) -> list[Figure]:
