@@ -6,7 +6,7 @@ import sys
 from collections.abc import Container
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import ClassVar, NoReturn
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -159,13 +159,14 @@ def _tune(
 ) -> tuple[dict[str, float], list[dict[str, object]]]:
     """The best weight of every method on the tuning images, and all that was tried."""
     weights, rows = {}, []
+    bar = tqdm(desc=f"tuning on {problem.name}", unit="image", disable=None, leave=False)
     for name, method in table.items():
         if method.weight is None or problem.family not in method.tuned:
             weights[name] = 1.0
             continue
-        bar = tqdm(desc=f"tuning {name} on {problem.name}", unit="image", disable=None, leave=False)
+        bar.set_postfix_str(name)
 
-        def score(weight: float, method: Method = method, bar: tqdm[NoReturn] = bar) -> float:
+        def score(weight: float, method: Method = method) -> float:
             total = 0.0
             for number, (_, image) in enumerate(images):
                 bar.update()
@@ -177,8 +178,7 @@ def _tune(
             return total / len(images)
 
         budget = 2 if options.tiny else 24
-        with bar:
-            trials = coarse_to_fine(score, method.weight, budget=budget)
+        trials = coarse_to_fine(score, method.weight, budget=budget)
         weights[name] = trials[0].weight
         rows += [
             {
@@ -190,6 +190,7 @@ def _tune(
             }
             for trial in trials
         ]
+    bar.close()
     return weights, rows
 
 
