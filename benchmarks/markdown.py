@@ -48,17 +48,21 @@ def environment_text(document: dict[str, Any]) -> str:
     runs = document.get("runs", [])
     if not runs:
         return "no record of the run"
-    last = runs[-1]["environment"]
-    versions = last["versions"]
+    setups = dict.fromkeys(_setup(run["environment"]) for run in runs)
     commits = dict.fromkeys(str(run["environment"]["commit"]) for run in runs)
     days = dict.fromkeys(run["environment"]["date"][:10] for run in runs)
-    processor = last["cpu"] if last["device"] == "cpu" else last["device"]
     tiny = (
         "smallest input, only to see that it runs; "
         if any(run["options"]["tiny"] for run in runs)
         else ""
     )
+    return f"{tiny}{'; '.join(setups)}, commit {', '.join(commits)}, {', '.join(days)}"
+
+
+def _setup(environment: dict[str, Any]) -> str:
+    processor = environment["cpu"] if environment["device"] == "cpu" else environment["device"]
+    versions = environment["versions"]
     return (
-        f"{tiny}{processor}, {last['threads']} thread(s), torch {versions['torch']}, "
-        f"deepinv {versions['deepinv']}, commit {', '.join(commits)}, {', '.join(days)}"
+        f"{processor}, {environment['threads']} thread(s), torch {versions['torch']}, "
+        f"deepinv {versions['deepinv']}"
     )
