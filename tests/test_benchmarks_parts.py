@@ -308,7 +308,9 @@ def test_commands_under_tables_name_everything_that_matters():
     assert environment_line("study", document).startswith("`python -m benchmarks run study`: ")
     other = {**surroundings, "cpu": "another"}
     document["runs"].append({"options": Options().record(), "environment": other})
-    assert "a processor, 1 thread(s), torch 2, deepinv 0.5; another, 1" in environment_line("", document)
+    assert "a processor, 1 thread(s), torch 2, deepinv 0.5; another, 1" in environment_line(
+        "", document
+    )
 
 
 def test_dilated_filters_reach_as_far_as_they_say():
