@@ -154,6 +154,8 @@ def _finish(options: argparse.Namespace, result: Reconstruction, extra: dict[str
         for key, value in extra.items():
             print(f"{key.replace('_', ' ')}: {value}")
         print(result.summary())
+        if isinstance(parse_weight(options.lam), str):
+            print(f"lam: {float(result.lam[0]):.4g}")
     for code in sorted(set(result.status.tolist()) - {int(Status.CONVERGED)}):
         print(f"convexreg: warning: {Status(code).message}", file=sys.stderr)
 

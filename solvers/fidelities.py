@@ -61,9 +61,11 @@ class Fidelity(Objective):
 class PoissonLikelihood(Fidelity):
     """`sum_i z - y + y log(y / z)` with `z = A x / gain + background`: photon counts `y`.
 
-    The negative log-likelihood of Poisson counts with mean `z`, up to a constant. Below the background,
-    where no `x >= 0` leads if `A` has no negative entries, it is continued by its second-order Taylor
-    polynomial, so that the Lipschitz constant `max(y) / background^2 |A|^2 / gain^2` holds
+    The negative log-likelihood of Poisson counts with mean `z`, up to a constant. Below the background
+    `b`, where no `x >= 0` leads if `A` has no negative entries, it is continued by a parabola of the same
+    value and slope with the second derivative `max(y, b) / b^2`: its Taylor polynomial where `y >= b`, and
+    elsewhere the parabola whose minimum is at `z = y` (where the likelihood has its own), so that an
+    empty pixel cannot run off. Then the Lipschitz constant `max(y, b) / b^2 |A|^2 / gain^2` holds
     everywhere.
 
     :param gain: of the image per count, positive.
@@ -96,17 +98,18 @@ class PoissonLikelihood(Fidelity):
         below = mean - inside
         ratio = self.y / inside
         value = inside - self.y + torch.xlogy(self.y, ratio)
-        slope, bend = 1 - ratio, ratio / inside
+        slope, bend = 1 - ratio, self.y.clamp_min(self.background) / self.background**2
         value = value + below * (slope + bend * below / 2)
         return value, (slope + bend * below) / self.gain
 
     def slope(self) -> Tensor:
-        largest = self.y.flatten(1).amax(1).double()
+        largest = self.y.flatten(1).amax(1).double().clamp_min(self.background)
         return largest / (self.background * self.gain) ** 2
 
     def weight(self, z: Tensor) -> Tensor:
-        mean = (z / self.gain + self.background).clamp_min(self.background)
-        return self.y / (mean * self.gain) ** 2
+        mean = z / self.gain + self.background
+        counts = torch.where(mean < self.background, self.y.clamp_min(self.background), self.y)
+        return counts / (mean.clamp_min(self.background) * self.gain) ** 2
 
 
 class SmoothedL1(Fidelity):

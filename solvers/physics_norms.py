@@ -48,7 +48,8 @@ def _identity(physics: Any, x: Tensor) -> OperatorBounds:
 
 def _mask(physics: Any, x: Tensor) -> OperatorBounds:
     """`A = Diag(mask) U` with orthonormal `U`: the eigenvalues are the squared mask entries."""
-    square = physics.mask.abs().double().square()
+    entries = physics.mask
+    square = (entries.double() if entries.dtype == torch.bool else entries).abs().double().square()
     flat = square.flatten(1)
     largest, smallest = flat.amax(1) * _ROUNDING, flat.amin(1) / _ROUNDING
     return OperatorBounds(

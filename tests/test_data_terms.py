@@ -40,6 +40,9 @@ GRAY, COLOUR = (1, 7, 8), (3, 6, 6)
 PHYSICS: dict[str, PhysicsCase] = {
     "denoising": PhysicsCase(physics.Denoising, GRAY, True, True),
     "inpainting": PhysicsCase(lambda: physics.Inpainting(GRAY, mask=0.6), GRAY, True, True),
+    "inpainting-boolean": PhysicsCase(
+        lambda: physics.Inpainting(GRAY, mask=torch.rand(GRAY) > 0.5), GRAY, True, True
+    ),
     "inpainting-weights": PhysicsCase(
         lambda: physics.Inpainting(COLOUR, mask=torch.rand(COLOUR) - 0.3), COLOUR, True, True
     ),

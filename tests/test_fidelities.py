@@ -81,6 +81,23 @@ def test_convex_with_the_stated_constant(case: FidelityCase) -> None:
         assert eigenvalues[-1] <= term.lipschitz(point) * (1 + 1e-9)
 
 
+def test_empty_pixels_of_counts_stay_where_the_likelihood_says() -> None:
+    """Zero counts: the continuation has its minimum at a mean of zero, and nothing runs off."""
+    y = torch.tensor([0.0, 0.2, 0.5, 3.0]).double().reshape(1, 1, 2, 2)
+    physics = Denoising()
+    term = PoissonLikelihood(physics, y, operator_bounds(physics, y), gain=0.1, background=0.5)
+    torch.testing.assert_close(
+        term.value_and_grad(0.1 * (y - 0.5))[1], torch.zeros_like(y), atol=1e-12, rtol=0
+    )
+    clean = torch.full((1, 1, 16, 16), 0.1)
+    counts = torch.poisson(10 * clean, generator=torch.Generator().manual_seed(0))
+    assert bool((counts == 0).any())
+    fidelity = data_fidelity.PoissonLikelihood(gain=0.1, bkg=0.1)
+    result = reconstruct(counts / 10, physics, sigma=0.1, fidelity=fidelity, lam=20.0)
+    assert result.converged
+    assert -0.02 < float(result.image.min()) < float(result.image.max()) < 0.5
+
+
 def test_the_smoothing_of_l1_is_bounded() -> None:
     physics = Denoising()
     y = torch.rand(1, 1, 4, 4).double()

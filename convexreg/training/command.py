@@ -86,11 +86,15 @@ def train(options: argparse.Namespace) -> None:
         )
     bar = tqdm(total=settings.steps, initial=run.step, disable=options.quiet or None, unit="step")
 
-    with bar, _interrupt_between_steps() as interrupted:
+    def show_psnr(step: int, levels: dict[str, float]) -> None:
+        text = ", ".join(f"{v:.3f} at {k}" for k, v in levels.items())
+        bar.write(f"step {step}: validation PSNR {text}")
 
-        def show_psnr(step: int, levels: dict[str, float]) -> None:
-            text = ", ".join(f"{v:.3f} at {k}" for k, v in levels.items())
-            bar.write(f"step {step}: validation PSNR {text}")
+    # before interrupts wait for the end of a step: this can take long
+    if run.step == 0 and options.start and validation and not options.quiet:
+        bar.write(f"validating on {len(validation)} image(s) before the first step")
+        show_psnr(0, run.validate())
+    with bar, _interrupt_between_steps() as interrupted:
 
         def show(record: Record) -> None:
             bar.update()
@@ -101,8 +105,6 @@ def train(options: argparse.Namespace) -> None:
                 run.save_checkpoint()
                 raise KeyboardInterrupt(f"after step {record.step}; continue with --resume")
 
-        if run.step == 0 and options.start and validation and not options.quiet:
-            show_psnr(0, run.validate())
         regularizer = run.run(show)
     card = model_card(options, regularizer, run, len(images.images))
     save_model(options.output, regularizer.cpu(), config, card)

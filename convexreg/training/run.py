@@ -100,7 +100,6 @@ class TrainingRun:
             },
         }
         self.folder = Path(folder)
-        self.folder.mkdir(parents=True, exist_ok=True)
         self.generator = torch.Generator().manual_seed(self.settings.seed)
         self.sampler = PatchSampler(
             images,
@@ -133,6 +132,7 @@ class TrainingRun:
 
         :raises FloatingPointError: the loss or its gradient became NaN or infinite.
         """
+        self.folder.mkdir(parents=True, exist_ok=True)
         self._cut_log()
         self.regularizer.train().requires_grad_(True)
         if isinstance(self.regularizer, AdaptiveRegularizer):
