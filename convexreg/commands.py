@@ -72,7 +72,8 @@ def read_kernel(path: Path) -> Tensor:
 
     :raises ImageError: unreadable, coloured, even-sized, negative or zero.
     """
-    pixels = read_image(path).pixels.double()
+    # a kernel is normalised, so that any white would do; floats need not lie in [0, 1]
+    pixels = read_image(path, white=1.0).pixels.double()
     kernel = pixels[:1]
     if (pixels != kernel).any():
         raise ImageError(

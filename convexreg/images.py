@@ -199,10 +199,17 @@ def _from_array(array: numpy.ndarray, path: Path, white: float | None) -> Photog
         raise ImageError(
             f"{path} holds {array.dtype} numbers; use 8 or 16 bit unsigned integers, or floats in [0, 1]"
         )
+    if bits < 32 and white is not None and white > scale:
+        raise ImageError(
+            f"{path} has {bits} bits, so that its white is at most {scale:g}; got {white:g}"
+        )
     planes = torch.from_numpy(
         numpy.ascontiguousarray(numpy.moveaxis(array, -1, 0)).astype(numpy.float32)
-        / (white or scale)
     )
+    has_alpha = planes.shape[0] in (2, 4)
+    colours = planes.shape[0] - has_alpha
+    planes[:colours] /= white or scale
+    planes[colours:] /= scale
     if not torch.isfinite(planes).all():
         raise ImageError(f"{path} holds NaN or infinite pixels; replace them first")
     if bits == 32 and white is None and planes.abs().max() > _LARGEST_FLOAT:
@@ -210,9 +217,7 @@ def _from_array(array: numpy.ndarray, path: Path, white: float | None) -> Photog
             f"{path} holds floating-point pixels up to {planes.abs().max().item():g}; they should lie in "
             "[0, 1], up to noise. Name the value of white (--white 255)"
         )
-    has_alpha = planes.shape[0] in (2, 4)
-    pixels = planes[:-1] if has_alpha else planes
-    return Photograph(pixels, planes[-1:] if has_alpha else None, bits, white)
+    return Photograph(planes[:colours], planes[colours:] if has_alpha else None, bits, white)
 
 
 def write_image(path: str | Path, photograph: Photograph) -> None:
@@ -237,12 +242,15 @@ def write_image(path: str | Path, photograph: Photograph) -> None:
         bits, white = 8, None
     elif bits == 32 and suffix == ".png":
         bits, white = 16, None
-    if suffix == ".npy" or bits == 32:
-        array = array * numpy.float32(white or 1)
+    whole = suffix == ".npy" or bits == 32
+    largest = 1 if whole else 2**bits - 1
+    limits = numpy.full(array.shape[-1], largest, numpy.float32)
+    limits[: photograph.pixels.shape[0]] = white or largest  # alpha knows no other white
+    if whole:
+        array = array * limits
     else:
-        limit = white or 2**bits - 1
         kind = numpy.uint8 if bits == 8 else numpy.uint16
-        array = numpy.round(array.clip(0, 1) * limit).astype(kind)
+        array = numpy.round(array.clip(0, 1) * limits).astype(kind)
     array = array[..., 0] if array.shape[-1] == 1 else array
     write_atomically(path, _encode(array, suffix))
 

@@ -95,3 +95,24 @@ def check_positive(name: str, value: Tensor | float, y: Tensor, *, allow_zero: b
         wanted = "nonnegative" if allow_zero else "positive"
         raise ValueError(f"{name} must be {wanted} and finite, got {smallest:g}")
     return tensor.expand(y.shape[0])
+
+
+def checked_start(x0: Tensor, y: Tensor, physics: Any) -> Tensor:
+    """A starting image in the dtype and on the device of the measurements.
+
+    :raises ValueError: it is not finite, or not of the images that the measurements are of.
+    """
+    start = x0.to(y)
+    if not torch.isfinite(start).all():
+        raise ValueError("x0 holds NaN or infinite numbers; replace them first")
+    try:
+        shape = physics.A(start).shape
+    except RuntimeError as error:
+        raise ValueError(
+            f"the physics does not take an x0 of {tuple(x0.shape)} ({error})"
+        ) from error
+    if shape != y.shape:
+        raise ValueError(
+            f"x0 of {tuple(x0.shape)} has measurements of {tuple(shape)}, but y is {tuple(y.shape)}"
+        )
+    return start

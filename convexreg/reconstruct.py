@@ -19,6 +19,7 @@ from convexreg.measurements import (
     check_linear,
     check_measurements,
     check_positive,
+    checked_start,
 )
 from convexreg.models import AnyRegularizer, as_model
 from convexreg.solve import LOOSE, Problem, Reconstruction, Settings, Tolerance, solve
@@ -106,7 +107,7 @@ def reconstruct(
     chosen = as_model(DEFAULT_MODEL if regularizer is None else regularizer)
     model = copy.deepcopy(chosen).to(y.device, y.dtype)
     with torch.no_grad():
-        start = _start(y, physics, sigma) if x0 is None else x0.to(y)
+        start = _start(y, physics, sigma) if x0 is None else checked_start(x0, y, physics)
         bounds = operator_bounds(physics, start)
         if bool((torch.as_tensor(bounds.largest) == float("inf")).any()):
             check_linear(physics, start)

@@ -96,12 +96,17 @@ class ConvexReconstructor(Reconstructor):
     ) -> Tensor:
         """The image with the derivative of the exact minimiser.
 
-        :raises ValueError: a box, where the minimiser is not differentiable.
+        :raises ValueError: a box, where the minimiser is not differentiable, or another fidelity.
         """
         if not result.box.everything:
             raise ValueError(
                 "the derivative of a reconstruction is available without a box only; train without "
                 "one, or evaluate under torch.no_grad()"
+            )
+        if self.options.get("fidelity") is not None:
+            raise ValueError(
+                "the derivative of a reconstruction is available for |A x - y|^2 / 2 only; train without "
+                "another fidelity, or evaluate under torch.no_grad()"
             )
         regularizer = self.regularizer
         if isinstance(regularizer, AdaptiveRegularizer):

@@ -64,6 +64,11 @@ class Box:
         move = (x - (x - shift).clamp(self.lower, self.upper)).nan_to_num(
             nan=0.0, posinf=float("inf"), neginf=-float("inf")
         )
-        terms = grad * move - torch.where(mu > 0, mu / 2 * move.square(), 0.0)
+        # an infinite move may be the overflow of a large one: infinity is a bound in any case
+        terms = torch.where(
+            move.isinf(),
+            float("inf"),
+            move * (grad - torch.where(mu > 0, mu / 2 * move, 0.0)),
+        )
         descent = torch.where(grad == 0, 0.0, terms).sum(1).clamp_min(0)
         return torch.where(mu[:, 0] < 0, float("inf"), descent)

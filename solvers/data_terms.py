@@ -30,9 +30,14 @@ class LeastSquares(Objective):
     Gradient `A^T (A x - y)`; its Lipschitz constant is `|A|^2`.
 
     :param bounds: proven bounds on the spectrum of `A^T A`, see `solvers.physics_norms`.
+    :raises ValueError: complex measurements.
     """
 
     def __init__(self, operator: LinearOperator, y: Tensor, bounds: OperatorBounds) -> None:
+        if y.is_complex():
+            raise ValueError(
+                "the measurements are complex; give real and imaginary part as two channels"
+            )
         self.operator, self.y, self.bounds = operator, y, bounds
 
     def value_and_grad(self, x: Tensor) -> tuple[Tensor, Tensor]:

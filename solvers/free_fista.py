@@ -64,6 +64,12 @@ class FreeFISTA(Solver[FreeFISTAState]):
         ones = torch.ones_like(nothing)
         length = int(2 * self._restart_constant)
         value = objective.value(x)
+        mu = objective.strong_convexity(x).double().to(x.device).expand(batch)
+        if bool((mu < 0).any()):
+            raise ValueError(
+                "Free-FISTA needs a convex objective, and this one is not known to be convex; choose "
+                "GradientDescent or QuasiNewton"
+            )
         return FreeFISTAState(
             x=x,
             gap=nothing,
@@ -77,7 +83,7 @@ class FreeFISTA(Solver[FreeFISTAState]):
             momentum=ones,
             lipschitz=self.search.initial * ones,
             growing=x.new_zeros(batch, dtype=torch.bool),
-            mu=objective.strong_convexity(x).double().to(x.device).clamp_min(0).expand(batch),
+            mu=mu,
             position=x.new_zeros(batch, dtype=torch.long),
             length=x.new_full((batch,), length, dtype=torch.long),
             blocks=tuple(((float(start), length),) for start in value),

@@ -85,11 +85,14 @@ def sample_moments(
         not (0 < step < 2 and 0 <= persistence < 1)
         or chains < 2
         or tol <= 0
+        or max_steps < 2
+        or not bool((torch.as_tensor(temperature) > 0).all())
         or starts.shape[0] % chains
     ):
         raise ValueError(
-            f"sampling needs 0 < step < 2, 0 <= persistence < 1, 2 chains or more, tol > 0 and starts "
-            f"for every chain; got {step}, {persistence}, {chains}, {tol} and {starts.shape[0]} starts"
+            f"sampling needs 0 < step < 2, 0 <= persistence < 1, 2 chains or more, tol > 0, 2 steps or "
+            f"more, a positive temperature and starts for every chain; got {step}, {persistence}, {chains}, "
+            f"{tol}, {max_steps}, {temperature} and {starts.shape[0]} starts"
         )
     lipschitz = objective.lipschitz(starts).double().to(starts.device).expand(starts.shape[0])
     if not torch.isfinite(lipschitz).all():

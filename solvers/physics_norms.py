@@ -48,9 +48,10 @@ def _identity(physics: Any, x: Tensor) -> OperatorBounds:
 
 def _mask(physics: Any, x: Tensor) -> OperatorBounds:
     """`A = Diag(mask) U` with orthonormal `U`: the eigenvalues are the squared mask entries."""
-    entries = physics.mask
-    square = (entries.double() if entries.dtype == torch.bool else entries).abs().double().square()
-    flat = square.flatten(1)
+    mask = physics.mask.double() if physics.mask.dtype == torch.bool else physics.mask
+    square = mask.abs().double().square()
+    # what broadcasts against the images may lack the leading dimensions
+    flat = square.reshape(*[1] * (x.ndim - square.ndim), *square.shape).flatten(1)
     largest, smallest = flat.amax(1) * _ROUNDING, flat.amin(1) / _ROUNDING
     return OperatorBounds(
         largest.squeeze(0), smallest.squeeze(0), "squared entries of the mask of an orthonormal map"

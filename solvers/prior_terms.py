@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -45,8 +46,9 @@ class PriorTerm(Objective):
                     f"no constants are known for the prior {kind.__name__}; state them: "
                     "PriorTerm(prior, SlopeBounds(lipschitz, strong_convexity))"
                 )
-            bounds = rule(prior)
-        self.bounds = bounds
+            self.bounds = partial(rule, prior)
+        else:
+            self.bounds = lambda _: bounds
 
     def value_and_grad(self, x: Tensor) -> tuple[Tensor, Tensor]:
         return self.value(x), self.prior.grad(x, self.g_param)
@@ -55,27 +57,27 @@ class PriorTerm(Objective):
         return self.prior.fn(x, self.g_param).double()
 
     def lipschitz(self, x: Tensor) -> Tensor:
-        return torch.tensor(self.bounds.lipschitz, dtype=torch.float64, device=x.device)
+        return torch.tensor(self.bounds(x).lipschitz, dtype=torch.float64, device=x.device)
 
     def strong_convexity(self, x: Tensor) -> Tensor:
-        return torch.tensor(self.bounds.strong_convexity, dtype=torch.float64, device=x.device)
+        return torch.tensor(self.bounds(x).strong_convexity, dtype=torch.float64, device=x.device)
 
 
-def _tikhonov(prior: Any) -> SlopeBounds:
+def _tikhonov(prior: Any, x: Tensor) -> SlopeBounds:
     """`|x|^2 / 2`."""
     return SlopeBounds(1.0, 1.0)
 
 
-def _smoothed_total_variation(prior: Any) -> SlopeBounds:
-    """`sum sqrt(|D x|^2 + eps^2)` has curvature at most `|D|^2 / eps`, and `|D|^2 <= 8` on 2-D images.
+def _smoothed_total_variation(prior: Any, x: Tensor) -> SlopeBounds:
+    """`sum sqrt(|D x|^2 + eps^2)` has curvature at most `|D|^2 / eps`, `|D|^2 <= 8` on images, 12 on volumes.
 
     Forward differences have `|D_i|^2 <= 4` in each direction (Chambolle 2004, Thm 3.1). The prior's own
     inner step assumes `|D|^2 = 4`.
     """
-    return SlopeBounds(8 / prior.eps)
+    return SlopeBounds(4 * (x.ndim - 2) / prior.eps)
 
 
-_RULES: dict[str, Callable[[Any], SlopeBounds]] = {
+_RULES: dict[str, Callable[[Any, Tensor], SlopeBounds]] = {
     "deepinv.optim.prior.Tikhonov": _tikhonov,
     "deepinv.optim.prior.SmoothedTVPrior": _smoothed_total_variation,
 }

@@ -156,3 +156,11 @@ def test_boxes() -> None:
     assert not Box(lower=0.0).bounded
     x = torch.tensor([-1.0, 0.5, 2.0])
     assert torch.equal(UNIT.project(x), torch.tensor([0.0, 0.5, 1.0]))
+
+
+def test_nothing_is_proven_where_a_tiny_modulus_overflows() -> None:
+    x, grad = torch.zeros(1, 1, 2, 2).double(), torch.ones(1, 1, 2, 2).double()
+    for mu in (1e-160, 1e-320):
+        assert Box().furthest_descent(x, grad, torch.tensor([mu]).double()) > 1e100
+    exact = Box().furthest_descent(x, grad, torch.tensor([0.5]).double())
+    torch.testing.assert_close(exact, torch.tensor([4.0]).double())

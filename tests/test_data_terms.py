@@ -294,3 +294,17 @@ def test_a_term_of_weight_zero_does_not_need_a_constant() -> None:
     )
     half = Sum([problem.objective, rough], [1.0, torch.tensor([0.0, 1.0])])
     assert torch.isinf(half.lipschitz(problem.x0)).tolist() == [False, True]
+
+
+def test_a_mask_without_batch_and_channels_bounds_every_image_alike() -> None:
+    mask = torch.linspace(0.1, 1, GRAY[-2]).double().reshape(-1, 1).expand(GRAY[-2:])
+    operator = physics.Inpainting(GRAY, mask=mask)
+    bounds = operator_bounds(operator, torch.rand(GRAY[-2], *GRAY).double())
+    for bound, expected in ((bounds.largest, 1.0), (bounds.smallest, 0.01)):
+        torch.testing.assert_close(bound, torch.tensor(expected).double(), rtol=2e-5, atol=0)
+
+
+def test_complex_measurements_are_refused() -> None:
+    y = torch.ones(1, *GRAY, dtype=torch.complex128)
+    with pytest.raises(ValueError, match="real and imaginary part"):
+        LeastSquares(physics.Denoising(), y, operator_bounds(physics.Denoising(), y.real))

@@ -338,3 +338,6 @@ def test_reconstructor_has_the_derivative_of_the_exact_minimiser(regularizer):
     boxed = ConvexReconstructor(regularizer, sigma=SIGMA, box=(0.0, 1.0))
     with pytest.raises(ValueError, match="without a box"):
         boxed(y, physics)
+    other = ConvexReconstructor(regularizer, sigma=SIGMA, fidelity=L2(sigma=0.5), lam=0.2)
+    with pytest.raises(ValueError, match="without another fidelity"):
+        other(y, physics)

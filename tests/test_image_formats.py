@@ -16,7 +16,7 @@ from photographs import HEIGHT, MODES, WIDTH, array_of, assert_same, photograph
 from PIL import Image, ImageOps, PngImagePlugin
 from tables import over
 
-from convexreg.images import ImageError, Photograph, read_image
+from convexreg.images import ImageError, Photograph, read_image, write_image
 
 
 @over("mode", MODES)
@@ -253,3 +253,19 @@ def test_orientation_is_applied(writer, orientation: int, channels: int, tmp_pat
     result = read_image(path).pixels
     planes = torch.from_numpy(numpy.ascontiguousarray(expected)).reshape(*expected.shape[:2], -1)
     torch.testing.assert_close(result, planes.movedim(-1, 0).float() / 255, rtol=0, atol=4 / 255)
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+def test_alpha_has_no_other_white(bits: int, tmp_path: Path) -> None:
+    largest = 2**bits - 1
+    array = numpy.full((3, 4, 4), largest, dtype=f"uint{bits}")
+    array[..., :3] = 100
+    tifffile.imwrite(tmp_path / "a.tif", array, photometric="rgb", extrasamples=["unassalpha"])
+    picture = read_image(tmp_path / "a.tif", white=200)
+    assert picture.alpha is not None
+    assert bool((picture.alpha == 1).all())
+    assert bool((picture.pixels == 0.5).all())
+    write_image(tmp_path / "b.tif", picture)
+    numpy.testing.assert_array_equal(tifffile.imread(tmp_path / "b.tif"), array)
+    with pytest.raises(ImageError, match="at most"):
+        read_image(tmp_path / "a.tif", white=largest + 1)

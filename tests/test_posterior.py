@@ -92,7 +92,15 @@ def test_density_that_is_not_gaussian():
 
 def test_what_makes_no_sense_is_refused():
     objective, _ = gaussian(1)
-    for change in ({"step": 2.0}, {"persistence": 1.0}, {"chains": 1}, {"tol": 0.0}, {"chains": 3}):
+    for change in (
+        {"step": 2.0},
+        {"persistence": 1.0},
+        {"chains": 1},
+        {"tol": 0.0},
+        {"chains": 3},
+        {"max_steps": 1},
+        {"temperature": 0.0},
+    ):
         with pytest.raises(ValueError, match="sampling needs"):
             sample_moments(objective, objective.centre, **{"temperature": 1.0, **change})
     objective.largest = torch.full_like(objective.largest, float("inf"))

@@ -48,6 +48,15 @@ def test_constants_hold_and_are_nearly_reached(build):
     assert torch.linalg.eigvalsh(hessian)[-1] > 0.9 * term.lipschitz(flat)
 
 
+def test_total_variation_of_volumes_has_a_larger_constant():
+    """A checkerboard reaches `|D|^2 = 12`, up to its borders."""
+    checkers = torch.tensor([1.0, -1.0]).repeat(4).double()
+    volume = 1e-4 * (checkers[:, None, None] * checkers[:, None] * checkers)[None, None]
+    term = PriorTerm(SmoothedTVPrior(eps=1.0))
+    ratio = term.value_and_grad(volume)[1].norm() / volume.norm()
+    assert 8 < ratio <= term.lipschitz(volume) == 12
+
+
 @over("build", PRIORS)
 def test_solvers_and_certificates_serve_them(build):
     noisy = scenes(2, *SIZE) + 0.1 * torch.randn(2, 1, *SIZE).double()

@@ -234,6 +234,19 @@ def test_arguments_of_another_kind_are_refused(physics, solver, message, regular
         reconstruct(GOOD, physics, sigma=0.1, regularizer=regularizer, solver=solver)
 
 
+@pytest.mark.parametrize(
+    ("x0", "message"),
+    [
+        (torch.zeros(GOOD.shape[0] + 1, *GOOD.shape[1:]), "x0 of"),
+        (GOOD[..., :1], "x0 of"),
+        (torch.full_like(GOOD, float("nan")), "NaN"),
+    ],
+)
+def test_starting_images_that_do_not_fit_are_refused(x0, message, regularizer):
+    with pytest.raises(ValueError, match=message):
+        reconstruct(GOOD, deepinv.physics.Denoising(), sigma=0.1, regularizer=regularizer, x0=x0)
+
+
 def test_a_minimum_of_zero_has_a_certificate_in_words(regularizer):
     result = reconstruct(
         GOOD, deepinv.physics.Denoising(), sigma=0.1, regularizer=regularizer, lam=0.0

@@ -19,8 +19,11 @@ from tables import over
 from torch import Tensor
 
 from solvers import (
+    FISTA,
+    OGMG,
     Backtracking,
     Box,
+    FreeFISTA,
     GradientDescent,
     Objective,
     SolverError,
@@ -257,3 +260,11 @@ def test_searching_needs_no_constant(case: SolverCase) -> None:
 def test_backtracking_settings_are_checked(settings) -> None:
     with pytest.raises(ValueError, match="backtracking needs"):
         Backtracking(**settings)
+
+
+@pytest.mark.parametrize("solver", [FISTA(), FreeFISTA(), OGMG()])
+def test_accelerated_methods_refuse_what_is_not_known_to_be_convex(solver) -> None:
+    objective = quadratic(torch.ones(1, 4).double(), Box()).objective
+    objective.smallest = -objective.smallest
+    with pytest.raises(ValueError, match="convex"):
+        minimise(objective, torch.zeros(1, 4).double(), solver, gtol=1e-6)
