@@ -198,30 +198,31 @@ def _certify_in_float64(
     if problem.y.dtype == torch.float64:
         return solution.certificate
     x = solution.x.double()
-    duplicate = copy.deepcopy(problem.physics)
-    # .to(torch.float64) would corrupt deepinv's complex buffers
-    physics: Any = duplicate.double() if isinstance(duplicate, torch.nn.Module) else duplicate
     try:
+        duplicate = copy.deepcopy(problem.physics)
+        # .to(torch.float64) would corrupt deepinv's complex buffers
+        physics: Any = duplicate.double() if isinstance(duplicate, torch.nn.Module) else duplicate
         there = physics.A(x)
-    except (RuntimeError, TypeError):
-        return solution.certificate  # an operator that cannot compute in float64
-    if (there - problem.physics.A(solution.x)).abs().max() > 1e-4 * there.abs().max():
-        return solution.certificate  # the conversion changed the operator
-    exact = replace(
-        problem,
-        y=problem.y.double(),
-        physics=physics,
-        bounds=operator_bounds(physics, x),
-        model=copy.deepcopy(problem.model).double(),
-    )
-    return certify(exact.objective(start.double(), anchor), x, problem.box)
+        if (there - problem.physics.A(solution.x)).abs().max() > 1e-4 * there.abs().max():
+            return solution.certificate  # the conversion changed the operator
+        exact = replace(
+            problem,
+            y=problem.y.double(),
+            physics=physics,
+            bounds=operator_bounds(physics, x),
+            model=copy.deepcopy(problem.model).double(),
+        )
+        return certify(exact.objective(start.double(), anchor), x, problem.box)
+    except (RuntimeError, TypeError, ValueError):
+        # an operator or a data term that cannot be copied or cannot compute in float64
+        return solution.certificate
 
 
 def _describe(solver: Solver[Any], bounds: OperatorBounds) -> str:
     name = type(solver).__name__
     if isinstance(solver, QuasiNewton):
         return f"{name} (line search; needs no bound on |A|)"
-    if getattr(solver, "backtracking", None) is not None:
+    if getattr(solver, "backtracking", None) or getattr(solver, "search", None):
         return f"{name} with backtracking"
     source = f"|A|^2 <= {float(torch.as_tensor(bounds.largest).max()):.4g}, {bounds.proof}"
     return f"{name} with the proven step 1/L ({source})"

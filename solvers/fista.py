@@ -34,7 +34,7 @@ class FISTA(Solver[FISTAState]):
     converge like `(1 - sqrt q)^k` (Beck 2017, Thm 10.42). The others use
     `beta_k = (t_k - 1) / t_{k+1}`, `t_{k+1} = (1 + sqrt(1 + 4 t_k^2)) / 2`, with
     `F(x_k) - F* <= 2 L |x_0 - x*|^2 / (k + 1)^2` (Beck & Teboulle 2009, Thm 4.4). With backtracking
-    the constant only grows, as that theorem asks.
+    the constant only grows, as that theorem asks; Thm 10.42 is for one that does not change.
 
     For an unknown modulus see `FreeFISTA`, which restarts.
     """

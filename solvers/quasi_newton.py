@@ -49,8 +49,10 @@ class QuasiNewton(Solver[QuasiNewtonState]):
     Guarantees. Without a box and with `mu > 0`: `H_k` has eigenvalues in a fixed positive interval
     and the iterates converge linearly to the minimiser (Liu & Nocedal 1989, Thm 7.1, whose
     conditions Armijo backtracking meets by Byrd & Nocedal 1989, Thm 3.2). With a box: the matrix is
-    applied to the free variables only, the others take gradient steps (Bertsekas 1982, two-metric
-    projection), and every limit point is a minimiser (Prop. 2 there).
+    applied to the free variables only, the others take gradient steps (two-metric projection), and no
+    step increases the objective. Convergence is not proven: that needs pixels near a bound to be held as
+    well (Bertsekas 1982, Prop. 2), and one that starts within rounding of it can end the search. What is
+    proven of the result is its certificate.
 
     :param memory: pairs kept.
     :param refresh: iterations after which the model is rebuilt at the current image; it is built at

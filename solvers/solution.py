@@ -66,7 +66,7 @@ class SolverError(RuntimeError):
 
 @dataclass(frozen=True)
 class Solution:
-    """Result of `minimise`; everything but `x` and `history` is one number per image, `(B,)`.
+    """Result of `minimise`; everything but `x` is one number per image, `(B,)`.
 
     :ivar x: the images, `(B, ...)`.
     :ivar status: `Status` codes.

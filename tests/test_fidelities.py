@@ -170,3 +170,15 @@ def test_refusals() -> None:
         SmoothedL1(physics, y, operator_bounds(physics, y), delta=0.0)
     with pytest.raises(ValueError, match="needs lam as a number"):
         reconstruct(y, physics, sigma=0.1, fidelity=data_fidelity.L1())
+
+
+def test_a_data_term_that_stays_in_float32_keeps_its_own_certificate() -> None:
+    physics = blur().float()
+    y = torch.rand(1, 1, 8, 8)
+    term = SmoothedL1(physics, y, operator_bounds(physics, y), delta=0.01)
+    torch.manual_seed(0)
+    regularizer = small_regularizer().float()
+    result = reconstruct(
+        y, physics, sigma=0.1, regularizer=regularizer, fidelity=term, lam=0.1, gap_tol=0.1
+    )
+    assert float(result.certificate.relative_gap) <= 0.1
