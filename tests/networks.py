@@ -172,7 +172,7 @@ NETWORKS: dict[str, NetworkCase] = {
     ),
     "c-mgn": NetworkCase(lambda w: CMGN(w(), w(), [LogCosh(), LogCosh()])),
     "m-mgn": NetworkCase(lambda w: MMGN([w(), w()], w()), bounded=False),
-    "icgn": NetworkCase(lambda _: ICGN(6, 5, nodes=60), dense_only=True),
+    "icgn": NetworkCase(lambda _: ICGN(6, 5), dense_only=True),
     "icnn": NetworkCase(lambda _: ICNN(6, [7, 5]), dense_only=True),
     "mlp-gradient": NetworkCase(lambda _: MLPGradient(6, [7, 5]), False, False, True, True),
 }

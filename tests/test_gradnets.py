@@ -67,9 +67,7 @@ def test_jacobian(pair: Pair) -> None:
 
 @over("pair", PAIRS)
 def test_potential_has_the_network_as_gradient(pair: Pair) -> None:
-    """By automatic differentiation (1e-10: quadrature; 1e-8 for ICGN, whose nodes are float32) and by
-    central differences (1e-6)."""
-    tolerance = 1e-8 if pair[0].dense_only else 1e-10
+    """By automatic differentiation (1e-10: quadrature) and by central differences (1e-6)."""
     for network, x in instances(pair)[:2]:
         value, grad = network.value_and_grad(x, SIGMA)
         assert value.dtype == torch.float64
@@ -77,7 +75,7 @@ def test_potential_has_the_network_as_gradient(pair: Pair) -> None:
         torch.testing.assert_close(value, network.potential(x, SIGMA), rtol=1e-12, atol=1e-12)
         torch.testing.assert_close(grad, network(x, SIGMA), rtol=1e-12, atol=1e-12)
         derivative = gradient(lambda points, g=network: g.potential(points, SIGMA), x)
-        torch.testing.assert_close(grad, derivative, rtol=10 * tolerance, atol=tolerance)
+        torch.testing.assert_close(grad, derivative, rtol=1e-9, atol=1e-10)
         direction, step = torch.randn_like(x), 1e-5
         direction = direction / direction.norm()
         difference = network.potential(x + step * direction, SIGMA) - network.potential(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy
 import pytest
 import torch
 from torch import Tensor
@@ -28,7 +29,7 @@ BASELINES = {
     "icnn": lambda: ICNN(3, [6, 5]),
     "icnn-one-layer": lambda: ICNN(3, [4]),
     "icnn-clipped": lambda: ICNN(3, [6, 5], clipped=True),
-    "icgn": lambda: ICGN(3, 8, nodes=24),
+    "icgn": lambda: ICGN(3, 8),
     "mlp-gradient": lambda: MLPGradient(3, [6, 5]),
 }
 
@@ -59,12 +60,30 @@ class TestBaselines:
         at_the_bend = oracles.jacobian(network, torch.zeros(1, 1, dtype=torch.float64))
         assert float(at_the_bend) == pytest.approx(float(network.lipschitz()), rel=1e-12)
 
-    def test_five_nodes_integrate_the_gram_of_an_icgn(self) -> None:
-        """The closed form of the integral is `W^T (q(W x + b) - q(b))`, `q = s^2 / 2 - s^3 / 3`."""
+    def test_an_icgn_is_the_integral_of_its_gram_matrix(self) -> None:
+        """By quadrature with 60 nodes, as it is defined."""
         network = perturbed(ICGN(2, 8))
-        x = torch.rand(50, 2, dtype=torch.float64)
-        closed = oracles.gradient(network.potential, x)
-        torch.testing.assert_close(network(x), closed, rtol=1e-6, atol=1e-7)
+        nodes, weights = numpy.polynomial.legendre.leggauss(60)
+        for size in (1, 10):
+            x = size * torch.rand(50, 2, dtype=torch.float64)
+            u = network.operator(x)
+            t = (torch.from_numpy(nodes) + 1) / 2
+            s = torch.sigmoid(u.unsqueeze(-1) * t + network.bias.unsqueeze(-1))
+            gram = (s * (1 - s)).square() @ torch.from_numpy(weights / 2)
+            torch.testing.assert_close(network(x), network.operator.adjoint(gram * u))
+
+    @pytest.mark.parametrize("make", [lambda: ICGN(1, 3), lambda: ICNN(1, [3, 3])])
+    def test_large_weights_leave_baselines_monotone(self, make) -> None:
+        """Where quadrature with few nodes is not, and softplus that ends at 20 jumps."""
+        network = perturbed(make(), scale=30.0)
+        x = torch.linspace(-5, 5, 2001, dtype=torch.float64).unsqueeze(1)
+        value, grad = network.value_and_grad(x)
+        assert float(grad.diff(dim=0).min()) >= -1e-12 * float(grad.abs().max())
+        # between two points a convex function lies above both tangents
+        rise, slope = value.diff(), grad[:, 0] * 0.005
+        slack = 1e-12 * float(value.abs().max())
+        assert bool((slope[:-1] - slack <= rise).all())
+        assert bool((rise <= slope[1:] + slack).all())
 
     @pytest.mark.parametrize("make", [lambda: ICNN(2, []), lambda: MLP([2])])
     def test_networks_without_layers_are_refused(self, make) -> None:
