@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from convexreg.architectures import ModelConfig
 from convexreg.combinations import LinearCombination
 from convexreg.conditioning import NoiseScaling
-from convexreg.models import ModelConfig
 from convexreg.module import GradientModule
 from convexreg.operators import Convolution, Reach
 from convexreg.potentials import (

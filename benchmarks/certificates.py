@@ -15,7 +15,7 @@ from benchmarks.drawing import canvas, legend_below, style_of
 from benchmarks.records import read_rows, write_rows
 from benchmarks.registry import Benchmark, Figure, Options, Table, register
 from convexreg import reconstruct
-from convexreg.models import Architecture, ModelConfig
+from convexreg.architectures import Architecture, ModelConfig
 from convexreg.operators import Padding
 from convexreg.regularizer import ConvexRegularizer
 from convexreg.start import starting_image

@@ -15,7 +15,7 @@ from benchmarks.drawing import canvas, legend_below, style_of
 from benchmarks.memory import peak_mebibytes
 from benchmarks.records import read_rows, write_rows
 from benchmarks.registry import Benchmark, Figure, Options, Table, register, selected
-from convexreg.models import Architecture, ModelConfig, parameter_count
+from convexreg.architectures import Architecture, ModelConfig, parameter_count
 from convexreg.regularizer import ConvexRegularizer
 
 LARGEST_SIDE, SMALLEST_SIDE = 1024, 64

@@ -12,9 +12,10 @@ import torch
 
 from benchmarks.registry import Options
 from convexreg.adaptive import AdaptiveRegularizer
+from convexreg.architectures import AnyRegularizer
 from convexreg.baselines.published import load_published
 from convexreg.conditioning import NoiseScaling
-from convexreg.models import AnyRegularizer, open_model, pretrained_names
+from convexreg.models import open_model, pretrained_names
 from convexreg.module import GradientModule
 from convexreg.operators import Convolution
 from convexreg.potentials import PseudoHuber

@@ -19,7 +19,8 @@ from benchmarks.records import keep_protocol, read_rows, write_rows
 from benchmarks.registry import Benchmark, Figure, Options, Table, register, selected
 from benchmarks.summary import standard_error
 from convexreg.adaptive import AdaptiveRegularizer
-from convexreg.models import ModelConfig, open_model, parameter_count
+from convexreg.architectures import ModelConfig, parameter_count
+from convexreg.models import open_model
 from convexreg.regularizer import ConvexRegularizer
 from convexreg.training.data import digest
 from convexreg.training.objectives import Equilibrium, Score, TrainingObjective, Unrolled

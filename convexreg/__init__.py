@@ -7,9 +7,9 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 from convexreg.adaptive import AdaptiveRegularizer
+from convexreg.architectures import ModelConfig
 from convexreg.models import (
     Model,
-    ModelConfig,
     ModelFileError,
     load_adaptive,
     load_model,

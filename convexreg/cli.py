@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from convexreg import __version__, commands
+from convexreg.architectures import ARCHITECTURES
 from convexreg.arguments import count, device, positive
 from convexreg.images import ImageError
 from convexreg.memory import keep_freed_memory
-from convexreg.models import ARCHITECTURES, ModelFileError
+from convexreg.models import ModelFileError
 from convexreg.reconstruct import BLUR_WEIGHT, DEFAULT_MODEL
 from solvers.solution import SolverError
 

@@ -15,10 +15,11 @@ from torch import Tensor
 from tqdm import tqdm
 
 from convexreg.adaptive import AdaptiveRegularizer
+from convexreg.architectures import AnyRegularizer, parameter_count
 from convexreg.card import as_text
 from convexreg.files import write_atomically
 from convexreg.images import ImageError, Photograph, check_writable, read_image, write_image
-from convexreg.models import AnyRegularizer, open_model, parameter_count, pretrained_names
+from convexreg.models import open_model, pretrained_names
 from convexreg.reconstruct import Reconstruction, reconstruct
 from solvers.loop import Progress
 from solvers.solution import Status

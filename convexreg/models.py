@@ -1,4 +1,4 @@
-"""Architectures by name, and model files.
+"""Models by name, and model files.
 
 A model file is a safetensors file whose metadata holds the architecture's settings and the model
 card as JSON. Nothing is ever unpickled.
@@ -11,114 +11,23 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
-from torch import Tensor, nn
+from torch import Tensor
 
 from convexreg.adaptive import AdaptiveRegularizer
-from convexreg.cascade import MGradNetC
-from convexreg.combinations import MGradNetM
-from convexreg.conditioning import NoiseScaling
+from convexreg.architectures import AnyRegularizer, ModelConfig
 from convexreg.files import write_atomically
-from convexreg.module import GradientModule
-from convexreg.network import GradientNetwork
-from convexreg.operators import Convolution, Padding
-from convexreg.potentials import LinearSpline, LogCosh, PooledNorm, TanhMixture
 from convexreg.regularizer import ConvexRegularizer
-from convexreg.weight_network import WeightNetwork
 
-Architecture = Literal["mgradnet-m", "mgradnet-c", "crr"]
-ARCHITECTURES: tuple[Architecture, ...] = ("mgradnet-m", "mgradnet-c", "crr")
-AnyRegularizer = ConvexRegularizer | AdaptiveRegularizer
 _FORMAT = "convexreg-1"
 
 
 class ModelFileError(ValueError):
     """A model file that cannot be used; the message says why."""
-
-
-@dataclass(frozen=True)
-class ModelConfig:
-    """Everything needed to build a regularizer.
-
-    - `mgradnet-m`: one module, pooled norms of groups of channels.
-    - `mgradnet-c`: a cascade of two learned activations, a sum of convex ridges.
-    - `crr`: convex ridges with one learned monotone linear spline (Goujon et al. 2023).
-
-    :ivar group_size: channels per pooled norm (`mgradnet-m`); one makes ridges.
-    :ivar mixing: learn a dense channel mixing inside the norms as well (`mgradnet-m`).
-    :ivar channels: of the chain of convolutions, starting with the image's.
-    :ivar kernel_sizes: odd, one per convolution.
-    :ivar sigma_min, sigma_max: trained noise levels on the [0, 1] scale.
-    :ivar noise_knots: levels at which the noise conditioning is learned.
-    :ivar adaptive: two of them in turn, the second one weighted by what the first one reconstructed
-        (`AdaptiveRegularizer`).
-    :ivar weight_width: channels of the hidden layers of the network that makes the weights (adaptive).
-    """
-
-    architecture: Architecture = "mgradnet-m"
-    channels: tuple[int, ...] = (1, 4, 8, 64)
-    kernel_sizes: tuple[int, ...] = (5, 5, 5)
-    padding: Padding = "zero"
-    sigma_min: float = 1 / 255
-    sigma_max: float = 50 / 255
-    noise_knots: int = 6
-    group_size: int = 2
-    mixing: bool = False
-    adaptive: bool = False
-    weight_width: int = 92
-
-    def build_adaptive(self, name: str | None = None) -> AdaptiveRegularizer:
-        """A freshly initialised adaptive regularizer.
-
-        :raises ValueError: an unknown architecture, or settings that do not fit together.
-        """
-        name = name or f"{self.architecture}-adaptive"
-        first, second = (self.build(f"{name}, round {number}") for number in (0, 1))
-        network = WeightNetwork(second.network.terms, width=self.weight_width)
-        return AdaptiveRegularizer(first, second, network, name=name)
-
-    def build(self, name: str | None = None) -> ConvexRegularizer:
-        """A freshly initialised regularizer; of an adaptive model that of one round.
-
-        :raises ValueError: an unknown architecture, or settings that do not fit together.
-        """
-        operator = Convolution(self.channels, self.kernel_sizes, padding=self.padding)
-        width = self.channels[-1]
-        groups = width // self.group_size if self.architecture == "mgradnet-m" else width
-        conditioning = NoiseScaling(
-            width,
-            groups,
-            sigma_min=self.sigma_min,
-            sigma_max=self.sigma_max,
-            knots=self.noise_knots,
-        )
-        network: GradientNetwork
-        match self.architecture:
-            case "mgradnet-m":
-                potential = PooledNorm(width, group_size=self.group_size, learned=self.mixing)
-                module = GradientModule(operator, potential, bias=False, conditioning=conditioning)
-                network = MGradNetM([module], coefficients=[1.0], offset=False)
-            case "mgradnet-c":
-                activations = [LogCosh(), TanhMixture(width)]
-                network = MGradNetC(operator, activations, conditioning=conditioning)
-            case "crr":
-                # in units of the threshold nu(sigma), whose spline CRR's noise scaling is
-                spline = LinearSpline(1, knots=101, limit=6.0)
-                network = GradientModule(operator, spline, bias=False, conditioning=conditioning)
-            case _:
-                raise ValueError(
-                    f"unknown architecture {self.architecture!r}; known: {', '.join(ARCHITECTURES)}"
-                )
-        return ConvexRegularizer(
-            network,
-            in_channels=self.channels[0],
-            sigma_range=(self.sigma_min, self.sigma_max),
-            name=name or self.architecture,
-        )
 
 
 @dataclass(frozen=True)
@@ -130,29 +39,20 @@ class Model:
     card: Mapping[str, Any]
 
 
-def parameter_count(module: nn.Module) -> int:
-    """Number of learned numbers."""
-    return sum(parameter.numel() for parameter in module.parameters())
-
-
 def save_model(
     path: str | Path, regularizer: AnyRegularizer, config: ModelConfig, card: Mapping[str, Any]
 ) -> None:
     """Write a model file; an existing one is replaced only once the new one is complete.
 
-    :raises ValueError: the regularizer was not built from this configuration: nobody could load it.
+    :raises ValueError: weights that are NaN or infinite, or a regularizer that was not built from this
+        configuration: loading the file would give another one, or nothing.
     """
-    with torch.random.fork_rng(devices=[]):
-        expected = _build(config, regularizer.name).state_dict()
-    state = regularizer.state_dict()
-    differing = [
-        key
-        for key in sorted(expected.keys() | state.keys())
-        if key not in state or key not in expected or state[key].shape != expected[key].shape
-    ]
-    if differing:
+    state = {key: value.detach().contiguous() for key, value in regularizer.state_dict().items()}
+    _check_finite(state, f"the model {regularizer.name} was not saved: it")
+    difference = _difference(regularizer, state, config)
+    if difference:
         raise ValueError(
-            f"the regularizer was not built from this configuration, they differ in {differing[0]}; save it "
+            f"the regularizer was not built from this configuration, they differ in {difference}; save it "
             "with the ModelConfig whose build() or build_adaptive() made it"
         )
     metadata = {
@@ -161,8 +61,49 @@ def save_model(
         "config": json.dumps(asdict(config)),
         "card": json.dumps(dict(card)),
     }
-    tensors = {key: value.detach().contiguous() for key, value in state.items()}
-    write_atomically(Path(path), save(tensors, metadata))
+    write_atomically(Path(path), save(state, metadata))
+
+
+def _check_finite(tensors: Mapping[str, Tensor], what: str) -> None:
+    broken = [key for key, value in tensors.items() if not torch.isfinite(value).all()]
+    if broken:
+        raise ValueError(f"{what} holds NaN or infinite numbers in {broken[0]}")
+
+
+def _difference(
+    regularizer: AnyRegularizer, state: Mapping[str, Tensor], config: ModelConfig
+) -> str | None:
+    """What loading `state` with this configuration would not give back, settings without weights included:
+    those show in the gradient."""
+    with torch.random.fork_rng(devices=[]):
+        twin = _build(config, regularizer.name)
+    expected = twin.state_dict()
+    for key in sorted(expected.keys() | state.keys()):
+        if key not in state or key not in expected or state[key].shape != expected[key].shape:
+            return key
+    weight = next(iter(state.values()))
+    twin.to(weight).load_state_dict(state)
+    side = max(16, sum(config.kernel_sizes))
+    random = torch.Generator().manual_seed(0)
+    image = torch.rand(1, config.channels[0], side, side, generator=random).to(weight)
+    levels = (config.sigma_min, (config.sigma_min * config.sigma_max) ** 0.5, config.sigma_max)
+    for own, other in zip(_rounds(regularizer), _rounds(twin), strict=True):
+        if own.sigma_range != other.sigma_range or own.in_channels != other.in_channels:
+            return "the noise levels or the channels they are for"
+        if own.weighted_shape is not None:
+            return "weights of its terms, which no file holds"
+        for sigma in levels:
+            with torch.no_grad():
+                grads = [item.grad(image, sigma) for item in (own, other)]
+            if not torch.allclose(*grads, rtol=1e-4, atol=1e-5 * float(grads[1].abs().max())):
+                return "their gradients"
+    return None
+
+
+def _rounds(regularizer: AnyRegularizer) -> list[ConvexRegularizer]:
+    if isinstance(regularizer, AdaptiveRegularizer):
+        return [regularizer.first, regularizer.second]
+    return [regularizer]
 
 
 def load_model(path: str | Path) -> Model:
@@ -191,6 +132,7 @@ def load_model(path: str | Path) -> Model:
         config = ModelConfig(**settings)
         regularizer = _build(config, metadata["name"]).to(_common_dtype(tensors))
         regularizer.load_state_dict(tensors)
+        _check_finite(tensors, "it")
         card = dict(json.loads(metadata["card"]))
     except (
         LookupError,
@@ -203,9 +145,6 @@ def load_model(path: str | Path) -> Model:
         raise ModelFileError(
             f"the model file {path} is damaged or inconsistent: {error}"
         ) from error
-    broken = [key for key, value in tensors.items() if not torch.isfinite(value).all()]
-    if broken:
-        raise ModelFileError(f"the model file {path} holds NaN or infinite numbers in {broken[0]}")
     return Model(regularizer.eval().requires_grad_(False), config, card)
 
 

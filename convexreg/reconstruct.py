@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from convexreg.adaptive import AdaptiveRegularizer
+from convexreg.architectures import AnyRegularizer
 from convexreg.discrepancy import discrepancy_weight
 from convexreg.measurements import (
     check_arguments,
@@ -21,7 +22,7 @@ from convexreg.measurements import (
     check_positive,
     checked_start,
 )
-from convexreg.models import AnyRegularizer, as_model
+from convexreg.models import as_model
 from convexreg.solve import LOOSE, Problem, Reconstruction, Settings, Tolerance, solve
 from convexreg.start import starting_image
 from convexreg.sure import sure_weight

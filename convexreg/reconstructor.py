@@ -10,7 +10,8 @@ from deepinv.models import Reconstructor
 from torch import Tensor
 
 from convexreg.adaptive import AdaptiveRegularizer
-from convexreg.models import AnyRegularizer, as_model
+from convexreg.architectures import AnyRegularizer
+from convexreg.models import as_model
 from convexreg.reconstruct import Reconstruction, reconstruct
 from convexreg.start import starting_image
 from convexreg.training.objectives import psnr

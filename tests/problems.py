@@ -15,7 +15,7 @@ from deepinv.physics import Blur
 from tables import perturbed
 from torch import Tensor
 
-from convexreg.models import Architecture, ModelConfig
+from convexreg.architectures import Architecture, ModelConfig
 from convexreg.regularizer import ConvexRegularizer
 from solvers import (
     FISTA,

@@ -26,8 +26,9 @@ from convexreg import (
     tiling,
 )
 from convexreg.adaptive import AdaptiveRegularizer
+from convexreg.architectures import Architecture
 from convexreg.images import Photograph, read_image, write_image
-from convexreg.models import Architecture, ModelFileError, as_regularizer
+from convexreg.models import ModelFileError, as_regularizer
 from convexreg.operators import Padding
 from convexreg.training.data import ImageFolder
 from convexreg.training.objectives import Accuracy, Equilibrium, prepare

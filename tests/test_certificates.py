@@ -20,7 +20,7 @@ from problems import (
 from tables import over
 from torch import Tensor
 
-from convexreg.models import Architecture
+from convexreg.architectures import Architecture
 from solvers import (
     FISTA,
     Backtracking,

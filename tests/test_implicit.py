@@ -9,7 +9,7 @@ import torch
 from problems import scenes, small_regularizer, spectra, spectrum_matrix
 from torch import Tensor
 
-from convexreg.models import ARCHITECTURES, Architecture
+from convexreg.architectures import ARCHITECTURES, Architecture
 from convexreg.regularizer import ConvexRegularizer
 from solvers import ImplicitSolution, Proximity, QuasiNewton, Sum, conjugate_gradient, minimise
 from solvers.curvature import Preconditioner

@@ -22,7 +22,9 @@ from convexreg import (
     load_pretrained,
     save_model,
 )
-from convexreg.models import ARCHITECTURES, open_model, parameter_count, pretrained_names
+from convexreg.architectures import ARCHITECTURES, parameter_count
+from convexreg.models import open_model, pretrained_names
+from convexreg.operators import Convolution
 
 CONFIG = ModelConfig("mgradnet-m", (1, 2, 4), (3, 3), sigma_min=0.01, sigma_max=0.3)
 CARD = {"training_data": "none", "figures": {"25": 29.1}, "steps": 3}
@@ -274,3 +276,40 @@ def test_a_file_that_nobody_could_load_is_not_written(tmp_path: Path) -> None:
     state = torch.get_rng_state()
     save_model(path, model, CONFIG, CARD)
     assert torch.equal(state, torch.get_rng_state())
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"padding": "circular"},
+        {"sigma_min": 0.02},
+        {"sigma_max": 0.2},
+        {"sigma_max": 0.2, "adaptive": True, "weight_width": 4},
+        {"padding": "circular", "adaptive": True, "weight_width": 4},
+    ],
+    ids=str,
+)
+def test_settings_without_weights_are_compared_as_well(changes, tmp_path: Path) -> None:
+    config = replace(CONFIG, **changes)
+    model = config.build_adaptive() if config.adaptive else config.build()
+    other = replace(CONFIG, adaptive=config.adaptive, weight_width=config.weight_width)
+    with pytest.raises(ValueError, match="was not built from this configuration"):
+        save_model(tmp_path / "a.safetensors", perturbed(model), other, CARD)
+    assert os.listdir(tmp_path) == []
+
+
+def test_what_a_file_cannot_hold_is_not_written(tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    weighted = CONFIG.build().with_weights(torch.ones(1, 2, 16, 16))
+    others = [perturbed(CONFIG.build()) for _ in ("zero_mean", "staged")]
+    for model, setting in zip(others, ("zero_mean", "staged"), strict=True):
+        operator = next(m for m in model.modules() if isinstance(m, Convolution))
+        setattr(operator, setting, not getattr(operator, setting))
+    for model in (weighted, *others):
+        with pytest.raises(ValueError, match="was not built from this configuration"):
+            save_model(path, model, CONFIG, CARD)
+    broken = CONFIG.build()
+    next(broken.parameters()).data.view(-1)[0] = float("nan")
+    with pytest.raises(ValueError, match="not saved: it holds NaN"):
+        save_model(path, broken, CONFIG, CARD)
+    assert os.listdir(tmp_path) == []

@@ -12,7 +12,7 @@ from torch import Tensor
 from trainings import OBJECTIVES, config
 
 from convexreg import ConvexRegularizer
-from convexreg.models import ARCHITECTURES, Architecture
+from convexreg.architectures import ARCHITECTURES, Architecture
 from convexreg.training.objectives import Accuracy, Equilibrium, TrainingObjective, Unrolled, psnr
 
 

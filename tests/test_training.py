@@ -17,8 +17,8 @@ from torch import Tensor
 from trainings import OBJECTIVES, config
 
 from convexreg import ConvexRegularizer
+from convexreg.architectures import Architecture
 from convexreg.images import Photograph, write_image
-from convexreg.models import Architecture
 from convexreg.training.data import ImageFolder
 from convexreg.training.objectives import TrainingObjective
 from convexreg.training.run import (

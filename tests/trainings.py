@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from convexreg import ModelConfig
-from convexreg.models import Architecture
+from convexreg.architectures import Architecture
 from convexreg.training.objectives import Equilibrium, Score, TrainingObjective, Unrolled
 
 OBJECTIVES: dict[str, Callable[[], TrainingObjective]] = {

@@ -16,14 +16,9 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
+from convexreg.architectures import AnyRegularizer, ModelConfig, parameter_count
 from convexreg.images import ImageError
-from convexreg.models import (
-    AnyRegularizer,
-    ModelConfig,
-    open_model,
-    parameter_count,
-    save_model,
-)
+from convexreg.models import open_model, save_model
 from convexreg.training.data import ImageFolder
 from convexreg.training.objectives import Equilibrium, Score, TrainingObjective, Unrolled
 from convexreg.training.run import Record, TrainingRun, TrainingSettings

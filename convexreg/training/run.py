@@ -15,9 +15,9 @@ from safetensors.torch import save
 from torch import Tensor
 
 from convexreg.adaptive import AdaptiveRegularizer
+from convexreg.architectures import AnyRegularizer, ModelConfig
 from convexreg.convolution import bfloat16_synthesis
 from convexreg.files import write_atomically
-from convexreg.models import AnyRegularizer, ModelConfig
 from convexreg.potentials import LinearSpline
 from convexreg.training.data import PatchSampler, digest
 from convexreg.training.objectives import TrainingObjective

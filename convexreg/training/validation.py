@@ -8,7 +8,7 @@ from statistics import mean
 import torch
 from torch import Tensor
 
-from convexreg.models import AnyRegularizer
+from convexreg.architectures import AnyRegularizer
 from convexreg.training.objectives import prepare, psnr
 from solvers.data_terms import Proximity
 from solvers.loop import minimise
