@@ -96,9 +96,11 @@ class PoissonLikelihood(Fidelity):
         mean = z / self.gain + self.background
         inside = mean.clamp_min(self.background)
         below = mean - inside
-        ratio = self.y / inside
-        value = inside - self.y + torch.xlogy(self.y, ratio)
-        slope, bend = 1 - ratio, self.y.clamp_min(self.background) / self.background**2
+        # the terms are of the size of the counts, their sum is about one half: in float64
+        counts, exact = self.y.double(), inside.double()
+        value = exact - counts + torch.xlogy(counts, counts / exact)
+        slope = (inside - self.y) / inside
+        bend = self.y.clamp_min(self.background) / self.background**2
         value = value + below * (slope + bend * below / 2)
         return value, (slope + bend * below) / self.gain
 

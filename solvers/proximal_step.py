@@ -122,9 +122,20 @@ def contradicts(
 
     For such functions `F(a) >= F(b) + <grad F(b), a - b> + |grad F(a) - grad F(b)|^2 / (2 L)`
     (Nesterov 2018, Thm 2.1.5), tested to rounding; it costs no evaluation. `(B,)` booleans.
+
+    Rounding is that of the sums, and that of what cancels before them: where data are met closely, the
+    residual is a difference of numbers of the size of the data, so that gradients are wrong by
+    `eps L |x|` however small they are.
     """
-    difference = grad_a - grad_b
-    needed = inner(grad_b, a - b) + inner(difference, difference) / (2 * lipschitz)
-    magnitude = value_a.abs() + value_b.abs() + inner(grad_b.abs(), (a - b).abs())
-    slack = 100 * torch.finfo(a.dtype).eps * magnitude
-    return value_a + slack < value_b + needed
+    eps = torch.finfo(a.dtype).eps
+    move, difference = a - b, grad_a - grad_b
+    needed = inner(grad_b, move) + inner(difference, difference) / (2 * lipschitz)
+    magnitude = value_a.abs() + value_b.abs() + inner(grad_b.abs(), move.abs())
+    error = 10 * eps * lipschitz * _norm(b)
+    reach = _norm(move) + _norm(difference) / lipschitz
+    reach = reach + (2 * value_b.abs() / lipschitz).sqrt() + error / lipschitz
+    return value_a + 100 * eps * magnitude + error * reach < value_b + needed
+
+
+def _norm(x: Tensor) -> Tensor:
+    return inner(x, x).sqrt()

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
+from deepinv.physics import Blur
 from problems import (
     SOLVERS,
     UNIT,
     Quadratic,
     SolverCase,
     quadratic,
+    scenes,
     spectra,
 )
 from tables import over
@@ -25,11 +28,14 @@ from solvers import (
     Box,
     FreeFISTA,
     GradientDescent,
+    LeastSquares,
     Objective,
+    PoissonLikelihood,
     SolverError,
     Status,
     certify,
     minimise,
+    operator_bounds,
 )
 
 SEARCHING = {name: case for name, case in SOLVERS.items() if "search" in name}
@@ -110,6 +116,31 @@ def test_a_wrong_lipschitz_constant_is_found_out(name: str, factor: float) -> No
     assert torch.isfinite(solution.x).all()
     with pytest.raises(SolverError, match=r"BOUND_VIOLATED for image\(s\) \[1\].*backtracking"):
         minimise(lying, problem.x0, SOLVERS[name].solver, **options)
+
+
+@pytest.mark.parametrize("kind", ["noise-free", "counts"])
+@pytest.mark.parametrize("solver", [GradientDescent(), FISTA(), OGMG()], ids=repr)
+def test_rounding_is_not_taken_for_a_wrong_constant(solver, kind: str) -> None:
+    """In float32 where data are met to rounding, and where terms of the size of the counts cancel."""
+    kernel = torch.rand(1, 1, 5, 5)
+    physics = Blur(filter=kernel / kernel.sum(), padding="circular")
+    clean = scenes(2, 16, 16).float()
+    bounds, y = operator_bounds(physics, clean), physics.A(clean)
+    counts, x0 = torch.poisson(1e4 * y + 1e3), torch.full_like(clean, 0.3)
+
+    def solve(factor: float) -> set[int]:
+        stated = replace(bounds, largest=factor * bounds.largest)
+        objective = (
+            LeastSquares(physics, y, stated)
+            if kind == "noise-free"
+            else PoissonLikelihood(physics, counts, stated, gain=1e-4, background=1e3)
+        )
+        solution = minimise(objective, x0, solver, gtol=1e-12, max_iter=400, throw=False)
+        return set(solution.status.tolist())
+
+    assert Status.BOUND_VIOLATED not in solve(1.0)
+    # the constant of counts allows for pixels at the background, a thousand times as curved
+    assert solve(0.1 if kind == "noise-free" else 1e-4) == {Status.BOUND_VIOLATED}
 
 
 @pytest.mark.parametrize("name", ["gd", "fista"])
