@@ -12,7 +12,7 @@ from torch.nn import functional
 from convexreg.conditioning import Conditioning
 from convexreg.network import ConditionedNetwork, Sigma, squeeze_batch
 from convexreg.operators import LinearOperator, Reach
-from convexreg.potentials import ElementwisePotential, per_channel
+from convexreg.potentials import ElementwisePotential, derivative, per_channel
 from convexreg.quadrature import line_integral
 
 
@@ -143,9 +143,7 @@ class GradNetC(ConditionedNetwork):
 
     def slopes(self, x: Tensor, sigma: Sigma = None) -> list[tuple[LinearOperator, Tensor]]:
         u, factors = self._argument(x, sigma)
-        with torch.enable_grad():
-            point = u.detach().requires_grad_()
-            (slope,) = torch.autograd.grad(self.cascade(point).sum(), point)
+        slope = derivative(self.cascade, u)
         if factors is not None:
             slope = factors[1] * factors[0] ** 2 * slope
         return [(self.operator, slope)]

@@ -102,9 +102,9 @@ class LinearCombination(GradientNetwork):
         return Reach(max(reach.radius for reach in known), known[0].circular)
 
     def lipschitz(self, image_size: tuple[int, int] | None = None, sigma: Sigma = None) -> Tensor:
-        total = torch.tensor(0.0)
-        for c, network in zip(self.coefficients.abs(), self.networks, strict=True):
-            bound = c * network.lipschitz(image_size, sigma)
+        total = torch.zeros((), dtype=torch.float64)
+        for c, network in zip(self.coefficients.abs().double(), self.networks, strict=True):
+            bound = c * network.lipschitz(image_size, sigma).double()
             total = total + torch.where(c > 0, bound, 0.0)  # zero times no bound is zero
         return total
 
@@ -171,8 +171,12 @@ class StronglyMonotone(GradientNetwork):
         linear = self._shift(x, sigma) * x
         return density + (linear * x / 2).sum(1), grad + linear
 
+    def window(self, image: int, rows: Tensor, columns: Tensor) -> GradientNetwork:
+        return replaced(self, network=self.network.window(image, rows, columns))
+
     def reach(self) -> Reach | None:
-        return self.network.reach()
+        # the constant added for convexity depends on the weights of all pixels
+        return None if self.convexify else self.network.reach()
 
     def lipschitz(self, image_size: tuple[int, int] | None = None, sigma: Sigma = None) -> Tensor:
         bound = self.network.lipschitz(image_size, sigma)

@@ -32,9 +32,11 @@ def discrepancy_weight(
 
         |A x_lam - y|^2 <= m sigma^2      (Morozov 1966)
 
-    with `m` the number of measurements (zeros are taken for places without one). The misfit grows
-    with `lam` for every convex regularizer, so that bisection on a logarithmic scale finds it, between
-    1/64 and 1, to 7 %. One is what denoising asks for; operators that lose more need less.
+    with `m` the number of measurements (zeros are taken for places without one). The misfit of minimisers
+    grows with `lam` for every convex regularizer, so that bisection on a logarithmic scale finds it,
+    between 1/64 and 1, to 7 %, but for what rough solves (to a gradient of 1e-4, with an anchor of 1e-3)
+    leave open. Where no such weight fits it is 1/64. One is what denoising asks for; operators that lose
+    more need less.
 
     :param y: measurements `(B, ...)`.
     :param sigma: standard deviation of the noise, a number or one per image.

@@ -106,6 +106,7 @@ def _rounds(regularizer: AnyRegularizer) -> list[ConvexRegularizer]:
     return [regularizer]
 
 
+@torch.inference_mode(False)  # the tensors of a model must serve differentiated calls as well
 def load_model(path: str | Path) -> Model:
     """Read a model file.
 

@@ -23,7 +23,7 @@ Sigma = Tensor | float | None
 
 def per_image_sum(value: Tensor) -> Tensor:
     """Sum over everything but the batch, accumulated in float64: `(B, ...)` to `(B,)`."""
-    return value.reshape(value.shape[0], -1).sum(1, dtype=torch.float64)
+    return value.unsqueeze(-1).flatten(1).sum(1, dtype=torch.float64)
 
 
 M = TypeVar("M", bound=nn.Module)

@@ -28,13 +28,13 @@ def line_integral(function: Callable[[Tensor], Tensor], u: Tensor) -> Tensor:
         panels *= 2
         current = _composite(function, u, panels)
         error = (current - previous).abs() / current.abs().clamp_min(1)
-        if not error.numel() or error.max() <= tolerance:
+        if not (error > tolerance).any():  # where an image is NaN, so is its integral
             return current
         previous = current
     raise ArithmeticError(
         f"the line integral did not reach {tolerance:.1e} with {_MAX_PANELS} panels of {_NODES} "
-        f"Gauss-Legendre nodes (still changing by {float(error.max()):.1e}); the function is not "
-        "smooth enough for this rule"
+        f"Gauss-Legendre nodes (still changing by {float(error.nan_to_num(0).max()):.1e}); the function is "
+        "not smooth enough for this rule"
     )
 
 

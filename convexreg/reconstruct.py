@@ -106,7 +106,8 @@ def reconstruct(
     given = 1.0 if isinstance(lam, str) else lam
     weight = check_positive("lam", given, y, allow_zero=True)
     chosen = as_model(DEFAULT_MODEL if regularizer is None else regularizer)
-    model = copy.deepcopy(chosen).to(y.device, y.dtype)
+    with torch.inference_mode(False):  # a rule for lam may differentiate it
+        model = copy.deepcopy(chosen).to(y.device, y.dtype)
     with torch.no_grad():
         start = _start(y, physics, sigma) if x0 is None else checked_start(x0, y, physics)
         bounds = operator_bounds(physics, start)

@@ -81,9 +81,11 @@ def _inverse_hessian(
 
     Only the regularizer is differentiated: the physics may be anything with `A` and `A_adjoint`.
     """
-    point = x.detach().requires_grad_()
-    with torch.enable_grad():
-        grad = model.grad(point, sigma)
+    with torch.inference_mode(False), torch.enable_grad():
+        point = (
+            x.clone().requires_grad_()
+        )  # a tensor made in inference mode cannot be differentiated
+        grad = model.grad(point, sigma.clone())
 
     def product(v: Tensor) -> Tensor:
         (bent,) = torch.autograd.grad(grad, point, v, retain_graph=True)

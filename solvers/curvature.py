@@ -41,8 +41,10 @@ class Preconditioner:
         diagonal = curvature.diagonal
         mean = diagonal.mean((1, 2, 3), keepdim=True)
         floor = 1e-6 * curvature.symbol.amax((1, 2, 3), keepdim=True)
-        self.inverse_symbol = 1 / curvature.symbol.clamp_min(floor)
-        self.scale = (mean / diagonal.clamp_min(1e-3 * mean)).sqrt()
+        # where there is no curvature at all the model is the identity
+        symbol = torch.where(floor > 0, curvature.symbol.clamp_min(floor), 1.0)
+        self.inverse_symbol = 1 / symbol
+        self.scale = torch.where(mean > 0, mean / diagonal.clamp_min(1e-3 * mean), 1.0).sqrt()
 
     def __call__(self, grad: Tensor) -> Tensor:
         """Approximately `Hessian^{-1} grad`, in the shape of `grad` `(B, C, H, W)`."""

@@ -112,4 +112,4 @@ def rms(x: Tensor) -> Tensor:
 
 def inner(a: Tensor, b: Tensor) -> Tensor:
     """`<a, b>` of each image, accumulated in float64, `(B,)`."""
-    return (a * b).reshape(a.shape[0], -1).sum(1, dtype=torch.float64)
+    return (a * b).flatten(1).sum(1, dtype=torch.float64)

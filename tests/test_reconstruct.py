@@ -278,3 +278,28 @@ def test_wrong_adjoint_is_refused(regularizer):
 
     with pytest.raises(ValueError, match="not the adjoint"):
         reconstruct(GOOD, Shift(), sigma=0.1, regularizer=regularizer)
+
+
+@pytest.mark.parametrize("lam", [1.0, "discrepancy", "sure"])
+@pytest.mark.parametrize("name", ["crr", "mgradnet-m-adaptive"])
+def test_inference_mode_changes_nothing(name, lam, image):
+    physics = _physics("blur-circular").float()
+    y = physics.A(image.float())
+    options = {"sigma": 0.1, "lam": lam, "regularizer": name, "gtol": 1e-3}
+    expected = reconstruct(y, physics, **options)
+    with torch.inference_mode():
+        result = reconstruct(y + 0, physics, **options)
+    torch.testing.assert_close(result.image, expected.image, rtol=0, atol=1e-5)
+
+
+def test_without_any_curvature_the_start_is_the_answer(regularizer, image):
+    """No regularizer, and an operator that sees nothing in the middle, where its model is taken."""
+    mask = torch.ones_like(image)
+    mask[..., 8:16, 6:14] = 0
+    physics = deepinv.physics.Inpainting(SHAPE, mask=mask[0])
+    y = physics.A(image)
+    result = reconstruct(
+        y, physics, sigma=0.1, lam=0, regularizer=regularizer, box=(0, 1), gtol=1e-8
+    )
+    assert result.converged
+    torch.testing.assert_close(physics.A(result.image), y)

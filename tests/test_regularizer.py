@@ -186,6 +186,37 @@ def test_tiles_change_nothing_on_colour(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 @over("build", REGULARIZERS)
+def test_an_image_of_nan_and_no_image_at_all(build: Build) -> None:
+    """NaN stays in its image, and an empty batch has an empty answer."""
+    regularizer = build()
+    x = images(regularizer, 3)
+    value, grad = regularizer.value_and_grad(x, 0.1)
+    x[1] = float("nan")
+    spoilt_value, spoilt_grad = regularizer.value_and_grad(x, 0.1)
+    assert spoilt_value.isnan().tolist() == [False, True, False]
+    assert bool(spoilt_grad[1].isnan().all())
+    torch.testing.assert_close(spoilt_value[::2], value[::2], rtol=1e-13, atol=0)
+    torch.testing.assert_close(spoilt_grad[::2], grad[::2], rtol=1e-13, atol=1e-15)
+    value, grad = regularizer.value_and_grad(x[:0], 0.1)
+    assert value.shape == (0,)
+    assert grad.shape == (0, *x.shape[1:])
+
+
+@over("build", REGULARIZERS)
+def test_inference_mode_changes_nothing(build: Build) -> None:
+    regularizer = build()
+    x = images(regularizer, 2)
+    grad, curvature = regularizer.grad(x, 0.1), regularizer.curvature(x, 0.1)
+    with torch.inference_mode():
+        torch.testing.assert_close(regularizer.grad(x + 0, 0.1), grad)
+        inside = regularizer.curvature(x + 0, 0.1)
+    if curvature is not None:
+        assert inside is not None
+        torch.testing.assert_close(inside.symbol, curvature.symbol)
+        torch.testing.assert_close(inside.diagonal, curvature.diagonal)
+
+
+@over("build", REGULARIZERS)
 def test_float32_is_float64_rounded(build: Build) -> None:
     regularizer = build()
     x = images(regularizer, 2).float()

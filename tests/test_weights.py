@@ -15,6 +15,7 @@ from convexreg import (
     ConvexRegularizer,
     tiling,
 )
+from convexreg.combinations import StronglyMonotone
 from convexreg.module import GradientModule
 from convexreg.operators import Convolution
 from convexreg.potentials import LogCosh
@@ -97,6 +98,24 @@ def test_tiles_of_a_weighted_regularizer(build: Build, monkeypatch: pytest.Monke
             tiled_value, tiled_grad = several.value_and_grad(x, SIGMAS[:2])
         torch.testing.assert_close(tiled_value, value, rtol=1e-11, atol=1e-11)
         torch.testing.assert_close(tiled_grad, grad, rtol=1e-11, atol=1e-12)
+
+
+@pytest.mark.parametrize("convexify", [False, True])
+def test_tiles_of_a_strongly_monotone_network_with_weights(
+    convexify: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    regularizer = configured()()
+    x = images(regularizer, 2, 17, 22)
+    weights = weighted(regularizer, 2, 17, 22)
+    weights[0, 0, 3, 4] = 9.0  # the largest weight of all, which one tile sees
+    network = StronglyMonotone(
+        regularizer.network.with_weights(weights), 0.3, convexify=convexify
+    ).double()
+    value, grad = tiling.value_and_grad(network, x, 0.1)
+    monkeypatch.setattr(tiling, "_SIDE", {"cpu": 8})
+    tiled_value, tiled_grad = tiling.value_and_grad(network, x, 0.1)
+    torch.testing.assert_close(tiled_value, value, rtol=1e-11, atol=1e-11)
+    torch.testing.assert_close(tiled_grad, grad, rtol=1e-11, atol=1e-12)
 
 
 def test_weights_of_colour_images() -> None:

@@ -1,6 +1,6 @@
 """Convex potentials with their gradients and proven curvature bounds."""
 
-from convexreg.potentials.base import ElementwisePotential, Potential, per_channel
+from convexreg.potentials.base import ElementwisePotential, Potential, derivative, per_channel
 from convexreg.potentials.elementwise import (
     LogCosh,
     PseudoHuber,
@@ -26,5 +26,6 @@ __all__ = [
     "ScaledSigmoids",
     "Softplus",
     "TanhMixture",
+    "derivative",
     "per_channel",
 ]

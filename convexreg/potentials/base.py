@@ -12,6 +12,7 @@ potential convex. It carries noise conditioning and spatially varying strength.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +26,15 @@ def per_channel(parameter: Tensor, u: Tensor) -> Tensor:
 def supremum(weight: Tensor) -> Tensor:
     """Largest weight of each group: `(B or 1, groups)`."""
     return weight.flatten(2).amax(2) if weight.ndim > 2 else weight
+
+
+def derivative(function: Callable[[Tensor], Tensor], u: Tensor) -> Tensor:
+    """`f'(u)` of an elementwise function, whether gradients are recorded or not."""
+    with torch.inference_mode(False), torch.enable_grad():
+        # a tensor made in inference mode cannot be differentiated
+        point = (u.clone() if u.is_inference() else u.detach()).requires_grad_()
+        (slope,) = torch.autograd.grad(function(point).sum(), point)
+    return slope
 
 
 class Potential(nn.Module, ABC):
@@ -94,9 +104,7 @@ class ElementwisePotential(Potential):
         return activation if weight is None else weight * activation
 
     def curvature(self, u: Tensor, weight: Tensor | None = None) -> Tensor:
-        with torch.enable_grad():
-            point = u.detach().requires_grad_()
-            (slope,) = torch.autograd.grad(self.activation(point).sum(), point)
+        slope = derivative(self.activation, u)
         slope = slope if self.convex else slope.clamp_min(0)
         return slope if weight is None else weight * slope
 

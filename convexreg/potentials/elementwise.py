@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -17,7 +15,8 @@ class LogCosh(ElementwisePotential):
     nonnegative = True
 
     def density(self, u: Tensor) -> Tensor:
-        return u.abs() + functional.softplus(-2 * u.abs()) - math.log(2)
+        # cancels for small u to eps |u|, where a constant log 2 would leave eps
+        return u.abs() + torch.log1p(torch.expm1(-2 * u.abs()) / 2)
 
     def activation(self, u: Tensor) -> Tensor:
         return torch.tanh(u)
