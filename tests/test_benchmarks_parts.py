@@ -154,10 +154,12 @@ def test_summary_pairs_differences_and_counts_failures():
         _row("fragile", "a", "99.0"),
         _row("fragile", "b", "", "failed"),
     ]
+    rows[2]["certified"] = "3e-03"
     summary = {row["method"]: row for row in summarise(rows)}
     assert summary["ours"]["psnr"] == "29.600"
     assert summary["ours"]["difference"] == "0.600"
     assert summary["ours"]["difference_error"] == "0.100"
+    assert summary["ours"]["certified"] == "3.0e-03"  # the worst
     assert summary["TV"]["difference"] == ""
     assert summary["fragile"]["psnr"] == ""
     assert summary["fragile"]["outcomes"] == "converged 1; failed 1"

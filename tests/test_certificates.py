@@ -33,6 +33,7 @@ from solvers import (
     certify,
     minimise,
 )
+from solvers.certificates import certificate_after_step
 
 RANDOM_BOXES = {
     "free": Box(),
@@ -164,3 +165,21 @@ def test_nothing_is_proven_where_a_tiny_modulus_overflows() -> None:
         assert Box().furthest_descent(x, grad, torch.tensor([mu]).double()) > 1e100
     exact = Box().furthest_descent(x, grad, torch.tensor([0.5]).double())
     torch.testing.assert_close(exact, torch.tensor([4.0]).double())
+
+
+@over("box", RANDOM_BOXES)
+def test_a_negative_modulus_proves_nothing(box: Box) -> None:
+    x, grad = torch.rand(3, 4).double(), torch.randn(3, 4).double()
+    descent = box.furthest_descent(x, grad, torch.tensor([-2.0, 1.0, -1e-9]).double())
+    assert descent.isinf().tolist() == [True, False, True]
+
+
+def test_the_certificate_after_a_gradient_step_is_the_formula() -> None:
+    y, grad = torch.randn(2, 3, 5).double().unbind()
+    lipschitz, mu = torch.tensor([2.0, 5.0, 9.0]).double(), torch.tensor([0.5, 1.0, 9.0]).double()
+    value, x = torch.randn(3).double(), y - grad / lipschitz.reshape(3, 1)
+    certificate = certificate_after_step(value, grad, y, x, lipschitz, mu, Box())
+    slack = grad.square().sum(1) / 2
+    torch.testing.assert_close(certificate.gap, slack * (1 / mu - 1 / lipschitz))
+    torch.testing.assert_close(certificate.lower, value - slack / mu)
+    torch.testing.assert_close(certificate.distance, (2 * certificate.gap / mu).sqrt())

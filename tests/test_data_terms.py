@@ -15,6 +15,7 @@ from tables import over
 from torch import Tensor
 
 from solvers import Box, LeastSquares, Proximity, Sum, operator_bounds
+from solvers.data_terms import normal_curvature
 
 
 def kernel(*size: int, positive: bool = False) -> Tensor:
@@ -260,6 +261,15 @@ def test_curvature_of_a_circular_blur_is_exact() -> None:
     spectrum = torch.fft.rfft2(normal[:, 0].reshape(7, 8)).real
     torch.testing.assert_close(model.symbol[0, 0], spectrum, rtol=1e-6, atol=1e-6)
     torch.testing.assert_close(model.diagonal.flatten(), normal.diagonal(), rtol=1e-6, atol=1e-6)
+
+
+def test_curvature_of_colour_is_the_average_of_its_channels() -> None:
+    weights = torch.tensor([1.0, 2.0, 3.0]).double().reshape(3, 1, 1)
+    operator = physics.Inpainting(COLOUR, mask=weights.expand(COLOUR))
+    model = normal_curvature(operator, torch.rand(2, *COLOUR).double())
+    assert model is not None
+    for part in (model.symbol, model.diagonal):
+        torch.testing.assert_close(part, torch.full_like(part, 14 / 3))
 
 
 def test_sums_add_up() -> None:

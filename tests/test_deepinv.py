@@ -172,6 +172,15 @@ def test_constants_hold(prior, images):
     torch.testing.assert_close(1 / step, float(largest + 0.5 * bound))
 
 
+def test_one_step_for_a_batch_is_the_shortest_of_its_images(prior, images):
+    levels = torch.tensor([0.02, 0.1, 0.3]).double()
+    physics = blur()
+    alone = [prior.stepsize(physics, images[:1], g_param=float(level)) for level in levels]
+    assert max(alone) > 1.05 * min(alone)
+    together = prior.stepsize(physics, images, g_param=levels)
+    assert together == pytest.approx(min(alone), rel=1e-9)
+
+
 def test_weights_are_those_of_the_module(prior, images):
     assert {name.split(".")[0] for name in prior.state_dict()} == {"regularizer"}
     assert list(prior.parameters())

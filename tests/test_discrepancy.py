@@ -38,3 +38,20 @@ def test_the_misfit_is_that_of_the_noise_or_the_weight_is_one():
     model = ConvexReconstructor(regularizer, sigma=0.05, lam="discrepancy")
     chosen = reconstruct(y[1:2], physics, sigma=0.05, regularizer=regularizer, lam=lam[1:2]).image
     torch.testing.assert_close(model(y[1:2], physics), chosen, rtol=0, atol=0.01)
+
+
+def test_only_measured_pixels_count():
+    """Half of them missing: the misfit allowed is that of the other half."""
+    regularizer = small_regularizer()
+    for name, parameter in regularizer.named_parameters():
+        if "log_slope" in name:
+            parameter.data.add_(3)
+    clean = scenes(1, 8, 7)
+    mask = (torch.rand(1, 1, 8, 7) > 0.5).double()
+    physics = deepinv.physics.Inpainting((1, 8, 7), mask=mask)
+    y = physics.A(clean + 0.05 * torch.randn_like(clean))
+    lam = discrepancy_weight(y, physics, sigma=0.05, regularizer=regularizer)
+    assert lam < 1
+    x = reconstruct(y, physics, sigma=0.05, regularizer=regularizer, lam=lam).image
+    misfit = (physics.A(x) - y).square().sum() / mask.sum()
+    assert 0.8 * 0.05 < misfit.sqrt() <= 1.01 * 0.05

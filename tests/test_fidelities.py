@@ -81,6 +81,32 @@ def test_convex_with_the_stated_constant(case: FidelityCase) -> None:
         assert eigenvalues[-1] <= term.lipschitz(point) * (1 + 1e-9)
 
 
+def test_every_image_has_the_constant_it_gets_alone() -> None:
+    """Counts of very different size, those of the last image below the background."""
+    physics = blur()
+    y = torch.rand(3, 1, 5, 6).double() * torch.tensor([1.0, 100.0, 0.1]).reshape(3, 1, 1, 1)
+
+    def constant(counts: Tensor) -> Tensor:
+        bounds = operator_bounds(physics, counts)
+        term = PoissonLikelihood(physics, counts, bounds, gain=0.1, background=0.5)
+        return term.lipschitz(counts)
+
+    together = constant(y)
+    assert together[1] > 50 * together[0]
+    for i in range(3):
+        torch.testing.assert_close(together[i : i + 1], constant(y[i : i + 1]))
+
+
+@pytest.mark.parametrize("gain", [0.1, 1.0, 4.0])
+def test_the_weights_of_counts_are_second_derivatives(gain: float) -> None:
+    """On both sides of the background, where the likelihood is continued."""
+    y, physics = torch.poisson(3 * torch.rand(2, 1, 5, 6).double()), Denoising()
+    bounds = operator_bounds(physics, y)
+    term = PoissonLikelihood(physics, y, bounds, gain=gain, background=0.5)
+    z = gain * torch.randn_like(y)
+    torch.testing.assert_close(term.weight(z), gradient(lambda p: term.distance(p)[1], z))
+
+
 def test_empty_pixels_of_counts_stay_where_the_likelihood_says() -> None:
     """Zero counts: the continuation has its minimum at a mean of zero, and nothing runs off."""
     y = torch.tensor([0.0, 0.2, 0.5, 3.0]).double().reshape(1, 1, 2, 2)

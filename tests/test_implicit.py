@@ -209,3 +209,15 @@ def test_conjugate_gradients_on_a_singular_system_do_not_diverge() -> None:
     true = (result.solution @ matrix - rhs).norm() / rhs.norm()
     assert float(result.residual) == pytest.approx(float(true), rel=1e-6)
     assert result.iterations < 50
+
+
+@pytest.mark.parametrize("rest", [1e-4, 1e-6, 1e-8])
+def test_conjugate_gradients_give_up_on_what_has_no_solution_at_once(rest: float) -> None:
+    """Three steps solve what can be solved, and the fourth meets a direction without curvature."""
+    matrix = torch.diag(torch.tensor([1.0, 2.0, 3.0, 0.0])).double()
+    rhs = torch.tensor([[1.0, 1.0, 1.0, rest]]).double()
+    result = conjugate_gradient(lambda v: v @ matrix, rhs, tol=1e-12, max_iter=50)
+    assert result.iterations == 4
+    solution = torch.tensor([[1.0, 1 / 2, 1 / 3]]).double()
+    torch.testing.assert_close(result.solution[:, :3], solution, rtol=1e-6, atol=0)
+    assert result.residual.item() == pytest.approx(rest / 3**0.5, rel=1e-6)

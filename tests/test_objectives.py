@@ -74,6 +74,22 @@ def test_unrolled_approaches_the_equilibrium() -> None:
         Unrolled(0)
 
 
+def test_unrolled_steps_have_the_momentum_of_a_strongly_convex_problem() -> None:
+    """With `mu = 1` and `L = 1 + |grad R|_Lip`: two steps, written down."""
+    regularizer, noisy = small_regularizer(), scenes(2) + 0.1 * torch.randn(2, 1, 7, 8).double()
+    sigma, start = torch.tensor([0.05, 0.2]).double(), torch.rand_like(noisy)
+    root = (1 + regularizer.lipschitz(sigma=sigma)).sqrt().reshape(2, 1, 1, 1)
+
+    def descended(x: Tensor) -> Tensor:
+        return x - (x - noisy + regularizer.grad(x, sigma)) / root**2
+
+    first = descended(start)
+    second = descended(first + (root - 1) / (root + 1) * (first - start))
+    for steps, expected in ((1, first), (2, second)):
+        x = Unrolled(steps).denoise(regularizer, noisy, sigma, start)
+        torch.testing.assert_close(x, expected, rtol=1e-12, atol=1e-13)
+
+
 @pytest.mark.parametrize(("architecture", "tolerance"), [("mgradnet-m", 1e-5), ("crr", 1e-4)])
 def test_equilibrium_gradient_is_that_of_the_exactly_solved_problem(
     architecture: Architecture, tolerance: float

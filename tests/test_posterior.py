@@ -6,11 +6,15 @@ import deepinv
 import pytest
 import torch
 from problems import Quadratic, scenes, small_regularizer, spectra, spectrum_matrix
+from tables import perturbed
 from torch import Tensor
 
+from convexreg import ConvexRegularizer, potentials
+from convexreg.module import GradientModule
+from convexreg.operators import Convolution
 from convexreg.posterior import sample_posterior
 from solvers import Objective, Sum
-from solvers.langevin import sample_moments
+from solvers.langevin import _combine, sample_moments
 
 CHAINS = 4
 
@@ -138,3 +142,43 @@ def test_posterior_of_images():
         assert std[known[index]].mean() <= sigma[index] * 1.1
     assert "split R-hat" in posterior.summary()
     assert posterior.reconstruction.image.shape == clean.shape
+
+
+@pytest.mark.parametrize("lam", [0.0, 3.0])
+def test_posterior_of_a_gaussian_prior_is_known(lam):
+    """With curvature `k` the standard deviation is `sigma / sqrt(1 + lam k)`: `sigma` without a prior."""
+    operator = Convolution((1, 1), (1,), zero_mean=False)
+    module = GradientModule(operator, potentials.Quadratic(), bias=False)
+    regularizer = perturbed(ConvexRegularizer(module), 0.0)
+    operator.kernels[0].fill_(0.8)
+    curvature = regularizer.grad(torch.ones(1, 1, 1, 1).double()).item()
+    assert curvature == pytest.approx(0.64)
+    sigma = torch.tensor([0.05, 0.3]).double()
+    posterior = sample_posterior(
+        scenes(2, 10, 9), deepinv.physics.Denoising(), sigma=sigma, regularizer=regularizer, lam=lam
+    )
+    rms = posterior.moments.std.square().mean((1, 2, 3)).sqrt()
+    torch.testing.assert_close(rms, sigma / (1 + lam * curvature) ** 0.5, rtol=0.03, atol=0)
+
+
+def test_half_chains_are_pooled_as_in_the_book():
+    """Gelman et al. 2013, section 11.4: `n` samples in each of `m` half-chains."""
+    distributions, chains, count = 3, 2, 5
+    shape = (2, distributions, chains, count, 4)
+    centres = torch.randn(2, distributions, chains, 1, 4).double()
+    samples = centres + torch.randn(shape).double()
+    halves = [
+        (half.mean(2).flatten(0, 1), half.var(2, correction=0).flatten(0, 1)) for half in samples
+    ]
+    moments = _combine(halves, chains, count, 10, 0.1)
+    # (distributions, m, n, pixels)
+    pooled = samples.transpose(0, 1).flatten(1, 2)
+    within, between = pooled.var(2).mean(1), pooled.mean(2).var(1)
+    variance = (count - 1) / count * within + between
+    error = between / (2 * chains)
+    torch.testing.assert_close(moments.mean, pooled.mean((1, 2)))
+    torch.testing.assert_close(moments.std, variance.sqrt())
+    torch.testing.assert_close(moments.error, error.sqrt())
+    torch.testing.assert_close(moments.relative_error, (error.mean(1) / variance.mean(1)).sqrt())
+    torch.testing.assert_close(moments.r_hat, (variance.mean(1) / within.mean(1)).sqrt())
+    torch.testing.assert_close(moments.effective_samples, variance.mean(1) / error.mean(1))

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from convexreg import ConvexRegularizer, ModelConfig, reconstruct
-from convexreg.start import starting_image
+from convexreg.start import ANCHOR, starting_image
 from solvers import FISTA, Backtracking, FreeFISTA, GradientDescent, QuasiNewton, Status
 
 SHAPE = (1, 24, 20)
@@ -139,6 +139,50 @@ def test_float32_is_certified_in_float64(regularizer, image):
     assert result.image.dtype == torch.float32
     assert result.certificate.gap.dtype == torch.float64
     assert float(result.certificate.relative_gap[0]) <= 1.2e-5
+
+
+class Convertible(torch.nn.Module):
+    """The identity, until it is converted to float64: then `scale` times it, or an error."""
+
+    def __init__(self, scale: float | None) -> None:
+        super().__init__()
+        self.scale, self.factor = scale, 1.0
+
+    def double(self) -> Convertible:
+        if self.scale is None:
+            raise TypeError("this operator computes in float32")
+        self.factor = self.scale
+        return self
+
+    def A(self, x: Tensor) -> Tensor:
+        return self.factor * x
+
+    A_adjoint = A
+
+
+def test_a_physics_that_conversion_changes_keeps_the_certificate_of_the_solver(regularizer, image):
+    y = (image + 0.1 * torch.randn_like(image)).float()
+    gaps = [
+        reconstruct(
+            y, Convertible(scale), sigma=0.1, regularizer=regularizer.float()
+        ).certificate.gap
+        for scale in (None, 1.001, 1.0)
+    ]
+    assert torch.equal(gaps[1], gaps[0])
+    assert not torch.equal(gaps[2], gaps[0])
+
+
+def test_a_bounded_box_needs_no_anchor(regularizer, image):
+    """It makes a certificate possible, and the solve stops on that."""
+    physics = _physics("blur-circular")
+    y = physics.A(image) + 0.05 * torch.randn_like(image)
+    options = {"sigma": 0.05, "regularizer": regularizer}
+    boxed = reconstruct(y, physics, box=(0, 1), **options)
+    assert boxed.anchor == 0
+    assert boxed.converged
+    assert float(boxed.certificate.relative_gap) <= 1e-2
+    assert float(boxed.stationarity) > 1e-5
+    assert reconstruct(y, physics, box=(0, math.inf), **options).anchor == ANCHOR
 
 
 def test_each_image_of_a_batch_is_reconstructed_as_if_alone(regularizer, image):

@@ -290,6 +290,18 @@ def test_curvature_model_is_near_the_hessian_where_it_is_exact() -> None:
     torch.testing.assert_close(model.diagonal.flatten(), hessian.diagonal(), rtol=1e-8, atol=1e-10)
 
 
+def test_curvature_model_of_colour_is_the_average_of_its_planes() -> None:
+    regularizer = configured()()
+    x = torch.rand(2, 3, 6, 7).double()
+    transform = colour_transform(torch.float64, torch.device("cpu"))
+    planes = torch.einsum("kc,bchw->kbhw", transform, x).unsqueeze(2)
+    model = regularizer.curvature(x, SIGMAS[:2])
+    models = [regularizer.curvature(plane, SIGMAS[:2]) for plane in planes]
+    for name in ("symbol", "diagonal"):
+        expected = sum(getattr(part, name) for part in models) / 3
+        torch.testing.assert_close(getattr(model, name), expected)
+
+
 @over("build", {name: build for name, build in REGULARIZERS.items() if name != "mixed"})
 def test_tiles_change_nothing_in_the_curvature_model(
     build: Build, monkeypatch: pytest.MonkeyPatch

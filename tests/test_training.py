@@ -154,6 +154,26 @@ def test_learning_rates_follow_half_a_cosine(folder: Path, tmp_path: Path) -> No
     )
 
 
+@pytest.mark.parametrize("setting", ["tv2", "flatness"])
+def test_a_penalty_is_added_with_its_weight(folder: Path, tmp_path: Path, setting: str) -> None:
+    """The loss of the first step: rough splines and large Lipschitz constants cost."""
+    losses = []
+    for weight in (0.0, 0.7):
+        settings = replace(SETTINGS, steps=1, **{"tv2": 0.0, setting: weight})
+        run = training(folder, tmp_path / str(weight), architecture="crr", settings=settings)
+        run.run(lambda record: losses.append(record.loss))
+    fresh = training(folder, tmp_path, architecture="crr")
+    sigma = fresh.sampler.sample()[2]
+    penalty = {
+        "tv2": spline_roughness(fresh.regularizer),
+        "flatness": fresh.regularizer.lipschitz(sigma=sigma[0]).log(),
+    }[setting]
+    assert penalty is not None
+    expected = 0.7 * penalty.item()
+    assert abs(expected) > 0.01
+    assert losses[1] - losses[0] == pytest.approx(expected, rel=1e-4, abs=1e-5)
+
+
 def test_a_finished_run_has_nothing_left_to_do(folder: Path, tmp_path: Path) -> None:
     run = training(folder, tmp_path)
     expected = run.run().state_dict()

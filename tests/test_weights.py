@@ -138,6 +138,24 @@ def test_weights_of_colour_images() -> None:
     assert curvature.diagonal.shape == (2, 1, 4, 5)
 
 
+def test_the_bound_of_a_colour_image_is_the_largest_of_its_planes() -> None:
+    """With one noise level per image: each plane alone, at the level of its image."""
+    regularizer = configured()()
+    sizes = torch.tensor([0.3, 2.0, 1.0, 0.2, 3.0, 0.6]).double().reshape(6, 1, 1, 1)
+    weights = sizes * weighted(regularizer, 6, 7, 8)
+    sigma = SIGMAS[[0, 2]]
+    alone = torch.stack(
+        [
+            regularizer.with_weights(weights[i : i + 1]).lipschitz((7, 8), sigma[i // 3])
+            for i in range(6)
+        ]
+    ).reshape(2, 3)
+    assert (alone.amax(1) > 1.2 * alone.mean(1)).all()
+    term = regularizer.with_weights(weights).term(sigma)
+    bounds = term.lipschitz(torch.rand(2, 3, 7, 8).double())
+    torch.testing.assert_close(bounds, alone.amax(1))
+
+
 def test_weights_that_do_not_fit_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     regularizer = configured()()
     x = images(regularizer, 2)
