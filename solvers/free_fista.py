@@ -136,7 +136,8 @@ class FreeFISTA(Solver[FreeFISTAState]):
         value was not finite.
         """
         rho = 1 / self.search.increase
-        lipschitz = state.lipschitz * torch.where(state.growing, self.search.decrease, 1.0)
+        longer = state.lipschitz * self.search.decrease
+        lipschitz = torch.where(state.growing, longer, state.lipschitz)
         pending = torch.ones_like(state.growing)
         trials = torch.zeros_like(lipschitz)
         attempts = 0

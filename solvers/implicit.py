@@ -61,7 +61,14 @@ def conjugate_gradient(
         norm = torch.where(active, inner(residual, residual), norm)
         best = torch.where(per_image(norm < least, best), solution, best)
         least = torch.minimum(norm, least)
-    scale = inner(rhs, rhs).clamp_min(torch.finfo(torch.float64).tiny)
+    start = inner(rhs, rhs)
+    if bool((least > target).any()):
+        # after an enormous step the residual carried along says nothing
+        gap = rhs - operator(best)
+        least = torch.where(least > target, inner(gap, gap), least)
+        best = torch.where(per_image(least < start, best), best, 0.0)
+        least = torch.minimum(least, start)
+    scale = start.clamp_min(torch.finfo(torch.float64).tiny)
     return HessianSolve(best, (least / scale).sqrt(), iterations)
 
 

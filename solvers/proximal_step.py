@@ -27,9 +27,9 @@ class Backtracking:
     limit: int = 60
 
     def __post_init__(self) -> None:
-        if not (self.initial > 0 and self.increase > 1 and 0 < self.decrease <= 1):
+        if not (self.initial > 0 and self.increase > 1 and 0 < self.decrease <= 1 <= self.limit):
             raise ValueError(
-                f"backtracking needs initial > 0, increase > 1, 0 < decrease <= 1: {self}"
+                f"backtracking needs initial > 0, increase > 1, 0 < decrease <= 1 and limit >= 1: {self}"
             )
 
 

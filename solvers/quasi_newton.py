@@ -13,6 +13,10 @@ from solvers.curvature import Preconditioner
 from solvers.loop import Solver, State
 from solvers.objective import Objective, inner, per_image, rms
 
+_NEAR = 1e-6
+"""How near a bound a pixel is held at most, relative to the box or one. The proof takes any number; holding
+pixels that are not at the bound costs line searches, and this is as far as 30 halvings reach."""
+
 
 @dataclass(frozen=True)
 class Pair:
@@ -21,6 +25,30 @@ class Pair:
     move: Tensor
     change: Tensor
     rho: Tensor
+
+    @classmethod
+    def of(cls, move: Tensor, change: Tensor) -> Pair:
+        """The pair, usable if the curvature along the move is clearly positive."""
+        product = inner(move, change)
+        usable = product > 1e-10 * (inner(move, move) * inner(change, change)).sqrt()
+        return cls(move, change, torch.where(usable, 1 / product, 0.0))
+
+    def within(self, free: Tensor) -> Pair:
+        """What the pair says of the free variables, among which the curvature is that of a move of them only.
+
+        The whole pair with the others left out afterwards would give the inverse Hessian's block, far too
+        long steps. It is usable if both `<move, change> / <move, move>` and its counterpart
+        `<move, change> / <change, change>` are not too small a fraction of the whole pair's, which bounds
+        the matrix.
+        """
+        move, change = free * self.move, free * self.change
+        product = inner(move, change)
+        share = torch.maximum(
+            inner(move, move) / inner(self.move, self.move),
+            inner(change, change) / inner(self.change, self.change),
+        )
+        usable = (self.rho > 0) & (product * self.rho > 1e-10 * share)
+        return Pair(move, change, torch.where(usable, 1 / product, 0.0))
 
 
 @dataclass(frozen=True)
@@ -48,11 +76,11 @@ class QuasiNewton(Solver[QuasiNewtonState]):
 
     Guarantees. Without a box and with `mu > 0`: `H_k` has eigenvalues in a fixed positive interval
     and the iterates converge linearly to the minimiser (Liu & Nocedal 1989, Thm 7.1, whose
-    conditions Armijo backtracking meets by Byrd & Nocedal 1989, Thm 3.2). With a box: the matrix is
-    applied to the free variables only, the others take gradient steps (two-metric projection), and no
-    step increases the objective. Convergence is not proven: that needs pixels near a bound to be held as
-    well (Bertsekas 1982, Prop. 2), and one that starts within rounding of it can end the search. What is
-    proven of the result is its certificate.
+    conditions Armijo backtracking meets by Byrd & Nocedal 1989, Thm 3.2). With a box and `mu > 0`: the
+    matrix is applied to the free variables only, the others, at or near a bound that the gradient holds
+    them at, take gradient steps (two-metric projection), and the iterates converge to the minimiser
+    (Bertsekas 1982, Prop. 2; `Pair.within` bounds the matrices). Both as long as `max_halvings` suffice.
+    With `mu = 0` no step increases the objective, and what is proven of the result is its certificate.
 
     :param memory: pairs kept.
     :param refresh: iterations after which the model is rebuilt at the current image; it is built at
@@ -63,6 +91,12 @@ class QuasiNewton(Solver[QuasiNewtonState]):
     refresh: tuple[int, ...] = (5, 40)
     armijo: float = 1e-4
     max_halvings: int = 30
+
+    def __post_init__(self) -> None:
+        if self.memory < 1 or self.max_halvings < 1 or not 0 < self.armijo < 0.5:
+            raise ValueError(
+                f"the quasi-Newton method needs memory >= 1, max_halvings >= 1 and 0 < armijo < 1/2: {self}"
+            )
 
     def init(self, objective: Objective, x: Tensor, box: Box) -> QuasiNewtonState:
         batch = x.shape[0]
@@ -92,14 +126,13 @@ class QuasiNewton(Solver[QuasiNewtonState]):
             assert curvature is not None
             preconditioner, evaluations = Preconditioner(curvature), evaluations + 1
         free = _free_variables(state.x, state.grad, box)
-        direction = free * _apply(state.pairs, preconditioner, free * state.grad)
+        pairs = state.pairs if box.everything else tuple(p.within(free) for p in state.pairs)
+        direction = free * _apply(pairs, preconditioner, free * state.grad)
         slope = inner(direction, state.grad)
         direction = direction + (1 - free) * state.grad
         x, value, grad, trials = self._search(objective, state, direction, slope, free, box)
         move, change = x - state.x, grad - state.grad
-        product = inner(move, change)
-        usable = product > 1e-10 * (inner(move, move) * inner(change, change)).sqrt()
-        pair = Pair(move, change, torch.where(usable, 1 / product, 0.0))
+        pair = Pair.of(move, change)
         certificate = certificate_at(value, grad, x, state.mu, box)
         return QuasiNewtonState(
             x=x,
@@ -159,10 +192,17 @@ class QuasiNewton(Solver[QuasiNewtonState]):
 
 
 def _free_variables(x: Tensor, grad: Tensor, box: Box) -> Tensor:
-    """One for pixels that can move, zero for those held at a bound by the gradient."""
+    """One for pixels that can move, zero for those that the gradient holds at a bound.
+
+    Those near it, closer than the projected gradient is long, are held as well (Bertsekas 1982, eq. 32):
+    the direction would be cut short by a pixel that leaves the box at once.
+    """
     if box.everything:
         return torch.ones((), dtype=x.dtype, device=x.device)
-    held = ((x <= box.lower) & (grad > 0)) | ((x >= box.upper) & (grad < 0))
+    width = min(box.upper - box.lower, 1.0)
+    progress = rms(x - box.project(x - grad))
+    near = per_image(progress.clamp_max(_NEAR * width).to(x.dtype), x)
+    held = ((x <= box.lower + near) & (grad > 0)) | ((x >= box.upper - near) & (grad < 0))
     return (~held).to(x.dtype)
 
 

@@ -221,3 +221,19 @@ def test_conjugate_gradients_give_up_on_what_has_no_solution_at_once(rest: float
     solution = torch.tensor([[1.0, 1 / 2, 1 / 3]]).double()
     torch.testing.assert_close(result.solution[:, :3], solution, rtol=1e-6, atol=0)
     assert result.residual.item() == pytest.approx(rest / 3**0.5, rel=1e-6)
+
+
+@pytest.mark.parametrize("limit", [10, 20, 50])
+def test_the_residual_of_what_has_no_solution_is_the_true_one(limit: int) -> None:
+    matrices = spectrum_matrix(
+        torch.cat([10 ** (3 * torch.rand(9, 8)), torch.zeros(9, 4)], 1).double()
+    )
+    rhs = torch.randn(9, 12).double()
+
+    def operator(v: Tensor) -> Tensor:
+        return (matrices * v.unsqueeze(1)).sum(2)
+
+    result = conjugate_gradient(operator, rhs, tol=1e-6, max_iter=limit)
+    true = (operator(result.solution) - rhs).norm(dim=1) / rhs.norm(dim=1)
+    torch.testing.assert_close(result.residual, true)
+    assert (true <= 1).all()

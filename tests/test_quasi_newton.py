@@ -1,13 +1,15 @@
-"""The quasi-Newton matrix, against dense algebra."""
+"""The quasi-Newton matrix, against dense algebra, and its way along the bounds of a box."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 from oracles import matrix
+from problems import UNIT, quadratic, spectra
 
+from solvers import QuasiNewton, minimise
 from solvers.curvature import Curvature, Preconditioner
-from solvers.quasi_newton import Pair, _apply
+from solvers.quasi_newton import Pair, _apply, _free_variables
 
 SHAPE = (1, 3, 4)
 
@@ -38,3 +40,30 @@ def test_two_loops_apply_the_matrix_of_bfgs(count: int, preconditioned: bool) ->
     applied = _apply(tuple(pairs), preconditioner, grad)
     product = (expected @ grad.flatten(1).unsqueeze(2)).reshape(2, *SHAPE)
     torch.testing.assert_close(applied, product)
+
+
+@pytest.mark.parametrize("condition", [50.0, 1e4])
+def test_pixels_near_a_bound_do_not_stop_the_search(condition: float) -> None:
+    """From starts at, near and away from the bounds; the free variables have a matrix of their own."""
+    problem = quadratic(spectra(300, 3, (condition,)))
+    near = problem.minimiser.clamp(1e-12, 1 - 1e-12)
+    x0 = torch.where(torch.rand(300, 3) < 0.5, near, problem.x0)
+    solution = minimise(problem.objective, x0, QuasiNewton(), box=UNIT, gtol=1e-8, max_iter=60)
+    assert solution.converged.all()
+    torch.testing.assert_close(solution.x, problem.minimiser, rtol=0, atol=1e-5)
+
+
+def test_free_variables_are_those_that_no_bound_holds() -> None:
+    x = torch.tensor([[0.0, 0.0, 1e-9, 1e-9, 1e-3, 0.5, 1.0, 1.0, 1 - 1e-9]]).double()
+    grad = torch.tensor([[1.0, -1.0, 1.0, -1.0, 1.0, 1.0, 1.0, -1.0, -1.0]]).double()
+    expected = [[0.0, 1.0, 0.0, 1.0, 1.0, 1.0, 1.0, 0.0, 0.0]]
+    assert _free_variables(x, grad, UNIT).tolist() == expected
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"memory": 0}, {"memory": -1}, {"max_halvings": 0}, {"armijo": 0.0}, {"armijo": 0.5}],
+)
+def test_settings_that_make_no_sense_are_refused(settings) -> None:
+    with pytest.raises(ValueError, match="the quasi-Newton method needs memory >= 1"):
+        QuasiNewton(**settings)
