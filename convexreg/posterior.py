@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from convexreg.measurements import check_positive
 from convexreg.models import as_regularizer
 from convexreg.reconstruct import DEFAULT_MODEL, Reconstruction, reconstruct
 from convexreg.regularizer import ConvexRegularizer
@@ -21,7 +22,7 @@ from solvers.physics_norms import operator_bounds
 
 @dataclass(frozen=True)
 class Posterior:
-    """Moments of the posterior, and its mode.
+    """Moments of the posterior, and about its mode.
 
     :ivar moments: mean, standard deviation and their accuracy, see `solvers.langevin.Moments`.
     :ivar reconstruction: the certified minimiser that the chains started around.
@@ -60,11 +61,11 @@ def sample_posterior(
 
         p(x | y) ~ exp(-(|A x - y|^2 / 2 + lam R(x; sigma)) / sigma^2).
 
-    It is log-concave, and its mode is what `reconstruct` computes. The chains start at that mode plus
-    noise of `2 sigma`; `step`, `persistence` and the stopping rule are those of
-    `solvers.langevin.sample_moments`: the step rests on the proven Lipschitz constant, and sampling ends
-    when the Monte Carlo error of the mean is at most `tol` times the standard deviation (rms over the
-    pixels).
+    It is log-concave, and its mode is what `reconstruct` computes (for operators other than denoising but
+    for an anchor of weight 1e-3). The chains start there, plus noise of `2 sigma`; `step`, `persistence` and
+    the stopping rule are those of `solvers.langevin.sample_moments`: the step rests on the proven Lipschitz
+    constant, and sampling ends when the Monte Carlo error of the mean is at most `tol` times the standard
+    deviation (rms over the pixels).
 
     :param y: measurements `(B, ...)`.
     :param physics: a deepinv physics whose norm is proven (`solvers.physics_norms`), that takes any
@@ -74,7 +75,7 @@ def sample_posterior(
     """
     model = as_regularizer(regularizer)
     mode = reconstruct(y, physics, sigma=sigma, regularizer=model, lam=lam)
-    level = torch.as_tensor(sigma, device=y.device).double().expand(y.shape[0])
+    level = check_positive("sigma", sigma, y, allow_zero=False)
     repeated, levels = (item.repeat_interleave(chains, 0) for item in (y, level))
     generator = torch.Generator(y.device).manual_seed(seed)
     starts = mode.image.repeat_interleave(chains, 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -103,6 +104,8 @@ def reconstruct(
         )
     if isinstance(lam, str) and lam not in ("auto", *_WEIGHT_RULES):
         raise ValueError(f'lam must be a number, "auto", "discrepancy" or "sure"; got {lam!r}')
+    if anchor != "auto" and (isinstance(anchor, str) or not 0 <= anchor < math.inf):
+        raise ValueError(f'anchor must be a finite number, zero or more, or "auto"; got {anchor!r}')
     given = 1.0 if isinstance(lam, str) else lam
     weight = check_positive("lam", given, y, allow_zero=True)
     chosen = as_model(DEFAULT_MODEL if regularizer is None else regularizer)

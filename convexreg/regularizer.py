@@ -140,7 +140,7 @@ class Regularizer(nn.Module):
         low, high = self.sigma_range
         if sigma is None:
             raise ValueError(f"the model {self.name} is conditioned on the noise level: give sigma")
-        level = torch.as_tensor(sigma)
+        level = torch.as_tensor(sigma, dtype=None if isinstance(sigma, Tensor) else torch.float64)
         # levels are compared with the room that float32 rounding of 1/255 needs
         if not bool(((level >= low * (1 - 1e-5)) & (level <= high * (1 + 1e-5))).all()):
             raise ValueError(
@@ -151,7 +151,7 @@ class Regularizer(nn.Module):
                 + ". Noise levels are those of images in [0, 1] seen through an operator of norm one: "
                 "divide by 255, or operator and measurements by the norm"
             )
-        return sigma
+        return level if not isinstance(sigma, float) else sigma
 
     def planes(self, x: Tensor, sigma: Sigma) -> tuple[Tensor, Sigma]:
         """The images as the network takes them, with their noise levels: colour images give three each.

@@ -137,7 +137,7 @@ class Problem:
         return data_term(self.fidelity, self.physics, self.y, self.bounds)
 
     def objective(self, start: Tensor, anchor: float) -> Objective:
-        """The sum of data term, regularizer and anchor; a negative anchor is refused by the sum."""
+        """The sum of data term, regularizer and anchor."""
         terms = [self.data(), self.model.term(self.sigma)]
         coefficients: list[Tensor | float] = [1.0, self.weight]
         if anchor:
@@ -170,16 +170,24 @@ def solve(
         start,
         settings.solver,
         box=problem.box,
-        gap_tol=gap_tol,
+        # so that rounding of the solve does not decide about the certificate
+        gap_tol=None if gap_tol is None else 0.99 * gap_tol,
         gtol=gtol,
         max_iter=settings.max_iter,
         time_limit=settings.time_limit,
         callback=settings.callback,
     )
+    certificate, status = _certify_in_float64(problem, start, anchor, solution), solution.status
+    if gap_tol is not None:
+        kept = certificate.relative_gap <= gap_tol
+        if gtol is not None:
+            kept |= solution.stationarity <= gtol
+        unproven = (status == Status.CONVERGED) & ~kept
+        status = torch.where(unproven, int(Status.STAGNATED), status)
     return Reconstruction(
         image=solution.x,
-        status=solution.status,
-        certificate=_certify_in_float64(problem, start, anchor, solution),
+        status=status,
+        certificate=certificate,
         iterations=solution.iterations,
         evaluations=solution.evaluations,
         stationarity=solution.stationarity,

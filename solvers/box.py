@@ -32,6 +32,16 @@ class Box:
         """Whether both bounds are finite."""
         return self.lower > -float("inf") and self.upper < float("inf")
 
+    def representable(self, dtype: torch.dtype) -> Box:
+        """The largest box within this one whose bounds are numbers of that type."""
+        lower, upper = torch.tensor([self.lower, self.upper], dtype=torch.float64)
+        low, high = lower.to(dtype), upper.to(dtype)
+        if low < lower:
+            low = torch.nextafter(low, torch.full_like(low, float("inf")))
+        if high > upper:
+            high = torch.nextafter(high, torch.full_like(high, -float("inf")))
+        return Box(float(low), float(high))
+
     def project(self, x: Tensor) -> Tensor:
         """The nearest point of the box."""
         return x if self.everything else x.clamp(self.lower, self.upper)

@@ -70,12 +70,17 @@ def _distance(gap: Tensor, mu: Tensor) -> Tensor:
 def certify(objective: Objective, x: Tensor, box: Box | None = None) -> Certificate:
     """Certificate of the feasible point `x` by one evaluation of `objective`.
 
+    :raises ValueError: a point outside of the box, of which nothing is proven.
+
     In float64 the rounding of the gradient is negligible; call it with a float64 objective and point
     to certify the result of a float32 run.
     """
+    box = box or Box()
+    if bool(((x < box.lower) | (x > box.upper)).any()):
+        raise ValueError(f"the point is not in the box [{box.lower:g}, {box.upper:g}]: project it")
     value, grad = objective.value_and_grad(x)
     mu = objective.strong_convexity(x).to(value).expand(x.shape[0])
-    return certificate_at(value, grad, x, mu, box or Box())
+    return certificate_at(value, grad, x, mu, box)
 
 
 def gradient_descent_rate(

@@ -60,11 +60,11 @@ class GradientDescent(Solver[GradientDescentState]):
             objective, state.x, state.value, state.grad, trial, state.mu, box, search
         )
         value, grad = objective.value_and_grad(step.x)
-        violated = (
-            contradicts(state.value, state.grad, state.x, value, grad, step.x, step.lipschitz)
-            if search is None
-            else state.violated
-        )
+        violated = state.violated
+        if search is None:  # the test is one of convexity as well
+            violated = (state.mu >= 0) & contradicts(
+                state.value, state.grad, state.x, value, grad, step.x, step.lipschitz
+            )
         return GradientDescentState(
             x=step.x,
             gap=step.certificate.gap,

@@ -68,6 +68,7 @@ class Progress:
     seconds: float
 
 
+@torch.no_grad()
 def minimise(
     objective: Objective,
     x0: Tensor,
@@ -89,12 +90,14 @@ def minimise(
     :param x0: start, `(B, ...)`; projected on the box.
     :param callback: called with a `Progress` after every iteration.
     :param throw: raise when an image fails; otherwise its status says so.
-    :raises ValueError: no tolerance given, or `gap_tol` for a problem without a certificate.
+    :raises ValueError: no tolerance given, `gap_tol` for a problem without a certificate, or numbers that
+        make no sense.
     :raises SolverError: a value became NaN or infinite, or contradicted the stated constants.
     """
-    box = box or Box()
     started = time.perf_counter()
-    _check_request(objective, x0, box, gap_tol, gtol, max_iter)
+    box = box or Box()
+    _check_request(objective, x0, box, gap_tol, gtol, max_iter, time_limit)
+    box = box.representable(x0.dtype)
     state = solver.init(objective, box.project(x0), box)
     batch = x0.shape[0]
     status = torch.full((batch,), int(Status.RUNNING), device=x0.device)
@@ -153,19 +156,26 @@ def _check_request(
     gap_tol: float | None,
     gtol: float | None,
     max_iter: int,
+    time_limit: float | None,
 ) -> None:
     if gap_tol is None and gtol is None:
         raise ValueError("give gap_tol (certified relative gap) or gtol (rms of the gradient)")
     for name, number in (("gap_tol", gap_tol), ("gtol", gtol), ("max_iter", max_iter)):
         if number is not None and not number > 0:
             raise ValueError(f"{name} must be positive, got {number}")
-    if not x0.is_floating_point():
-        raise ValueError(f"the start must be a floating-point tensor, got {x0.dtype}")
-    provable = box.bounded or bool((objective.strong_convexity(x0) > 0).all())
+    if time_limit is not None and not time_limit >= 0:
+        raise ValueError(f"time_limit must be seconds, zero or more, got {time_limit}")
+    if not x0.is_floating_point() or not x0.numel():
+        raise ValueError(
+            f"the start must be a floating-point tensor of at least one image, got {x0.dtype} "
+            f"{tuple(x0.shape)}"
+        )
+    mu = objective.strong_convexity(x0)
+    provable = bool((mu >= 0).all()) if box.bounded else bool((mu > 0).all())
     if gap_tol is not None and gtol is None and not provable:
         raise ValueError(
             "gap_tol needs a certificate, and this objective has none: it is not known to be strongly "
-            "convex and the box is unbounded. Give a bounded box, or stop on gtol"
+            "convex, or convex within a bounded box. Give a bounded box to a convex one, or stop on gtol"
         )
 
 

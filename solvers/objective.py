@@ -46,10 +46,14 @@ class Objective(ABC):
 class Sum(Objective):
     """`sum_i c_i F_i` with `c_i >= 0`, each 0-dim or one per image.
 
-    :raises ValueError: a coefficient that is negative or NaN.
+    :raises ValueError: a coefficient that is negative or NaN, no term, or not as many of both.
     """
 
     def __init__(self, terms: Sequence[Objective], coefficients: Sequence[Tensor | float]) -> None:
+        if not terms or len(terms) != len(coefficients):
+            raise ValueError(
+                f"a sum needs terms, and as many coefficients, got {len(terms)} and {len(coefficients)}"
+            )
         self.terms = list(terms)
         self.coefficients = [torch.as_tensor(c, dtype=torch.float64) for c in coefficients]
         if not all((c >= 0).all() for c in self.coefficients):

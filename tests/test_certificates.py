@@ -159,6 +159,24 @@ def test_boxes() -> None:
     assert torch.equal(UNIT.project(x), torch.tensor([0.0, 0.5, 1.0]))
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_bounds_are_rounded_inwards(dtype: torch.dtype) -> None:
+    """What a float32 solve puts on a bound is in the box in float64 too, and can be certified."""
+    for lower, upper in torch.rand(50, 2).double().sort(dim=1).values.tolist():
+        box, x = Box(lower, upper), torch.tensor([[-1.0, 2.0]], dtype=dtype)
+        inner = box.representable(dtype).project(x).double()
+        assert lower <= inner[0, 0] <= lower * (1 + 2e-7)
+        assert upper * (1 - 2e-7) <= inner[0, 1] <= upper
+    everything = Box().representable(dtype)
+    assert everything.everything
+
+
+def test_points_outside_of_the_box_are_not_certified() -> None:
+    problem = quadratic(spectra(1, 4, (3.0,)), UNIT)
+    with pytest.raises(ValueError, match="is not in the box"):
+        certify(problem.objective, problem.minimiser + 0.1, UNIT)
+
+
 def test_nothing_is_proven_where_a_tiny_modulus_overflows() -> None:
     x, grad = torch.zeros(1, 1, 2, 2).double(), torch.ones(1, 1, 2, 2).double()
     for mu in (1e-160, 1e-320):

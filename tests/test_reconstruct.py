@@ -254,7 +254,9 @@ GOOD = torch.rand(1, 1, 16, 16)
         ({"sigma": torch.tensor([0.1, 0.1])}, "one per image"),
         ({"lam": -1.0}, "lam must be nonnegative"),
         ({"box": (1.0, 0.0)}, "lower < upper"),
-        ({"anchor": -1.0}, "nonnegative"),
+        ({"anchor": -1.0}, "anchor must be a finite number"),
+        ({"anchor": math.inf}, "anchor must be a finite number"),
+        ({"anchor": "none"}, "anchor must be a finite number"),
         ({"gap_tol": 0.0}, "positive"),
         ({"regularizer": "no-such-model"}, "no shipped model"),
     ],
@@ -347,3 +349,34 @@ def test_without_any_curvature_the_start_is_the_answer(regularizer, image):
     )
     assert result.converged
     torch.testing.assert_close(physics.A(result.image), y)
+
+
+@pytest.mark.parametrize("box", [None, (0.3, 0.7)])
+def test_converged_is_what_the_certificate_says(box, regularizer, image):
+    """In float64, also where the float32 solve stops at the limit of its precision."""
+    y = (image + 0.1 * torch.randn_like(image)).float()
+    physics, reached = deepinv.physics.Denoising(), []
+    for tolerance in 10.0 ** -torch.arange(3, 18, 2).double():
+        result = reconstruct(
+            y,
+            physics,
+            sigma=0.1,
+            regularizer=regularizer.float(),
+            box=box,
+            gap_tol=float(tolerance),
+        )
+        assert result.converged == bool(result.certificate.relative_gap <= tolerance)
+        reached.append(result.converged)
+    assert reached[0]
+    assert not reached[-1]
+
+
+def test_noise_levels_may_be_a_list(regularizer, image):
+    y, physics = image.repeat(2, 1, 1, 1), deepinv.physics.Denoising()
+    levels = torch.tensor([0.05, 0.1], dtype=torch.float64)
+    images = [
+        reconstruct(y, physics, sigma=sigma, regularizer=regularizer).image
+        for sigma in (levels, levels.tolist())
+    ]
+    assert torch.equal(*images)
+    assert torch.equal(regularizer.grad(y, levels.tolist()), regularizer.grad(y, levels))

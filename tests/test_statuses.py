@@ -31,6 +31,7 @@ from solvers import (
     LeastSquares,
     Objective,
     PoissonLikelihood,
+    QuasiNewton,
     SolverError,
     Status,
     certify,
@@ -282,6 +283,8 @@ def test_gap_without_certificate_is_refused(case: SolverCase, box: Box) -> None:
         ({"gap_tol": 0.0}, "must be positive"),
         ({"gtol": -1.0}, "must be positive"),
         ({"gtol": 1.0, "max_iter": 0}, "must be positive"),
+        ({"gtol": 1.0, "time_limit": -1.0}, "time_limit must be seconds"),
+        ({"gtol": 1.0, "time_limit": float("nan")}, "time_limit must be seconds"),
     ],
 )
 def test_requests_that_make_no_sense_are_refused(options, message: str) -> None:
@@ -290,10 +293,44 @@ def test_requests_that_make_no_sense_are_refused(options, message: str) -> None:
         minimise(problem.objective, problem.x0, GradientDescent(), **options)
 
 
-def test_integer_starts_are_refused() -> None:
+def test_starts_of_integers_or_without_an_image_are_refused() -> None:
     problem = quadratic(spectra(1, 3, (5.0,)), Box())
-    with pytest.raises(ValueError, match="floating-point"):
-        minimise(problem.objective, problem.x0.long(), GradientDescent(), gtol=1e-3)
+    for x0 in (problem.x0.long(), problem.x0[:0]):
+        with pytest.raises(ValueError, match="floating-point tensor of at least one image"):
+            minimise(problem.objective, x0, GradientDescent(), gtol=1e-3)
+
+
+@over("case", SOLVERS)
+def test_solving_records_no_graph(case: SolverCase) -> None:
+    problem = quadratic(spectra(2, 6, (5.0,)), Box())
+    x0 = problem.x0.requires_grad_()
+    solution = minimise(problem.objective, x0, case.solver, gap_tol=1e-3)
+    assert not solution.x.requires_grad
+
+
+@pytest.mark.parametrize("box", [Box(), UNIT], ids=["free", "unit"])
+@pytest.mark.parametrize("solver", [GradientDescent(), QuasiNewton()])
+def test_descent_takes_what_is_not_convex(solver, box: Box) -> None:
+    """`1 - |x|^2 / 2 + |x|_4^4 / 4`: not convex around zero, and nothing is certified."""
+
+    class DoubleWell(Objective):
+        def value_and_grad(self, x: Tensor) -> tuple[Tensor, Tensor]:
+            value = (1 - x.square() / 2 + x**4 / 4).sum(1, dtype=torch.float64)
+            return value, x**3 - x
+
+        def lipschitz(self, x: Tensor) -> Tensor:
+            return torch.tensor(11.0).double()  # |3 x^2 - 1| up to two
+
+        def strong_convexity(self, x: Tensor) -> Tensor:
+            return torch.tensor(-1.0).double()
+
+    x0 = 0.01 + 0.1 * torch.rand(3, 5).double()
+    solution = minimise(DoubleWell(), x0, solver, box=box, gtol=1e-6)
+    assert solution.converged.all()
+    torch.testing.assert_close(solution.x, torch.ones_like(x0), rtol=0, atol=1e-5)
+    assert solution.certificate.gap.isinf().all()
+    with pytest.raises(ValueError, match="gap_tol needs a certificate"):
+        minimise(DoubleWell(), x0, solver, box=box, gap_tol=1e-3)
 
 
 @pytest.mark.parametrize("name", ["gd", "fista"])
@@ -313,7 +350,9 @@ def test_searching_needs_no_constant(case: SolverCase) -> None:
     assert minimise(problem.objective, problem.x0, case.solver, gap_tol=1e-6).converged.all()
 
 
-@pytest.mark.parametrize("settings", [{"initial": 0.0}, {"increase": 1.0}, {"decrease": 1.1}])
+@pytest.mark.parametrize(
+    "settings", [{"initial": 0.0}, {"increase": 1.0}, {"decrease": 1.1}, {"limit": 0}]
+)
 def test_backtracking_settings_are_checked(settings) -> None:
     with pytest.raises(ValueError, match="backtracking needs"):
         Backtracking(**settings)
