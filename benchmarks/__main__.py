@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.environment import environment
-from benchmarks.readme import COMMITTED, README, with_tables
+from benchmarks.readme import COMMITTED, DETAILS, HEADLINES, README, details, with_tables
 from benchmarks.records import read_json, write_json
 from benchmarks.registry import Options, benchmark, benchmarks
 from benchmarks.report import write_report
@@ -93,12 +93,15 @@ def _parser() -> argparse.ArgumentParser:
     report.add_argument("--results", default=_RESULTS, help=f"to read, {_SHOWN}", **folder)
     report.add_argument("--out", default=Path("report"), help=f"to write to, {_SHOWN}", **folder)
     table = commands.add_parser(
-        "table", help="replace the README's tables by those of the committed results"
+        "table", help="replace the documents' tables by those of the committed results"
     )
     table.set_defaults(command=_table)
     table.add_argument("--results", default=COMMITTED, help=f"to read, {_SHOWN}", **folder)
     table.add_argument(
-        "--readme", type=Path, default=README, metavar="FILE", help=f"to update, {_SHOWN}"
+        "--readme", type=Path, default=README, metavar="FILE", help=f"headlines, {_SHOWN}"
+    )
+    table.add_argument(
+        "--details", type=Path, default=DETAILS, metavar="FILE", help=f"the rest, {_SHOWN}"
     )
     table.add_argument("--check", action="store_true", help="only say whether they agree")
     return parser
@@ -149,16 +152,16 @@ def _report(arguments: argparse.Namespace) -> int:
 
 
 def _table(arguments: argparse.Namespace) -> int:
-    text = arguments.readme.read_text(encoding="utf-8")
-    expected = with_tables(text, arguments.results)
-    if not arguments.check:
-        write_atomically(arguments.readme, expected.encode())
-        print(f"wrote {arguments.readme}")
-    elif text != expected:
-        raise ValueError(
-            f"the tables of {arguments.readme} differ from {arguments.results}; run "
-            "`python -m benchmarks table`"
-        )
+    for path, names in ((arguments.readme, HEADLINES), (arguments.details, details())):
+        text = path.read_text(encoding="utf-8")
+        expected = with_tables(text, arguments.results, names)
+        if not arguments.check:
+            write_atomically(path, expected.encode())
+            print(f"wrote {path}")
+        elif text != expected:
+            raise ValueError(
+                f"the tables of {path} differ from {arguments.results}; run `python -m benchmarks table`"
+            )
     return 0
 
 

@@ -1,31 +1,38 @@
-"""The README's tables, generated from committed result files."""
+"""The tables of the README and of docs/results.md, generated from committed result files."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.markdown import environment_line, table_lines
 from benchmarks.records import read_json
 from benchmarks.registry import benchmarks
 
-# What the package is for comes before how it behaves.
-FIRST = ("denoising", "deblurring", "physics", "study", "adaptive")
+HEADLINES = ("denoising", "deblurring", "study")
+"""What the package is for. How it behaves is in the details."""
 ROOT = Path(__file__).resolve().parent.parent
-README, COMMITTED = ROOT / "README.md", ROOT / "benchmarks" / "results"
+README, DETAILS = ROOT / "README.md", ROOT / "docs" / "results.md"
+COMMITTED = ROOT / "benchmarks" / "results"
 BEGIN, END = "<!-- benchmarks:begin -->", "<!-- benchmarks:end -->"
 
 
-def with_tables(text: str, results: Path) -> str:
-    """`text` with everything between the two markers replaced by the headline tables of `results`.
+def details() -> list[str]:
+    """The benchmarks whose tables are not headlines; other physics come first."""
+    return ["physics", *sorted(benchmarks().keys() - {*HEADLINES, "physics"})]
+
+
+def with_tables(text: str, results: Path, names: Sequence[str]) -> str:
+    """`text` with everything between the two markers replaced by the tables of these benchmarks.
 
     :raises ValueError: the markers are missing.
     """
     before, begin, rest = text.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:
-        raise ValueError(f"the README needs the markers {BEGIN} and {END}")
+        raise ValueError(f"the text needs the markers {BEGIN} and {END} for the tables")
     parts, table = [], benchmarks()
-    for name in [*FIRST, *sorted(table.keys() - set(FIRST))]:
+    for name in names:
         entry = table[name]
         tables = entry.headline(results / name)
         if tables:

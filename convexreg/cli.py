@@ -86,7 +86,12 @@ def _parser() -> argparse.ArgumentParser:
 
     sub = command("deblur", commands.deblur, "Undo a known blur.")
     add_input(sub)
-    sub.add_argument("--kernel", type=Path, required=True, help="image or NPY file of odd size")
+    sub.add_argument(
+        "--kernel",
+        type=Path,
+        required=True,
+        help="image of a point of light, or NPY file, of odd size",
+    )
     sub.add_argument("-o", "--output", type=Path, required=True, help="image file to write")
     sub.add_argument("--sigma", required=True, help='noise level on the [0, 1] scale, or "2.5/255"')
     sub.add_argument(
@@ -170,7 +175,11 @@ def _parser() -> argparse.ArgumentParser:
         type=Path,
         help="folder of log and checkpoint (default: OUTPUT.run)",
     )
-    sub.add_argument("--resume", action="store_true", help="continue from the checkpoint")
+    sub.add_argument(
+        "--resume",
+        action="store_true",
+        help="continue an interrupted run, with the same options (steps cannot be added)",
+    )
     sub.add_argument("--seed", type=int, default=0, help=f"of patches and noise, {shown}")
     sub.add_argument("--device", default="cpu", type=device, help=shown)
     sub.add_argument("-q", "--quiet", action="store_true", help="no progress bar")

@@ -102,9 +102,9 @@ class LinearCombination(GradientNetwork):
         return Reach(max(reach.radius for reach in known), known[0].circular)
 
     def lipschitz(self, image_size: tuple[int, int] | None = None, sigma: Sigma = None) -> Tensor:
-        total = torch.zeros((), dtype=torch.float64)
-        for c, network in zip(self.coefficients.abs().double(), self.networks, strict=True):
-            bound = c * network.lipschitz(image_size, sigma).double()
+        total = torch.tensor(0.0)
+        for c, network in zip(self.coefficients.abs(), self.networks, strict=True):
+            bound = c * network.lipschitz(image_size, sigma)
             total = total + torch.where(c > 0, bound, 0.0)  # zero times no bound is zero
         return total
 

@@ -159,7 +159,8 @@ def _finish(options: argparse.Namespace, result: Reconstruction, extra: dict[str
         if isinstance(parse_weight(options.lam), str):
             print(f"lam: {float(result.lam[0]):.4g}")
     for code in sorted(set(result.status.tolist()) - {int(Status.CONVERGED)}):
-        print(f"convexreg: warning: {Status(code).message}", file=sys.stderr)
+        flags = "options --gap, --max-iter"
+        print(f"convexreg: warning: {Status(code).message} ({flags})", file=sys.stderr)
 
 
 def _read(options: argparse.Namespace) -> Photograph:
@@ -217,6 +218,10 @@ def demo(options: argparse.Namespace) -> None:
     from convexreg.demo import run_demo
 
     check_writable(options.output)
+    if options.output.suffix.lower() == ".npy":
+        raise ImageError(
+            f"the picture of the demo has a frame and titles; got {options.output}, use .png"
+        )
     outcome = run_demo(
         options.model,
         lam=None if options.lam is None else parse_weight(options.lam),

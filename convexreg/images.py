@@ -140,7 +140,7 @@ def _read_tiff(path: Path) -> numpy.ndarray:
         if page.photometric == PHOTOMETRIC.PALETTE:
             array = numpy.moveaxis(page.colormap[:, array] >> 8, 0, -1).astype(numpy.uint8)
         elif page.photometric == PHOTOMETRIC.MINISWHITE:
-            array = numpy.invert(array)
+            array = 1 - array if array.dtype.kind == "f" else numpy.invert(array)
     # the TIFF tag has the meaning of the EXIF one: mirror, then rotate
     if orientation in (2, 4, 5, 7):
         array = array[:, ::-1]
@@ -185,8 +185,9 @@ def _from_array(array: numpy.ndarray, path: Path, white: float | None) -> Photog
     if array.ndim == 2:
         array = array[..., None]
     if array.ndim != 3 or array.shape[-1] not in (1, 2, 3, 4) or 0 in array.shape:
+        first = "; move its channels to the end" if array.ndim == 3 and array.shape[0] <= 4 else ""
         raise ImageError(
-            f"{path} has shape {array.shape}; an image is (H, W) or (H, W, C) with 1 to 4 channels"
+            f"{path} has shape {array.shape}; an image is (H, W) or (H, W, C) with 1 to 4 channels{first}"
         )
     if array.dtype.kind == "b":
         bits, scale = 8, 1.0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -113,6 +114,7 @@ def reconstruct(
         model = copy.deepcopy(chosen).to(y.device, y.dtype)
     with torch.no_grad():
         start = _start(y, physics, sigma) if x0 is None else checked_start(x0, y, physics)
+        _warn_of_other_scales(start, sigma)
         bounds = operator_bounds(physics, start)
         if bool((torch.as_tensor(bounds.largest) == float("inf")).any()):
             check_linear(physics, start)
@@ -134,6 +136,17 @@ def reconstruct(
             settings = replace(settings, time_limit=max(left, 0.0))
         second = solve(problem, first.image, anchor, settings, Tolerance(gap_tol, gtol))
         return replace(second, first=first)
+
+
+def _warn_of_other_scales(start: Tensor, sigma: Tensor) -> None:
+    """Images in [0, 1] exceed that by noise only; those in [0, 255] by far."""
+    peak = float(start.abs().max())
+    if peak > 2 + 10 * float(sigma.max()):
+        warnings.warn(
+            f"the images seem to reach {peak:.4g}, but models know those in [0, 1]: divide the measurements "
+            "and sigma by what stands for white (255), or the operator by its norm",
+            stacklevel=3,
+        )
 
 
 def _start(y: Tensor, physics: Any, sigma: Tensor) -> Tensor:

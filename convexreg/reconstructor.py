@@ -79,12 +79,18 @@ class ConvexReconstructor(Reconstructor):
             start = starting_image(y, physics, sigma) if start is None else start.to(y)
             options["x0"] = start.detach()
         metrics = _Metrics(options["x0"], x_gt) if compute_metrics else None
+        followers = [f for f in (options.pop("callback", None), metrics) if f is not None]
+
+        def follow(progress: Progress) -> None:
+            for follower in followers:
+                follower(progress)
+
         result = reconstruct(
             y.detach(),
             physics,
             sigma=sigma,
             regularizer=self.regularizer,
-            callback=metrics,
+            callback=follow,
             **options,
         )
         image = result.image

@@ -139,7 +139,9 @@ class Regularizer(nn.Module):
             return sigma
         low, high = self.sigma_range
         if sigma is None:
-            raise ValueError(f"the model {self.name} is conditioned on the noise level: give sigma")
+            raise ValueError(
+                f"the model {self.name} is conditioned on the noise level: give sigma (deepinv: g_param)"
+            )
         level = torch.as_tensor(sigma, dtype=None if isinstance(sigma, Tensor) else torch.float64)
         # levels are compared with the room that float32 rounding of 1/255 needs
         if not bool(((level >= low * (1 - 1e-5)) & (level <= high * (1 + 1e-5))).all()):

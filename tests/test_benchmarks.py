@@ -366,24 +366,30 @@ def test_time_limit_and_failure_are_outcomes(task, tmp_path):
     assert stop.value.outcome is Outcome.FAILED
 
 
-def test_readme_tables_are_those_of_the_committed_results():
-    text = readme.README.read_text(encoding="utf-8")
-    if readme.BEGIN not in text:
-        pytest.skip("the README has no markers for the tables yet")
+def test_tables_are_those_of_the_committed_results():
     assert main(["table", "--check"]) == 0, "run `python -m benchmarks table`"
 
 
 def test_tables_go_between_the_markers(results, tmp_path):
-    path = tmp_path / "README.md"
-    path.write_text(f"before\n{readme.BEGIN}\nold\n{readme.END}\nafter\n")
-    arguments = ["table", "--readme", str(path), "--results", str(results)]
+    paths = [tmp_path / "README.md", tmp_path / "results.md"]
+    for path in paths:
+        path.write_text(f"before\n{readme.BEGIN}\nold\n{readme.END}\nafter\n")
+    files = ["--readme", str(paths[0]), "--details", str(paths[1])]
+    arguments = ["table", *files, "--results", str(results)]
     assert main([*arguments, "--check"]) == 2
     assert main(arguments) == 0
-    text = path.read_text()
-    assert text.startswith("before\n")
-    assert text.endswith("after\n")
-    assert "| TV |" in text
-    assert "old" not in text
+    for path, shown, elsewhere in zip(
+        paths, ("**Denoising**", "**Physics**"), ("**Physics**", "**Denoising**"), strict=True
+    ):
+        text = path.read_text()
+        assert text.startswith("before\n")
+        assert text.endswith("after\n")
+        assert "| TV |" in text
+        assert "old" not in text
+        assert shown in text
+        assert elsewhere not in text
     assert main([*arguments, "--check"]) == 0
-    path.write_text("no markers")
-    assert main(arguments) == 2
+    for path in reversed(paths):
+        path.write_text("no markers")
+        assert main([*arguments, "--check"]) == 2
+        assert main(arguments) == 2

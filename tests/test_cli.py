@@ -292,6 +292,31 @@ def test_noise_that_cannot_be_estimated(tmp_path, capsys):
     )
 
 
+def test_a_second_interrupt_does_not_wait(tmp_path, capsys, monkeypatch):
+    """And what a log file shows: a line per checkpoint, and that the run is about to stop."""
+    write_image(tmp_path / "a.png", Photograph(torch.rand(1, 48, 48), None, 8))
+    command = ["train", tmp_path, "--objective", "score", "--steps", 201, "--batch-size", 1]
+    command += ["--patch-size", 16, "--filters", 2, "-o", tmp_path / "out.safetensors"]
+    optimise = TrainingRun._optimise
+
+    def interrupted(self):
+        if self.step == 200:
+            for _ in range(2):
+                signal.raise_signal(signal.SIGINT)
+        return optimise(self)
+
+    monkeypatch.setattr(TrainingRun, "_optimise", interrupted)
+    assert run(*command) == 130
+    shown = capsys.readouterr()
+    assert "step 200 of 201: loss" in shown.out
+    assert "stopping after this step; again to stop at once" in shown.err
+    assert "interrupted within a step; --resume continues" in shown.err
+    monkeypatch.undo()
+    assert run(*command, "--resume", "-q") == 0
+    assert run(*command[:-1], tmp_path / "out.pth") == 2
+    assert "a model file is a .safetensors file" in capsys.readouterr().err
+
+
 def test_interrupted_training_resumes(tmp_path, capsys, monkeypatch):
     """Ctrl-C in the middle of a step ends after it; the resumed run ends like an undisturbed one."""
     for index in range(2):

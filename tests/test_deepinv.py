@@ -290,6 +290,10 @@ def test_reconstructor_reports_the_iterations_of_every_image(regularizer, noisy_
     result = reconstruct(y, noisy_blur, sigma=sigma, regularizer=regularizer, gap_tol=1e-3)
     assert torch.equal(image, result.image)
     assert torch.equal(model(y, noisy_blur), image)
+    seen = []
+    watched = ConvexReconstructor(regularizer, gap_tol=1e-3, callback=seen.append)
+    assert torch.equal(watched(y, noisy_blur, compute_metrics=True)[0], image)
+    assert len(seen) == int(result.iterations.max())
     for index in range(2):
         count = int(result.iterations[index])
         assert {name: len(lists[index]) - count for name, lists in metrics.items()} == {

@@ -181,6 +181,10 @@ def test_white_is_zero_tiff(tmp_path: Path) -> None:
     picture = photograph(1, False, 8)
     tifffile.imwrite(tmp_path / "a.tif", 255 - array_of(picture), photometric="miniswhite")
     assert_same(read_image(tmp_path / "a.tif"), picture)
+    floats = numpy.random.default_rng(0).random((HEIGHT, WIDTH)).astype(numpy.float32)
+    tifffile.imwrite(tmp_path / "b.tif", 1 - floats, photometric="miniswhite")
+    read = read_image(tmp_path / "b.tif").pixels[0]
+    torch.testing.assert_close(read, torch.from_numpy(floats))
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".tif"])

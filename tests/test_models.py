@@ -236,6 +236,20 @@ def test_nothing_is_left_half_written(tmp_path: Path, monkeypatch: pytest.Monkey
         save_model(tmp_path / "no" / "a.safetensors", other, CONFIG, CARD)
 
 
+def test_links_stay_links_and_files_keep_their_permissions(tmp_path: Path) -> None:
+    target, link = tmp_path / "target.safetensors", tmp_path / "link.safetensors"
+    link.symlink_to(target.name)
+    write(link)
+    assert link.is_symlink()
+    assert not target.is_symlink()
+    target.chmod(0o640)
+    before = target.stat().st_ino
+    write(link)
+    assert target.stat().st_ino != before
+    assert target.stat().st_mode & 0o777 == 0o640
+    assert load_model(target).regularizer.name == "mine"
+
+
 def test_long_names_can_be_written(tmp_path: Path) -> None:
     path = write(tmp_path / ("a" * 240 + ".safetensors"))
     assert load_model(path).regularizer.name == "mine"

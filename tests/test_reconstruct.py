@@ -380,3 +380,11 @@ def test_noise_levels_may_be_a_list(regularizer, image):
     ]
     assert torch.equal(*images)
     assert torch.equal(regularizer.grad(y, levels.tolist()), regularizer.grad(y, levels))
+
+
+def test_images_of_another_scale_are_noticed(regularizer, image):
+    physics = deepinv.physics.Denoising()
+    with pytest.warns(
+        UserWarning, match=r"seem to reach 178\.5, but models know those in \[0, 1\]"
+    ):
+        reconstruct(255 * image, physics, sigma=0.1, regularizer=regularizer)

@@ -20,7 +20,7 @@ from convexreg import ConvexRegularizer
 from convexreg.architectures import Architecture
 from convexreg.images import Photograph, write_image
 from convexreg.training.data import ImageFolder
-from convexreg.training.objectives import TrainingObjective
+from convexreg.training.objectives import TrainingObjective, Unrolled
 from convexreg.training.run import (
     Record,
     TrainingRun,
@@ -239,8 +239,15 @@ def test_resuming_something_else_is_refused(folder: Path, tmp_path: Path) -> Non
         training(folder, tmp_path, settings=other).resume()
     with pytest.raises(ValueError, match=r"other settings \(architecture\)"):
         training(folder, tmp_path, architecture="crr").resume()
-    with pytest.raises(ValueError, match=r"other settings \(objective\)"):
+    with pytest.raises(ValueError, match=r"other settings \(objective, unrolled steps\)"):
         training(folder, tmp_path, objective="score").resume()
+    more = training(folder, tmp_path)
+    more.objective = Unrolled(5)
+    more.identity["objective"] = more.objective.settings
+    with pytest.raises(ValueError, match=r"other settings \(unrolled steps\)"):
+        more.resume()
+    with pytest.raises(ValueError, match="holds a checkpoint of an earlier run"):
+        training(folder, tmp_path).run()
     write_image(tmp_path / "one.png", Photograph(torch.rand(1, 20, 20), None, 8))
     with pytest.raises(ValueError, match=r"other settings \(images\)"):
         training(tmp_path, tmp_path).resume()

@@ -39,6 +39,8 @@ def train(options: argparse.Namespace) -> None:
         raise ImageError(
             f"the output folder {options.output.parent} does not exist; create it first"
         )
+    if options.output.suffix != ".safetensors":
+        raise ValueError(f"a model file is a .safetensors file; got {options.output}")
     if options.validation and options.validation.resolve() == options.images.resolve():
         raise ValueError(
             f"{options.validation} cannot be both trained on and validated on; give another folder"
@@ -74,11 +76,7 @@ def train(options: argparse.Namespace) -> None:
     )
     if options.resume:
         run.resume()
-    elif run.checkpoint.exists():
-        raise ValueError(
-            f"{folder} holds a checkpoint of an earlier run; pass --resume to continue it, or another "
-            "--run"
-        )
+    run.check_folder()
     bar = tqdm(total=settings.steps, initial=run.step, disable=options.quiet or None, unit="step")
 
     def show_psnr(step: int, levels: dict[str, float]) -> None:
@@ -96,6 +94,12 @@ def train(options: argparse.Namespace) -> None:
             bar.set_postfix_str(f"loss {record.loss:.3f}")
             if record.validation_psnr and not options.quiet:
                 show_psnr(record.step, record.validation_psnr)
+            if bar.disable and not options.quiet and record.step % settings.checkpoint_every == 0:
+                seconds = f"{record.seconds:.0f} s"  # no terminal: a line now and then for the log
+                print(
+                    f"step {record.step} of {settings.steps}: loss {record.loss:.3f}, {seconds}",
+                    flush=True,
+                )
             if interrupted.is_set():
                 run.save_checkpoint()
                 raise KeyboardInterrupt(f"after step {record.step}; continue with --resume")
@@ -155,9 +159,19 @@ def _initial(options: argparse.Namespace) -> tuple[ModelConfig, AnyRegularizer]:
 
 @contextmanager
 def _interrupt_between_steps() -> Iterator[Event]:
-    """Ctrl-C sets the event, so that no step is torn apart and the checkpoint is one to resume from."""
+    """Ctrl-C sets the event, so that no step is torn apart and the checkpoint is one to resume from.
+
+    A second one does not wait.
+    """
     asked = Event()
-    previous = signal.signal(signal.SIGINT, lambda *_: asked.set())
+
+    def interrupt(*_: object) -> None:
+        if asked.is_set():
+            raise KeyboardInterrupt("within a step; --resume continues from the last checkpoint")
+        asked.set()
+        print("convexreg: stopping after this step; again to stop at once", file=sys.stderr)
+
+    previous = signal.signal(signal.SIGINT, interrupt)
     try:
         yield asked
     finally:

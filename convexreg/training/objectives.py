@@ -7,7 +7,8 @@ every noise level counts alike (`patch_loss`). They differ in what "denoised" me
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 
 import torch
 from torch import Tensor
@@ -69,9 +70,13 @@ def prepare(
 
 
 class TrainingObjective(ABC):
-    """A way to denoise that can be differentiated in the regularizer's parameters."""
+    """A way to denoise that can be differentiated in the regularizer's parameters.
 
-    def __init__(self) -> None:
+    :param settings: the numbers it depends on, by name: a resumed run must have the same.
+    """
+
+    def __init__(self, settings: Mapping[str, float] | None = None) -> None:
+        self.settings = dict(settings or {})
         self.diagnostics: dict[str, float] = {}
         """Figures of the last forward and backward pass, for the log."""
 
@@ -121,7 +126,7 @@ class Unrolled(TrainingObjective):
     """
 
     def __init__(self, steps: int = 12) -> None:
-        super().__init__()
+        super().__init__({"unrolled steps": steps})
         if steps < 1:
             raise ValueError(f"unrolling needs at least one step, got {steps}")
         self.steps = steps
@@ -162,8 +167,8 @@ class Equilibrium(TrainingObjective):
     """
 
     def __init__(self, accuracy: Accuracy | None = None) -> None:
-        super().__init__()
         self.accuracy = accuracy or Accuracy()
+        super().__init__(asdict(self.accuracy))
 
     def denoise(
         self, regularizer: ConvexRegularizer, noisy: Tensor, sigma: Tensor, start: Tensor

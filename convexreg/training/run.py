@@ -98,6 +98,7 @@ class TrainingRun:
                 "images": digest(images),
                 "started_from": started_from,
             },
+            "objective": objective.settings,
         }
         self.folder = Path(folder)
         self.generator = torch.Generator().manual_seed(self.settings.seed)
@@ -127,11 +128,24 @@ class TrainingRun:
         """Where the run's state is kept."""
         return self.folder / "checkpoint.safetensors"
 
+    def check_folder(self) -> None:
+        """Refuse to overwrite the checkpoint of another run.
+
+        :raises ValueError: there is one, and this run does not continue it.
+        """
+        if self.step == 0 and self.checkpoint.exists():
+            raise ValueError(
+                f"{self.folder} holds a checkpoint of an earlier run; resume it (--resume), or give another "
+                "folder (--run)"
+            )
+
     def run(self, callback: Callable[[Record], None] | None = None) -> AnyRegularizer:
         """Train until `settings.steps`; returns the regularizer in evaluation mode.
 
+        :raises ValueError: the folder holds another run that was not resumed.
         :raises FloatingPointError: the loss or its gradient became NaN or infinite.
         """
+        self.check_folder()
         self.folder.mkdir(parents=True, exist_ok=True)
         self._cut_log()
         self.regularizer.train().requires_grad_(True)
