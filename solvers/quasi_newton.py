@@ -33,12 +33,12 @@ class Pair:
         usable = product > 1e-10 * (inner(move, move) * inner(change, change)).sqrt()
         return cls(move, change, torch.where(usable, 1 / product, 0.0))
 
-    def within(self, free: Tensor) -> Pair:
-        """What the pair says of the free variables, among which the curvature is that of a move of them only.
+    def rho_within(self, free: Tensor) -> Tensor:
+        """`1 / <move, change>` over the free variables, zero where the pair says too little of them.
 
-        The whole pair with the others left out afterwards would give the inverse Hessian's block, far too
-        long steps. It is usable if both `<move, change> / <move, move>` and its counterpart
-        `<move, change> / <change, change>` are not too small a fraction of the whole pair's, which bounds
+        Among them the curvature is that of a move of them only; the whole pairs would give a block of the
+        inverse Hessian, far too long steps. Usable is a pair where neither `<move, change> / <move, move>`
+        nor `<move, change> / <change, change>` is too small a fraction of the whole pair's, which bounds
         the matrix.
         """
         move, change = free * self.move, free * self.change
@@ -48,7 +48,7 @@ class Pair:
             inner(change, change) / inner(self.change, self.change),
         )
         usable = (self.rho > 0) & (product * self.rho > 1e-10 * share)
-        return Pair(move, change, torch.where(usable, 1 / product, 0.0))
+        return torch.where(usable, 1 / product, 0.0)
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class QuasiNewton(Solver[QuasiNewtonState]):
     conditions Armijo backtracking meets by Byrd & Nocedal 1989, Thm 3.2). With a box and `mu > 0`: the
     matrix is applied to the free variables only, the others, at or near a bound that the gradient holds
     them at, take gradient steps (two-metric projection), and the iterates converge to the minimiser
-    (Bertsekas 1982, Prop. 2; `Pair.within` bounds the matrices). Both as long as `max_halvings` suffice.
+    (Bertsekas 1982, Prop. 2; `Pair.rho_within` bounds the matrices). Both as long as `max_halvings` suffice.
     With `mu = 0` no step increases the objective, and what is proven of the result is its certificate.
 
     :param memory: pairs kept.
@@ -126,8 +126,7 @@ class QuasiNewton(Solver[QuasiNewtonState]):
             assert curvature is not None
             preconditioner, evaluations = Preconditioner(curvature), evaluations + 1
         free = _free_variables(state.x, state.grad, box)
-        pairs = state.pairs if box.everything else tuple(p.within(free) for p in state.pairs)
-        direction = free * _apply(pairs, preconditioner, free * state.grad)
+        direction = _apply(state.pairs, preconditioner, state.grad, free)
         slope = inner(direction, state.grad)
         direction = direction + (1 - free) * state.grad
         x, value, grad, trials = self._search(objective, state, direction, slope, free, box)
@@ -206,20 +205,32 @@ def _free_variables(x: Tensor, grad: Tensor, box: Box) -> Tensor:
     return (~held).to(x.dtype)
 
 
-def _apply(pairs: tuple[Pair, ...], preconditioner: Preconditioner | None, grad: Tensor) -> Tensor:
-    """The two-loop recursion (Nocedal 1980): `H_k grad`."""
-    q, alphas = grad, []
-    for pair in reversed(pairs):
-        alpha = pair.rho * inner(pair.move, q)
+def _apply(
+    pairs: tuple[Pair, ...], preconditioner: Preconditioner | None, grad: Tensor, free: Tensor
+) -> Tensor:
+    """The two-loop recursion (Nocedal 1980), `H_k grad`, with everything restricted to the free variables.
+
+    :param free: one or zero per pixel, or 0-dim when all are free.
+    """
+
+    def restricted(v: Tensor) -> Tensor:
+        return v if free.ndim == 0 else free * v
+
+    def preconditioned(v: Tensor) -> Tensor:
+        return v if preconditioner is None else restricted(preconditioner(v))
+
+    rhos = [pair.rho if free.ndim == 0 else pair.rho_within(free) for pair in pairs]
+    q, alphas = restricted(grad), []
+    for pair, rho in zip(reversed(pairs), reversed(rhos), strict=True):
+        alpha = rho * inner(pair.move, q)
         alphas.append(alpha)
-        q = q - per_image(alpha.to(q.dtype), q) * pair.change
-    r = q if preconditioner is None else preconditioner(q)
+        q = q - restricted(per_image(alpha.to(q.dtype), q) * pair.change)
+    r = preconditioned(q)
     if pairs:
-        newest = pairs[-1]
-        image = newest.change if preconditioner is None else preconditioner(newest.change)
-        size = newest.rho * inner(newest.change, image)
+        newest = restricted(pairs[-1].change)
+        size = rhos[-1] * inner(newest, preconditioned(newest))
         r = r * per_image(torch.where(size > 0, 1 / size, 1.0).to(r.dtype), r)
-    for pair, alpha in zip(pairs, reversed(alphas), strict=True):
-        beta = pair.rho * inner(pair.change, r)
-        r = r + per_image((alpha - beta).to(r.dtype), r) * pair.move
+    for pair, rho, alpha in zip(pairs, rhos, reversed(alphas), strict=True):
+        beta = rho * inner(pair.change, r)
+        r = r + restricted(per_image((alpha - beta).to(r.dtype), r) * pair.move)
     return r

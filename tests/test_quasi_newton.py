@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from oracles import matrix
-from problems import UNIT, quadratic, spectra
+from problems import UNIT, quadratic, spectra, spectrum_matrix
 
 from solvers import QuasiNewton, minimise
 from solvers.curvature import Curvature, Preconditioner
@@ -37,9 +37,27 @@ def test_two_loops_apply_the_matrix_of_bfgs(count: int, preconditioned: bool) ->
             keep = torch.eye(12).double() - torch.outer(t, s) / s.dot(t)
             expected[image] = keep.T @ expected[image] @ keep + torch.outer(s, s) / s.dot(t)
     grad = torch.randn(2, *SHAPE).double()
-    applied = _apply(tuple(pairs), preconditioner, grad)
+    applied = _apply(tuple(pairs), preconditioner, grad, torch.ones(()))
     product = (expected @ grad.flatten(1).unsqueeze(2)).reshape(2, *SHAPE)
     torch.testing.assert_close(applied, product)
+
+
+def test_among_free_variables_the_matrix_is_their_own() -> None:
+    """With moves of them only it is that of a smaller problem, where the others do not exist."""
+    hessian = spectrum_matrix(spectra(1, 12, (1e3,)))[0]
+    free = (torch.arange(12) % 3 > 0).double().reshape(1, *SHAPE)
+    kept = free.flatten() > 0
+    pairs, fewer = [], []
+    for _ in range(3):
+        move = free * torch.randn(1, *SHAPE).double()
+        change = (hessian @ move.flatten()).reshape(1, *SHAPE)
+        pairs.append(Pair.of(move, change))
+        fewer.append(Pair.of(move.flatten()[None, kept], change.flatten()[None, kept]))
+    grad = torch.randn(1, *SHAPE).double()
+    applied = _apply(tuple(pairs), None, grad, free).flatten()
+    expected = _apply(tuple(fewer), None, grad.flatten()[None, kept], torch.ones(()))
+    torch.testing.assert_close(applied[kept], expected[0])
+    assert (applied[~kept] == 0).all()
 
 
 @pytest.mark.parametrize("condition", [50.0, 1e4])
