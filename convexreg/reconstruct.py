@@ -114,7 +114,8 @@ def reconstruct(
         model = copy.deepcopy(chosen).to(y.device, y.dtype)
     with torch.no_grad():
         start = _start(y, physics, sigma) if x0 is None else checked_start(x0, y, physics)
-        _warn_of_other_scales(start, sigma)
+        if fidelity is None:  # else the measurements may be counts
+            _warn_of_other_scales(start, sigma)
         bounds = operator_bounds(physics, start)
         if bool((torch.as_tensor(bounds.largest) == float("inf")).any()):
             check_linear(physics, start)

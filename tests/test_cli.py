@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import signal
 
@@ -13,6 +14,7 @@ from PIL import Image
 
 from convexreg import cli, load_model
 from convexreg.card import as_text
+from convexreg.demo import run_demo
 from convexreg.images import Photograph, read_image, write_image
 from convexreg.reconstruct import BLUR_WEIGHT
 from convexreg.training.run import TrainingRun
@@ -74,6 +76,13 @@ def test_deblur(photo, tmp_path, capsys, boundary):
     assert "sums to 24; normalised to one" in capsys.readouterr().err
 
 
+@pytest.fixture
+def small_demo(monkeypatch):
+    """The demo on less of its photograph."""
+    monkeypatch.setattr("convexreg.demo.run_demo", functools.partial(run_demo, size=96))
+
+
+@pytest.mark.usefixtures("small_demo")
 def test_deblurring_takes_a_quarter_of_the_weight_of_denoising(photo, tmp_path, capsys):
     numpy.save(tmp_path / "k.npy", numpy.ones((3, 3)))
     common = ("-o", tmp_path / "out.png", "--max-iter", 1, "--json", "-q")
@@ -87,6 +96,7 @@ def test_deblurring_takes_a_quarter_of_the_weight_of_denoising(photo, tmp_path, 
     assert found == [1, BLUR_WEIGHT, 1, 1, BLUR_WEIGHT]
 
 
+@pytest.mark.usefixtures("small_demo")
 def test_demo(tmp_path, capsys):
     assert run("demo", "-o", tmp_path / "demo.png", "--max-iter", 2, "-q") == 0
     out = capsys.readouterr().out
