@@ -24,6 +24,14 @@ from convexreg.reconstruct import Reconstruction, reconstruct
 from solvers.loop import Progress
 from solvers.solution import Status
 
+_SHORTFALLS = {
+    Status.MAX_ITERATIONS: "the iteration limit was reached before the tolerance; the certificate says how "
+    "good the result is. Raise --max-iter, or loosen --gap",
+    Status.STAGNATED: "the image no longer changes at single precision, and the tolerance is not reached; "
+    "the certificate says how good the result is. Loosen --gap",
+}
+"""How a command can end short of its tolerance; what else goes wrong raises."""
+
 
 def parse_sigma(text: str) -> float:
     """`"0.1"` or `"25/255"` as a number.
@@ -159,8 +167,7 @@ def _finish(options: argparse.Namespace, result: Reconstruction, extra: dict[str
         if isinstance(parse_weight(options.lam), str):
             print(f"lam: {float(result.lam[0]):.4g}")
     for code in sorted(set(result.status.tolist()) - {int(Status.CONVERGED)}):
-        flags = "options --gap, --max-iter"
-        print(f"convexreg: warning: {Status(code).message} ({flags})", file=sys.stderr)
+        print(f"convexreg: warning: {_SHORTFALLS[Status(code)]}", file=sys.stderr)
 
 
 def _read(options: argparse.Namespace) -> Photograph:
@@ -170,6 +177,13 @@ def _read(options: argparse.Namespace) -> Photograph:
         print(
             f"convexreg: note: {options.input} has 16 bits, but no value above 4095; if 4095 is white, "
             "give --white 4095",
+            file=sys.stderr,
+        )
+    clipped = float((photograph.pixels > 1).float().mean())
+    if photograph.bits < 32 and clipped > 0.01:
+        print(
+            f"convexreg: note: {100 * clipped:.0f} % of {options.input} is above --white {options.white:g}, "
+            "where the result ends",
             file=sys.stderr,
         )
     return photograph

@@ -79,10 +79,11 @@ def reconstruct(
         of predicting the measurements (`convexreg.sure`); with an adaptive regularizer both look at its
         first round.
     :param anchor: weight of the squared distance to the starting image. It makes the problem strongly
-        convex, so that the minimiser is unique and has a certificate. `"auto"`: zero where the data
-        term does so already (denoising) or a box is given, else 1e-3, which changes a PSNR by
-        hundredths of a decibel.
-    :param box: bounds on the pixels; bounded ones make a (pessimistic) certificate possible as well.
+        convex, so that the minimiser is unique and has a certificate, and solvers converge well.
+        `"auto"`: zero where the data term does so already (denoising), else 1e-3, which changes a PSNR
+        by hundredths of a decibel.
+    :param box: bounds on the pixels, two numbers, `math.inf` where there is none; bounded ones make a
+        (pessimistic) certificate possible without an anchor.
     :param gap_tol: certified relative gap to reach; 1e-4 by default for denoising, else 1e-2. With
         neither strong convexity nor a box there is no certificate, and the default is `gtol = 1e-5`.
     :param gtol: stop at this rms of the gradient instead, or as well.

@@ -150,8 +150,8 @@ class Regularizer(nn.Module):
                 f"for ([{low * 255:.3g}/255, {high * 255:.3g}/255]); got "
                 f"{level.min().item():.5g}"
                 + ("" if level.numel() == 1 else f" to {level.max().item():.5g}")
-                + ". Noise levels are those of images in [0, 1] seen through an operator of norm one: "
-                "divide by 255, or operator and measurements by the norm"
+                + ". Noise levels are those of images in [0, 1] seen through an operator of norm one"
+                + (": divide by 255, or by the norm" if bool((level > high).any()) else "")
             )
         return level if not isinstance(sigma, float) else sigma
 

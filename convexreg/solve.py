@@ -156,7 +156,7 @@ def solve(
     """Solve one convex problem from `start`."""
     strongly_convex = bool((problem.data().strong_convexity(start) > 0).all())
     if anchor == "auto":
-        anchor = 0.0 if strongly_convex or problem.box.bounded else ANCHOR
+        anchor = 0.0 if strongly_convex else ANCHOR
     gap_tol, gtol = tolerance.gap_tol, tolerance.gtol
     if gap_tol is None and gtol is None:
         if strongly_convex:
@@ -171,7 +171,7 @@ def solve(
         settings.solver,
         box=problem.box,
         # so that rounding of the solve does not decide about the certificate
-        gap_tol=None if gap_tol is None else 0.99 * gap_tol,
+        gap_tol=None if gap_tol is None else min(gap_tol, 0.99 * gap_tol),
         gtol=gtol,
         max_iter=settings.max_iter,
         time_limit=settings.time_limit,

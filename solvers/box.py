@@ -12,13 +12,18 @@ from torch import Tensor
 class Box:
     """`{x : lower <= x <= upper}`, either bound may be infinite.
 
-    :raises ValueError: `lower >= upper`.
+    :raises ValueError: `lower >= upper`, or bounds that are not numbers.
     """
 
     lower: float = -float("inf")
     upper: float = float("inf")
 
     def __post_init__(self) -> None:
+        if not all(isinstance(bound, (int, float)) for bound in (self.lower, self.upper)):
+            raise ValueError(
+                f"the bounds of a box are numbers, infinite where there is none; got {self.lower!r} and "
+                f"{self.upper!r}"
+            )
         if not self.lower < self.upper:
             raise ValueError(f"a box needs lower < upper, got [{self.lower}, {self.upper}]")
 

@@ -76,6 +76,16 @@ def test_deblur(photo, tmp_path, capsys, boundary):
     assert "sums to 24; normalised to one" in capsys.readouterr().err
 
 
+def test_shortfalls_and_clipping_are_noted_in_terms_of_options(photo, tmp_path, capsys):
+    common = ("denoise", photo, "-o", tmp_path / "out.png", "--sigma", "0.1", "-m", "crr", "-q")
+    assert run(*common, "--max-iter", 1) == 0
+    assert "Raise --max-iter, or loosen --gap" in capsys.readouterr().err
+    assert run(*common, "--gap", "1e-30") == 0
+    assert "single precision, and the tolerance is not reached" in capsys.readouterr().err
+    assert run(*common, "--white", 130) == 0
+    assert "is above --white 130, where the result ends" in capsys.readouterr().err
+
+
 @pytest.fixture
 def small_demo(monkeypatch):
     """The demo on less of its photograph."""

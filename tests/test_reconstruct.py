@@ -173,16 +173,16 @@ def test_a_physics_that_conversion_changes_keeps_the_certificate_of_the_solver(r
 
 
 def test_a_bounded_box_needs_no_anchor(regularizer, image):
-    """It makes a certificate possible, and the solve stops on that."""
+    """It makes a certificate possible, and the solve stops on that; the default has one all the same."""
     physics = _physics("blur-circular")
     y = physics.A(image) + 0.05 * torch.randn_like(image)
     options = {"sigma": 0.05, "regularizer": regularizer}
-    boxed = reconstruct(y, physics, box=(0, 1), **options)
-    assert boxed.anchor == 0
+    boxed = reconstruct(y, physics, box=(0, 1), anchor=0, **options)
     assert boxed.converged
     assert float(boxed.certificate.relative_gap) <= 1e-2
     assert float(boxed.stationarity) > 1e-5
-    assert reconstruct(y, physics, box=(0, math.inf), **options).anchor == ANCHOR
+    for box in ((0, 1), (0, math.inf)):
+        assert reconstruct(y, physics, box=box, **options).anchor == ANCHOR
 
 
 def test_each_image_of_a_batch_is_reconstructed_as_if_alone(regularizer, image):
@@ -254,6 +254,8 @@ GOOD = torch.rand(1, 1, 16, 16)
         ({"sigma": torch.tensor([0.1, 0.1])}, "one per image"),
         ({"lam": -1.0}, "lam must be nonnegative"),
         ({"box": (1.0, 0.0)}, "lower < upper"),
+        ({"box": (0, None)}, "the bounds of a box are numbers"),
+        ({"gap_tol": -1.0}, "gap_tol must be positive, got -1.0"),
         ({"anchor": -1.0}, "anchor must be a finite number"),
         ({"anchor": math.inf}, "anchor must be a finite number"),
         ({"anchor": "none"}, "anchor must be a finite number"),
@@ -345,7 +347,7 @@ def test_without_any_curvature_the_start_is_the_answer(regularizer, image):
     physics = deepinv.physics.Inpainting(SHAPE, mask=mask[0])
     y = physics.A(image)
     result = reconstruct(
-        y, physics, sigma=0.1, lam=0, regularizer=regularizer, box=(0, 1), gtol=1e-8
+        y, physics, sigma=0.1, lam=0, regularizer=regularizer, box=(0, 1), anchor=0, gtol=1e-8
     )
     assert result.converged
     torch.testing.assert_close(physics.A(result.image), y)

@@ -28,6 +28,7 @@ from convexreg.training.run import (
     spline_roughness,
 )
 from convexreg.training.validation import denoised_psnr
+from solvers import Proximity, QuasiNewton, minimise
 
 SETTINGS = TrainingSettings(
     steps=7, batch_size=2, patch_size=12, checkpoint_every=3, validate_every=4, seed=5
@@ -258,7 +259,7 @@ def test_resuming_something_else_is_refused(folder: Path, tmp_path: Path) -> Non
 
 
 class Exploding(TrainingObjective):
-    """A loss, or only its gradient, that becomes NaN in the third step."""
+    """A loss, only its gradient, or a solve that becomes NaN in the third step."""
 
     def __init__(self, what: str) -> None:
         super().__init__()
@@ -273,11 +274,13 @@ class Exploding(TrainingObjective):
             return result
         if self.what == "loss":
             return result * float("nan")
+        if self.what == "solve":
+            return minimise(Proximity(noisy * float("nan")), noisy, QuasiNewton(), gtol=1e-3).x
         result.register_hook(lambda grad: grad * float("nan"))
         return result
 
 
-@pytest.mark.parametrize("what", ["loss", "gradient"])
+@pytest.mark.parametrize("what", ["loss", "gradient", "solve"])
 def test_a_loss_that_is_not_a_number_stops_the_run(folder: Path, tmp_path: Path, what: str) -> None:
     run = training(folder, tmp_path)
     run.objective = Exploding(what)

@@ -22,6 +22,7 @@ from convexreg.potentials import LinearSpline
 from convexreg.training.data import PatchSampler, digest
 from convexreg.training.objectives import TrainingObjective
 from convexreg.training.validation import validation_psnr
+from solvers.solution import SolverError
 
 
 @dataclass(frozen=True)
@@ -177,16 +178,21 @@ class TrainingRun:
         clean, noisy, sigma = (tensor.to(self.device) for tensor in self.sampler.sample())
         self._set_learning_rates()
         self.optimizer.zero_grad(set_to_none=True)
-        with bfloat16_synthesis(self.settings.bfloat16):
-            loss = self._loss(clean, noisy, sigma)
-            loss.backward()
+        kept = f". The last checkpoint is {self.checkpoint}" if self.checkpoint.exists() else ""
+        advice = f"at step {self.step + 1}; lower the learning rate{kept}"
+        try:
+            with bfloat16_synthesis(self.settings.bfloat16):
+                loss = self._loss(clean, noisy, sigma)
+                loss.backward()
+        except SolverError as error:
+            raise FloatingPointError(
+                f"the model cannot be solved with any more {advice}"
+            ) from error
         self.objective.after_backward()
         gradients = [p.grad for p in self.regularizer.parameters() if p.grad is not None]
         if not torch.isfinite(loss + torch.nn.utils.get_total_norm(gradients)):
-            kept = f". The last checkpoint is {self.checkpoint}" if self.checkpoint.exists() else ""
             raise FloatingPointError(
-                f"the loss became {loss.item()} or its gradient not finite at step {self.step + 1}; "
-                f"lower the learning rate{kept}"
+                f"the loss became {loss.item()} or its gradient not finite {advice}"
             )
         self.optimizer.step()
         return loss.item()
