@@ -41,5 +41,8 @@ def device(name: str) -> str:
         torch.empty(0, device=name)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).splitlines()[0]
-        raise argparse.ArgumentTypeError(f"cannot compute on {name!r} ({reason})") from error
+        why = "" if reason.startswith("Expected one of") else f" ({reason})"
+        raise argparse.ArgumentTypeError(
+            f"cannot compute on {name!r}{why}; devices are cpu, cuda, cuda:1, mps"
+        ) from error
     return name

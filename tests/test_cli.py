@@ -301,7 +301,10 @@ def test_arguments_that_make_no_sense(photo, tmp_path, capsys, option, value, me
     with pytest.raises(SystemExit) as exit_code:
         run("denoise", photo, "-o", tmp_path / "out.png", option, value)
     assert exit_code.value.code == 2
-    assert f"argument {option}: {message}" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert said.startswith(f"convexreg: error: argument {option}: {message}")
+    assert said.endswith("(see convexreg denoise --help)\n")
+    assert said.count("\n") == 1
 
 
 def test_noise_that_cannot_be_estimated(tmp_path, capsys):
