@@ -153,7 +153,7 @@ class Regularizer(nn.Module):
                 + ". Noise levels are those of images in [0, 1] seen through an operator of norm one"
                 + (": divide by 255, or by the norm" if bool((level > high).any()) else "")
             )
-        return level if not isinstance(sigma, float) else sigma
+        return level
 
     def planes(self, x: Tensor, sigma: Sigma) -> tuple[Tensor, Sigma]:
         """The images as the network takes them, with their noise levels: colour images give three each.

@@ -170,7 +170,8 @@ def solve(
         start,
         settings.solver,
         box=problem.box,
-        # so that rounding of the solve does not decide about the certificate
+        # A margin, so that rounding of the solve does not decide about the certificate; what is not
+        # positive is passed on as it is, to be refused.
         gap_tol=None if gap_tol is None else min(gap_tol, 0.99 * gap_tol),
         gtol=gtol,
         max_iter=settings.max_iter,

@@ -81,10 +81,9 @@ def _inverse_hessian(
 
     Only the regularizer is differentiated: the physics may be anything with `A` and `A_adjoint`.
     """
+    # tensors made in inference mode cannot be differentiated, nor saved for it
     with torch.inference_mode(False), torch.enable_grad():
-        point = (
-            x.clone().requires_grad_()
-        )  # a tensor made in inference mode cannot be differentiated
+        point = x.clone().requires_grad_()
         grad = model.grad(point, sigma.clone())
 
     def product(v: Tensor) -> Tensor:

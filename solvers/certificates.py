@@ -70,10 +70,10 @@ def _distance(gap: Tensor, mu: Tensor) -> Tensor:
 def certify(objective: Objective, x: Tensor, box: Box | None = None) -> Certificate:
     """Certificate of the feasible point `x` by one evaluation of `objective`.
 
-    :raises ValueError: a point outside of the box, of which nothing is proven.
-
     In float64 the rounding of the gradient is negligible; call it with a float64 objective and point
     to certify the result of a float32 run.
+
+    :raises ValueError: a point outside of the box, of which nothing is proven.
     """
     box = box or Box()
     if bool(((x < box.lower) | (x > box.upper)).any()):

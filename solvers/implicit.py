@@ -38,7 +38,7 @@ def conjugate_gradient(
     solution = best = torch.zeros_like(rhs)
     residual, direction = rhs, precondition(rhs)
     energy = inner(residual, direction)
-    norm = least = inner(rhs, rhs)
+    start = norm = least = inner(rhs, rhs)
     target = tol**2 * norm
     flat = torch.finfo(rhs.dtype).eps ** 0.5
     iterations = 0
@@ -61,11 +61,10 @@ def conjugate_gradient(
         norm = torch.where(active, inner(residual, residual), norm)
         best = torch.where(per_image(norm < least, best), solution, best)
         least = torch.minimum(norm, least)
-    start = inner(rhs, rhs)
     if bool((least > target).any()):
         # after an enormous step the residual carried along says nothing
-        gap = rhs - operator(best)
-        least = torch.where(least > target, inner(gap, gap), least)
+        residual = rhs - operator(best)
+        least = torch.where(least > target, inner(residual, residual), least)
         best = torch.where(per_image(least < start, best), best, 0.0)
         least = torch.minimum(least, start)
     scale = start.clamp_min(torch.finfo(torch.float64).tiny)

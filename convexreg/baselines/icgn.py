@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from convexreg.network import GradientNetwork, Sigma
 from convexreg.operators import Dense
+from convexreg.potentials import softplus
 
 
 class ICGN(GradientNetwork):
@@ -56,4 +56,4 @@ def _integrated(v: Tensor) -> Tensor:
 
 def _twice_integrated(v: Tensor) -> Tensor:
     s = torch.sigmoid(v)
-    return (functional.softplus(v, threshold=40) - s + s * s) / 6
+    return (softplus(v) - s + s * s) / 6

@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from convexreg.baselines.scalar import ScalarNetwork
 from convexreg.network import Sigma
+from convexreg.potentials import softplus
 
 
 class ICNN(ScalarNetwork):
@@ -54,9 +55,7 @@ class ICNN(ScalarNetwork):
         z = None
         for index, skip in enumerate(self.skips):
             p = skip(x)
-            z = functional.softplus(
-                p if z is None else p + z @ mixings[index - 1].mT, threshold=_LINEAR_FROM
-            )
+            z = softplus(p if z is None else p + z @ mixings[index - 1].mT)
         assert z is not None
         return (z @ mixings[-1].mT).squeeze(-1) + x @ self.linear
 
@@ -79,10 +78,6 @@ class ICNN(ScalarNetwork):
                 curvature = slope.square() / 4 + mixings[index - 1] @ curvature
         assert curvature is not None
         return (mixings[-1] @ curvature).squeeze(0)
-
-
-# where softplus(p) - p is below float64 rounding: torch switches from 20, where it still jumps by 2e-9
-_LINEAR_FROM = 40
 
 
 def _initial_mixing(before: int, after: int, clipped: bool) -> Tensor:

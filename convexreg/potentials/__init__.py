@@ -8,6 +8,7 @@ from convexreg.potentials.elementwise import (
     ScaledSigmoids,
     Softplus,
     TanhMixture,
+    softplus,
 )
 from convexreg.potentials.envelope import MaxEnvelope
 from convexreg.potentials.groups import LogSumExp, PooledNorm
@@ -28,4 +29,5 @@ __all__ = [
     "TanhMixture",
     "derivative",
     "per_channel",
+    "softplus",
 ]

@@ -144,7 +144,7 @@ class TrainingRun:
         """Train until `settings.steps`; returns the regularizer in evaluation mode.
 
         :raises ValueError: the folder holds another run that was not resumed.
-        :raises FloatingPointError: the loss or its gradient became NaN or infinite.
+        :raises FloatingPointError: the loss, its gradient or a solve became NaN or infinite.
         """
         self.check_folder()
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -178,24 +178,22 @@ class TrainingRun:
         clean, noisy, sigma = (tensor.to(self.device) for tensor in self.sampler.sample())
         self._set_learning_rates()
         self.optimizer.zero_grad(set_to_none=True)
-        kept = f". The last checkpoint is {self.checkpoint}" if self.checkpoint.exists() else ""
-        advice = f"at step {self.step + 1}; lower the learning rate{kept}"
         try:
             with bfloat16_synthesis(self.settings.bfloat16):
                 loss = self._loss(clean, noisy, sigma)
                 loss.backward()
         except SolverError as error:
-            raise FloatingPointError(
-                f"the model cannot be solved with any more {advice}"
-            ) from error
+            raise self._diverged("the model cannot be solved with any more") from error
         self.objective.after_backward()
         gradients = [p.grad for p in self.regularizer.parameters() if p.grad is not None]
         if not torch.isfinite(loss + torch.nn.utils.get_total_norm(gradients)):
-            raise FloatingPointError(
-                f"the loss became {loss.item()} or its gradient not finite {advice}"
-            )
+            raise self._diverged(f"the loss became {loss.item()} or its gradient not finite")
         self.optimizer.step()
         return loss.item()
+
+    def _diverged(self, what: str) -> FloatingPointError:
+        kept = f". The last checkpoint is {self.checkpoint}" if self.checkpoint.exists() else ""
+        return FloatingPointError(f"{what} at step {self.step + 1}; lower the learning rate{kept}")
 
     def _loss(self, clean: Tensor, noisy: Tensor, sigma: Tensor) -> Tensor:
         """The objective's loss with what its settings add, 0-dim."""
