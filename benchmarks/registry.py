@@ -35,6 +35,7 @@ _MODULES = (
     "benchmarks.certificates",
     "benchmarks.convergence",
     "benchmarks.cost",
+    "benchmarks.defaults",
     "benchmarks.large_images",
     "benchmarks.learned",
     "benchmarks.plugin.benchmark",
