@@ -11,14 +11,14 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.environment import environment
-from benchmarks.readme import COMMITTED, DETAILS, HEADLINES, README, details, with_tables
-from benchmarks.records import read_json, write_json
-from benchmarks.registry import Options, benchmark, benchmarks
-from benchmarks.report import write_report
-from convexreg.arguments import count, device, positive
+from benchmarks.harness.environment import environment
+from benchmarks.harness.readme import COMMITTED, DETAILS, HEADLINES, README, details, with_tables
+from benchmarks.harness.records import read_json, write_json
+from benchmarks.harness.registry import Options, benchmark, benchmarks
+from benchmarks.harness.report import write_report
+from convexreg.cli.arguments import count, device, positive
+from convexreg.cli.memory import keep_freed_memory
 from convexreg.files import write_atomically
-from convexreg.memory import keep_freed_memory
 
 _RESULTS = Path("runs/benchmarks")
 _SHOWN = "default: %(default)s"

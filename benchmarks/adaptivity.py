@@ -10,18 +10,18 @@ from statistics import mean
 import torch
 from torch import Tensor
 
-from benchmarks import drawing
-from benchmarks.datasets import open_images
-from benchmarks.problems import Measurement, named_problem
-from benchmarks.records import read_rows, write_rows
-from benchmarks.registry import Benchmark, Figure, Options, Table, register
-from benchmarks.summary import standard_error
+from benchmarks.harness import drawing
+from benchmarks.harness.datasets import open_images
+from benchmarks.harness.records import read_rows, write_rows
+from benchmarks.harness.registry import Benchmark, Figure, Options, Table, register
+from benchmarks.harness.summary import standard_error
+from benchmarks.problems.table import Measurement, named_problem
 from convexreg.adaptive import AdaptiveRegularizer
-from convexreg.images import Photograph, read_image, write_image
-from convexreg.models import load_adaptive
+from convexreg.models.files import load_adaptive
+from convexreg.pictures.files import Photograph, read_image, write_image
 from convexreg.regularizer import Regularizer
+from convexreg.solvers import Proximity, QuasiNewton, Sum, minimise
 from convexreg.training.objectives import prepare, psnr
-from solvers import Proximity, QuasiNewton, Sum, minimise
 
 # Accurate solves, so that differences of solutions are not differences of stopping.
 GAP = 1e-11

@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from convexreg.architectures import ModelConfig
-from convexreg.combinations import LinearCombination
-from convexreg.conditioning import NoiseScaling
-from convexreg.module import GradientModule
-from convexreg.operators import Convolution, Reach
-from convexreg.potentials import (
+from convexreg.models.config import ModelConfig
+from convexreg.networks.combinations import LinearCombination
+from convexreg.networks.conditioning import NoiseScaling
+from convexreg.networks.modular import GradientModule
+from convexreg.networks.operators import Convolution, Reach
+from convexreg.networks.potentials import (
     LinearSpline,
     LogSumExp,
     MaxEnvelope,

@@ -11,16 +11,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.drawing import canvas, legend_below, style_of
-from benchmarks.records import read_rows, write_rows
-from benchmarks.registry import Benchmark, Figure, Options, Table, register
+from benchmarks.harness.drawing import canvas, legend_below, style_of
+from benchmarks.harness.records import read_rows, write_rows
+from benchmarks.harness.registry import Benchmark, Figure, Options, Table, register
 from convexreg import reconstruct
-from convexreg.architectures import Architecture, ModelConfig
-from convexreg.operators import Padding
+from convexreg.models.config import Architecture, ModelConfig
+from convexreg.networks.operators import Padding
+from convexreg.reconstruction.start import starting_image
 from convexreg.regularizer import ConvexRegularizer
-from convexreg.start import starting_image
-from solvers import LeastSquares, Objective, Proximity, QuasiNewton, Sum, minimise
-from solvers.physics_norms import operator_bounds
+from convexreg.solvers import LeastSquares, Objective, Proximity, QuasiNewton, Sum, minimise
+from convexreg.solvers.physics_norms import operator_bounds
 
 PHYSICS = ("denoising", "inpainting", "blur-circular", "blur-valid", "blur-reflect", "downsampling")
 # mgradnet-c is left out: its energy is a quadrature, and every solve takes a minute

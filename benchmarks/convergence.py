@@ -11,16 +11,16 @@ import torch
 from tqdm import tqdm
 
 from benchmarks import convergence_report
-from benchmarks.datasets import open_images
-from benchmarks.models import default_regularizer
-from benchmarks.outcome import Outcome
-from benchmarks.peers.table import PEERS, Constants, Peer
-from benchmarks.problems import named_problem
-from benchmarks.recorder import MAX_EVALUATIONS, Point, Recorder, Stop
-from benchmarks.records import write_rows
-from benchmarks.registry import Benchmark, Figure, Options, Table, register, selected
-from benchmarks.tasks import Reference, Task, reference
-from solvers import Box
+from benchmarks.harness.datasets import open_images
+from benchmarks.harness.outcome import Outcome
+from benchmarks.harness.recorder import MAX_EVALUATIONS, Point, Recorder, Stop
+from benchmarks.harness.records import write_rows
+from benchmarks.harness.registry import Benchmark, Figure, Options, Table, register, selected
+from benchmarks.harness.tasks import Reference, Task, reference
+from benchmarks.methods.models import default_regularizer
+from benchmarks.problems.table import named_problem
+from benchmarks.solvers.table import PEERS, Constants, Peer
+from convexreg.solvers import Box
 
 TOLERANCES = (1e-4, 1e-6, 1e-8)
 # problem, number of images, constraint

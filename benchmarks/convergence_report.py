@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections import defaultdict
 from pathlib import Path
 
-from benchmarks.drawing import canvas, legend_below, style_of, ticks_of_seconds
-from benchmarks.outcome import Outcome
+from benchmarks.harness.drawing import canvas, legend_below, style_of, ticks_of_seconds
+from benchmarks.harness.outcome import Outcome
+from benchmarks.harness.recorder import MAX_EVALUATIONS
+from benchmarks.harness.records import read_rows
+from benchmarks.harness.registry import Figure, Table
 from benchmarks.profile import performance_profile
-from benchmarks.recorder import MAX_EVALUATIONS
-from benchmarks.records import read_rows
-from benchmarks.registry import Figure, Table
 
 Rows = list[dict[str, str]]
 

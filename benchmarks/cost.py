@@ -10,12 +10,12 @@ from statistics import median
 import torch
 from torch import Tensor
 
-from benchmarks.clock import Clock
-from benchmarks.drawing import canvas, legend_below, style_of
-from benchmarks.memory import peak_mebibytes
-from benchmarks.records import read_rows, write_rows
-from benchmarks.registry import Benchmark, Figure, Options, Table, register, selected
-from convexreg.architectures import Architecture, ModelConfig, parameter_count
+from benchmarks.harness.clock import Clock
+from benchmarks.harness.drawing import canvas, legend_below, style_of
+from benchmarks.harness.memory import peak_mebibytes
+from benchmarks.harness.records import read_rows, write_rows
+from benchmarks.harness.registry import Benchmark, Figure, Options, Table, register, selected
+from convexreg.models.config import Architecture, ModelConfig, parameter_count
 from convexreg.regularizer import ConvexRegularizer
 
 LARGEST_SIDE, SMALLEST_SIDE = 1024, 64

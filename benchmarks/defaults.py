@@ -1,4 +1,4 @@
-"""What `convexreg.reconstruct` costs and proves, as users call it, on every problem."""
+"""What `convexreg.reconstruction.from_measurements` costs and proves, as users call it, on every problem."""
 
 from __future__ import annotations
 
@@ -12,15 +12,23 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from benchmarks.datasets import open_images
-from benchmarks.problems import PROBLEMS, Measurement
-from benchmarks.records import read_rows, write_rows
-from benchmarks.registry import Benchmark, Options, Table, register, selected
+from benchmarks.harness.datasets import open_images
+from benchmarks.harness.records import read_rows, write_rows
+from benchmarks.harness.registry import Benchmark, Options, Table, register, selected
+from benchmarks.problems.table import PROBLEMS, Measurement
 from convexreg import Reconstruction, reconstruct
 from convexreg.adaptive import AdaptiveRegularizer
-from convexreg.models import as_model
+from convexreg.models.files import as_model
+from convexreg.solvers import (
+    LeastSquares,
+    Objective,
+    Progress,
+    Proximity,
+    QuasiNewton,
+    Sum,
+    minimise,
+)
 from convexreg.training.objectives import psnr
-from solvers import LeastSquares, Objective, Progress, Proximity, QuasiNewton, Sum, minimise
 
 MODELS = ("mgradnet-m", "mgradnet-m-adaptive")
 TUNED = {
@@ -60,7 +68,9 @@ class Defaults(Benchmark):
     """
 
     name = "defaults"
-    description = "reconstruct as users call it: evaluations, certified and true gaps, seconds, PSNR"
+    description = (
+        "reconstruct as users call it: evaluations, certified and true gaps, seconds, PSNR"
+    )
     adds_up = False
 
     def run(self, options: Options, folder: Path) -> None:
@@ -156,7 +166,7 @@ def _reference(
     measurement: Measurement, model: str, result: Reconstruction
 ) -> tuple[Objective, float]:
     """The objective of the last round in float64, and its minimum."""
-    from convexreg.start import starting_image
+    from convexreg.reconstruction.start import starting_image
 
     m = measurement
     height, width = m.clean.shape[-2:]

@@ -9,14 +9,14 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from benchmarks.clock import Clock
-from benchmarks.datasets import open_images
-from benchmarks.drawing import canvas
-from benchmarks.memory import peak_mebibytes
-from benchmarks.records import read_rows, write_rows
-from benchmarks.registry import Benchmark, Figure, Options, Table, register
-from convexreg.memory import keep_freed_memory
-from convexreg.reconstruct import reconstruct
+from benchmarks.harness.clock import Clock
+from benchmarks.harness.datasets import open_images
+from benchmarks.harness.drawing import canvas
+from benchmarks.harness.memory import peak_mebibytes
+from benchmarks.harness.records import read_rows, write_rows
+from benchmarks.harness.registry import Benchmark, Figure, Options, Table, register
+from convexreg.cli.memory import keep_freed_memory
+from convexreg.reconstruction.from_measurements import reconstruct
 
 MEGAPIXELS = (0.1, 1.0, 6.0, 24.0)
 SIGMA = 25 / 255

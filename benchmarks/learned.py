@@ -9,15 +9,15 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from benchmarks import drawing
-from benchmarks.datasets import open_images
-from benchmarks.models import gradient_module, models
-from benchmarks.records import read_rows, write_rows
-from benchmarks.registry import Benchmark, Figure, Options, Table, register, selected
+from benchmarks.harness import drawing
+from benchmarks.harness.datasets import open_images
+from benchmarks.harness.records import read_rows, write_rows
+from benchmarks.harness.registry import Benchmark, Figure, Options, Table, register, selected
+from benchmarks.methods.models import gradient_module, models
 from convexreg.adaptive import AdaptiveRegularizer
-from convexreg.images import Photograph, read_image, write_image
-from convexreg.module import GradientModule
-from convexreg.operators import Convolution
+from convexreg.networks.modular import GradientModule
+from convexreg.networks.operators import Convolution
+from convexreg.pictures.files import Photograph, read_image, write_image
 from convexreg.regularizer import ConvexRegularizer, Regularizer
 
 SIGMAS = (5 / 255, 25 / 255, 50 / 255)

@@ -13,18 +13,18 @@ from torch import Tensor
 from tqdm import tqdm
 
 from benchmarks import reconstruction_report
-from benchmarks.classical.result import Result
-from benchmarks.clock import Clock
-from benchmarks.datasets import NamedImages, centre, open_images
-from benchmarks.methods import Method, methods
-from benchmarks.models import Unavailable
-from benchmarks.outcome import Outcome
-from benchmarks.problems import Measurement, Problem, problems
-from benchmarks.records import keep_protocol, read_rows, write_rows
-from benchmarks.registry import Benchmark, Figure, Options, Table, register
-from benchmarks.summary import summarise
-from benchmarks.tuning import coarse_to_fine
-from convexreg.images import Photograph, write_image
+from benchmarks.harness.clock import Clock
+from benchmarks.harness.datasets import NamedImages, centre, open_images
+from benchmarks.harness.outcome import Outcome
+from benchmarks.harness.records import keep_protocol, read_rows, write_rows
+from benchmarks.harness.registry import Benchmark, Figure, Options, Table, register
+from benchmarks.harness.summary import summarise
+from benchmarks.harness.tuning import coarse_to_fine
+from benchmarks.methods.models import Unavailable
+from benchmarks.methods.result import Result
+from benchmarks.methods.table import Method, methods
+from benchmarks.problems.table import Measurement, Problem, problems
+from convexreg.pictures.files import Photograph, write_image
 from convexreg.training.objectives import psnr
 
 IMAGES, TUNING_IMAGES = "photographs", "tuning-photographs"

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import defaultdict
 from pathlib import Path
 
-from benchmarks.drawing import canvas
-from benchmarks.problems import PROBLEMS
-from benchmarks.records import read_json, read_rows
-from benchmarks.registry import Figure, Table
+from benchmarks.harness.drawing import canvas
+from benchmarks.harness.records import read_json, read_rows
+from benchmarks.harness.registry import Figure, Table
+from benchmarks.problems.table import PROBLEMS
 
 Rows = list[dict[str, str]]
 EXAMPLE_METHODS = 8
@@ -189,7 +189,7 @@ def _example(folder: Path, rows: Rows, problem: str, name: str) -> Figure | None
         return None
     from matplotlib.figure import Figure as Canvas
 
-    from convexreg.images import read_image
+    from convexreg.pictures.files import read_image
 
     rows_needed = (len(found) + 1) // 2
     figure = Canvas(figsize=(4.8, 2.5 * rows_needed), layout="constrained")

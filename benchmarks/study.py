@@ -13,14 +13,14 @@ from torch import Tensor
 from tqdm import tqdm
 
 from benchmarks.candidates import CANDIDATES, CHANNELS, inherit
-from benchmarks.datasets import NamedImages, open_images
-from benchmarks.drawing import canvas, legend_below, style_of
-from benchmarks.records import keep_protocol, read_rows, write_rows
-from benchmarks.registry import Benchmark, Figure, Options, Table, register, selected
-from benchmarks.summary import standard_error
+from benchmarks.harness.datasets import NamedImages, open_images
+from benchmarks.harness.drawing import canvas, legend_below, style_of
+from benchmarks.harness.records import keep_protocol, read_rows, write_rows
+from benchmarks.harness.registry import Benchmark, Figure, Options, Table, register, selected
+from benchmarks.harness.summary import standard_error
 from convexreg.adaptive import AdaptiveRegularizer
-from convexreg.architectures import ModelConfig, parameter_count
-from convexreg.models import open_model
+from convexreg.models.config import ModelConfig, parameter_count
+from convexreg.models.files import open_model
 from convexreg.regularizer import ConvexRegularizer
 from convexreg.training.data import digest
 from convexreg.training.objectives import Equilibrium, Score, TrainingObjective, Unrolled

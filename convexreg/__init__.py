@@ -7,8 +7,8 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 from convexreg.adaptive import AdaptiveRegularizer
-from convexreg.architectures import ModelConfig
-from convexreg.models import (
+from convexreg.models.config import ModelConfig
+from convexreg.models.files import (
     Model,
     ModelFileError,
     load_adaptive,
@@ -17,20 +17,20 @@ from convexreg.models import (
     pretrained_names,
     save_model,
 )
-from convexreg.reconstruct import Reconstruction, reconstruct
+from convexreg.reconstruction.from_measurements import Reconstruction, reconstruct
 from convexreg.regularizer import ConvexRegularizer
 
 if TYPE_CHECKING:
-    from convexreg.denoiser import ConvexDenoiser
-    from convexreg.prior import ConvexPrior
-    from convexreg.reconstructor import ConvexReconstructor
+    from convexreg.plugin.denoiser import ConvexDenoiser
+    from convexreg.plugin.prior import ConvexPrior
+    from convexreg.plugin.reconstructor import ConvexReconstructor
 
 __version__ = version("convexreg")
 
 _NEEDS_DEEPINV = {
-    "ConvexDenoiser": "convexreg.denoiser",
-    "ConvexPrior": "convexreg.prior",
-    "ConvexReconstructor": "convexreg.reconstructor",
+    "ConvexDenoiser": "convexreg.plugin.denoiser",
+    "ConvexPrior": "convexreg.plugin.prior",
+    "ConvexReconstructor": "convexreg.plugin.reconstructor",
 }
 
 __all__ = [

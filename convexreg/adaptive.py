@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from convexreg import tiling
-from convexreg.network import Sigma
+from convexreg.networks import tiling
+from convexreg.networks.base import Sigma
+from convexreg.networks.weight_network import WeightNetwork
 from convexreg.regularizer import ConvexRegularizer
-from convexreg.weight_network import WeightNetwork
 
 FIRST_ROUND_GAP, FIRST_ROUND_GRADIENT = 3e-2, 1e-4
 """Relative gap of the first round, or rms of its gradient where no gap can be certified: its

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from convexreg import tiling
-from convexreg.network import GradientNetwork, Sigma, replaced
-from solvers.curvature import Curvature
-from solvers.objective import Objective
+from convexreg.networks import tiling
+from convexreg.networks.base import GradientNetwork, Sigma, replaced
+from convexreg.solvers.curvature import Curvature
+from convexreg.solvers.objective import Objective
 
 if TYPE_CHECKING:
     from typing_extensions import Self

@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from skimage import data
 
 from convexreg import reconstruct
-from convexreg.reconstruct import BLUR_WEIGHT
+from convexreg.reconstruction.from_measurements import BLUR_WEIGHT
 from convexreg.training.objectives import psnr
 
 SIGMA, MARGIN = 0.01, 8

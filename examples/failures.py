@@ -12,7 +12,16 @@ from skimage import data
 from torch import Tensor
 
 import convexreg
-from solvers import FISTA, Objective, Proximity, QuasiNewton, SolverError, Status, Sum, minimise
+from convexreg.solvers import (
+    FISTA,
+    Objective,
+    Proximity,
+    QuasiNewton,
+    SolverError,
+    Status,
+    Sum,
+    minimise,
+)
 
 
 class Faulty(Objective):

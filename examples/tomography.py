@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from skimage import data, transform
 
 from convexreg import reconstruct
-from convexreg.discrepancy import discrepancy_weight
+from convexreg.reconstruction.discrepancy import discrepancy_weight
 from convexreg.training.objectives import psnr
 
 SIGMA = 0.01

@@ -16,7 +16,7 @@ import torch
 from matplotlib.figure import Figure
 from skimage import data
 
-from convexreg.posterior import sample_posterior
+from convexreg.reconstruction.posterior import sample_posterior
 
 SIGMA = 0.03
 

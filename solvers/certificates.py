@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from solvers.box import Box
-from solvers.objective import Objective, inner
+from .box import Box
+from .objective import Objective, inner
 
 
 @dataclass(frozen=True)

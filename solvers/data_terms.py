@@ -7,9 +7,9 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from solvers.curvature import Curvature
-from solvers.objective import Objective, inner, per_image
-from solvers.physics_norms import OperatorBounds
+from .curvature import Curvature
+from .objective import Objective, inner, per_image
+from .physics_norms import OperatorBounds
 
 
 class LinearOperator(Protocol):

@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from solvers.curvature import Curvature
-from solvers.data_terms import LeastSquares, LinearOperator, normal_curvature
-from solvers.objective import Objective, Sum, per_image
-from solvers.physics_norms import OperatorBounds
+from .curvature import Curvature
+from .data_terms import LeastSquares, LinearOperator, normal_curvature
+from .objective import Objective, Sum, per_image
+from .physics_norms import OperatorBounds
 
 
 class Fidelity(Objective):

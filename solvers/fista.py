@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from solvers.box import Box
-from solvers.loop import Solver, State
-from solvers.objective import Objective, per_image
-from solvers.proximal_step import Backtracking, contradicts, proximal_step, starting_constant
+from .box import Box
+from .loop import Solver, State
+from .objective import Objective, per_image
+from .proximal_step import Backtracking, contradicts, proximal_step, starting_constant
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,10 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from solvers.box import Box
-from solvers.loop import Solver, State
-from solvers.objective import Objective, inner, per_image
-from solvers.proximal_step import Backtracking, Step, proximal_step
+from .box import Box
+from .loop import Solver, State
+from .objective import Objective, inner, per_image
+from .proximal_step import Backtracking, Step, proximal_step
 
 Blocks = tuple[tuple[float, int], ...]
 """Of every block of iterations between restarts: the value of `F` where it starts, and its length."""

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from solvers.objective import inner, per_image
+from .objective import inner, per_image
 
 
 class HessianSolve:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from solvers.objective import Objective, per_image
+from .objective import Objective, per_image
 
 _FIRST_ROUND = 256
 

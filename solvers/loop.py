@@ -11,10 +11,10 @@ from typing import Generic, TypeVar
 import torch
 from torch import Tensor
 
-from solvers.box import Box
-from solvers.certificates import Certificate
-from solvers.objective import Objective, per_image
-from solvers.solution import Solution, SolverError, Status
+from .box import Box
+from .certificates import Certificate
+from .objective import Objective, per_image
+from .solution import Solution, SolverError, Status
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from solvers.curvature import Curvature
+from .curvature import Curvature
 
 
 class Objective(ABC):

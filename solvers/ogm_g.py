@@ -9,11 +9,11 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from solvers.box import Box
-from solvers.certificates import certificate_at
-from solvers.loop import Solver, State
-from solvers.objective import Objective, per_image, rms
-from solvers.proximal_step import contradicts, starting_constant
+from .box import Box
+from .certificates import certificate_at
+from .loop import Solver, State
+from .objective import Objective, per_image, rms
+from .proximal_step import contradicts, starting_constant
 
 
 @dataclass(frozen=True)

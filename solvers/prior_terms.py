@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from solvers.objective import Objective
+from .objective import Objective
 
 
 @dataclass(frozen=True)

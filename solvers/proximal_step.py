@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from solvers.box import Box
-from solvers.certificates import Certificate, certificate_after_step
-from solvers.objective import Objective, inner, per_image, rms
+from .box import Box
+from .certificates import Certificate, certificate_after_step
+from .objective import Objective, inner, per_image, rms
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from solvers.box import Box
-from solvers.certificates import certificate_at
-from solvers.curvature import Preconditioner
-from solvers.loop import Solver, State
-from solvers.objective import Objective, inner, per_image, rms
+from .box import Box
+from .certificates import certificate_at
+from .curvature import Preconditioner
+from .loop import Solver, State
+from .objective import Objective, inner, per_image, rms
 
 _NEAR = 1e-6
 """How near a bound a pixel is held at most, relative to the box or one. The proof takes any number; holding

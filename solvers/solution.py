@@ -8,7 +8,7 @@ from enum import IntEnum
 import torch
 from torch import Tensor
 
-from solvers.certificates import Certificate
+from .certificates import Certificate
 
 
 class Status(IntEnum):

@@ -7,8 +7,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from convexreg.convolution import analysis
-from convexreg.operators import Convolution, Dense, LinearOperator
+from convexreg.networks.convolution import analysis
+from convexreg.networks.operators import Convolution, Dense, LinearOperator
 
 
 def matrix(function: Callable[[Tensor], Tensor], shape: tuple[int, ...]) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy
 import torch
 
-from convexreg.images import Photograph
+from convexreg.pictures.files import Photograph
 
 HEIGHT, WIDTH = 13, 17
 MODES = {

@@ -12,12 +12,11 @@ import numpy
 import scipy.optimize
 import torch
 from deepinv.physics import Blur
-from tables import perturbed
 from torch import Tensor
 
-from convexreg.architectures import Architecture, ModelConfig
+from convexreg.models.config import Architecture, ModelConfig
 from convexreg.regularizer import ConvexRegularizer
-from solvers import (
+from convexreg.solvers import (
     FISTA,
     Backtracking,
     Box,
@@ -31,11 +30,12 @@ from solvers import (
     Sum,
     operator_bounds,
 )
-from solvers.certificates import (
+from convexreg.solvers.certificates import (
     fista_rate,
     gradient_descent_rate,
     strongly_convex_fista_rate,
 )
+from tests.tables import perturbed
 
 UNIT = Box(0.0, 1.0)
 

@@ -13,8 +13,8 @@ from typing import Any, TypeVar
 import pytest
 from torch import nn
 
-from convexreg.operators import Convolution, Dense, LinearOperator
-from convexreg.potentials import (
+from convexreg.networks.operators import Convolution, Dense, LinearOperator
+from convexreg.networks.potentials import (
     LinearSpline,
     LogCosh,
     LogSumExp,

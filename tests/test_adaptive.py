@@ -10,31 +10,31 @@ from pathlib import Path
 import deepinv
 import pytest
 import torch
-from oracles import gradient
-from tables import perturbed
-from test_regularizer import SIGMAS, SMALL, images
 
 from convexreg import (
     ConvexPrior,
     ConvexReconstructor,
-    cli,
     load_adaptive,
     load_model,
     load_pretrained,
     reconstruct,
     save_model,
-    tiling,
 )
 from convexreg.adaptive import AdaptiveRegularizer
-from convexreg.architectures import Architecture
-from convexreg.images import Photograph, read_image, write_image
-from convexreg.models import ModelFileError, as_regularizer
-from convexreg.operators import Padding
+from convexreg.cli import parser as cli
+from convexreg.models.config import Architecture
+from convexreg.models.files import ModelFileError, as_regularizer
+from convexreg.networks import tiling
+from convexreg.networks.operators import Padding
+from convexreg.networks.weight_network import WeightNetwork
+from convexreg.pictures.files import Photograph, read_image, write_image
+from convexreg.solvers import Status
 from convexreg.training.data import ImageFolder
 from convexreg.training.objectives import Accuracy, Equilibrium, prepare
 from convexreg.training.run import TrainingRun, TrainingSettings
-from convexreg.weight_network import WeightNetwork
-from solvers import Status
+from tests.oracles import gradient
+from tests.tables import perturbed
+from tests.test_regularizer import SIGMAS, SMALL, images
 
 ADAPTIVE = replace(SMALL, adaptive=True, weight_width=24)
 

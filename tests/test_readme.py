@@ -6,7 +6,7 @@ import doctest
 import re
 from pathlib import Path
 
-from convexreg import cli
+from convexreg.cli import parser as cli
 
 README = Path(__file__).parent.parent / "README.md"
 

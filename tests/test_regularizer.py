@@ -6,18 +6,19 @@ from dataclasses import replace
 
 import pytest
 import torch
-from networks import Build
-from oracles import gradient, jacobian
-from tables import over, perturbed
 from torch import Tensor
 
-from convexreg import ConvexRegularizer, ModelConfig, tiling
-from convexreg.cascade import GradNetC
-from convexreg.combinations import LinearCombination, StronglyMonotone
-from convexreg.module import GradientModule
-from convexreg.operators import Convolution
-from convexreg.potentials import LogCosh, PooledNorm
+from convexreg import ConvexRegularizer, ModelConfig
+from convexreg.networks import tiling
+from convexreg.networks.cascaded import GradNetC
+from convexreg.networks.combinations import LinearCombination, StronglyMonotone
+from convexreg.networks.modular import GradientModule
+from convexreg.networks.operators import Convolution
+from convexreg.networks.potentials import LogCosh, PooledNorm
 from convexreg.regularizer import colour_transform
+from tests.networks.table import Build
+from tests.oracles import gradient, jacobian
+from tests.tables import over, perturbed
 
 SMALL = ModelConfig("mgradnet-m", (1, 3, 6), (3, 3), "zero", 1 / 255, 0.5)
 SIGMAS = torch.tensor([0.02, 0.1, 0.4]).double()

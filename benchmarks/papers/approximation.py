@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from benchmarks.harness.records import read_rows
+from benchmarks.harness.registry import Benchmark, Figure, Options, Table, register, selected
 from benchmarks.papers import drawing
 from benchmarks.papers.ensemble import Fit, fit, minibatches
 from benchmarks.papers.fields import BEYOND_RIDGES, Field
@@ -24,8 +26,6 @@ from benchmarks.papers.trials import (
     replace_rows,
     select,
 )
-from benchmarks.records import read_rows
-from benchmarks.registry import Benchmark, Figure, Options, Table, register, selected
 
 
 @dataclass(frozen=True)

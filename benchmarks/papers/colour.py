@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from benchmarks.harness.records import read_rows
+from benchmarks.harness.registry import Benchmark, Figure, Options, Table, register, selected
 from benchmarks.papers import drawing
 from benchmarks.papers.ensemble import Network, fit, resampled
 from benchmarks.papers.gaussian import Gaussian
@@ -25,8 +27,6 @@ from benchmarks.papers.photographs import (
     photograph,
 )
 from benchmarks.papers.trials import replace_rows
-from benchmarks.records import read_rows
-from benchmarks.registry import Benchmark, Figure, Options, Table, register, selected
 from convexreg.files import write_atomically
 
 

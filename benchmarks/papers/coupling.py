@@ -12,6 +12,8 @@ import numpy
 import torch
 from torch import Tensor, nn
 
+from benchmarks.harness.records import read_rows
+from benchmarks.harness.registry import Benchmark, Figure, Options, Table, register, selected
 from benchmarks.papers import drawing
 from benchmarks.papers.ensemble import fit, resampled
 from benchmarks.papers.gaussian import Gaussian, normal_negative_log_density, standard_normal
@@ -27,8 +29,6 @@ from benchmarks.papers.trials import (
     replace_rows,
     select,
 )
-from benchmarks.records import read_rows
-from benchmarks.registry import Benchmark, Figure, Options, Table, register, selected
 
 QUOTED = ("CP-Flow",)
 

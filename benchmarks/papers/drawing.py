@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from benchmarks.drawing import legend_below, panels, style_of
+from benchmarks.harness.drawing import legend_below, panels, style_of
 from benchmarks.papers.fields import Field, grid
 from benchmarks.papers.trials import Row, distinct, numbers, select
 

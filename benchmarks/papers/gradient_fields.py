@@ -6,7 +6,11 @@ from collections.abc import Callable
 
 from torch import nn
 
+from benchmarks.harness.registry import register
 from benchmarks.papers.fields import CONVEX, NONCONVEX
+from benchmarks.papers.icgn import ICGN
+from benchmarks.papers.icnn import ICNN
+from benchmarks.papers.mlp import MLP, MLPGradient
 from benchmarks.papers.networks import (
     c_mgn,
     gradnet_c,
@@ -18,10 +22,6 @@ from benchmarks.papers.networks import (
 )
 from benchmarks.papers.objectives import absolute_error
 from benchmarks.papers.regression import GradientField
-from benchmarks.registry import register
-from convexreg.baselines.icgn import ICGN
-from convexreg.baselines.icnn import ICNN
-from convexreg.baselines.mlp import MLP, MLPGradient
 
 
 @register

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from convexreg.cascade import GradNetC, MGradNetC
-from convexreg.combinations import CMGN, MMGN, GradNetM, MGradNetM
-from convexreg.module import GradientModule
-from convexreg.network import GradientNetwork
-from convexreg.operators import Dense
-from convexreg.potentials import (
+from convexreg.networks.base import GradientNetwork
+from convexreg.networks.cascaded import GradNetC, MGradNetC
+from convexreg.networks.combinations import CMGN, MMGN, GradNetM, MGradNetM
+from convexreg.networks.modular import GradientModule
+from convexreg.networks.operators import Dense
+from convexreg.networks.potentials import (
     ElementwisePotential,
     LinearSpline,
     LogCosh,

@@ -10,9 +10,12 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from benchmarks.harness.records import read_rows
+from benchmarks.harness.registry import Benchmark, Figure, Options, Table, register, selected
 from benchmarks.papers import drawing
 from benchmarks.papers.ensemble import fit
 from benchmarks.papers.fields import PolyMax
+from benchmarks.papers.icnn import ICNN
 from benchmarks.papers.networks import mgradnet_c, mgradnet_m
 from benchmarks.papers.objectives import relative_error
 from benchmarks.papers.trials import (
@@ -24,9 +27,6 @@ from benchmarks.papers.trials import (
     replace_rows,
     select,
 )
-from benchmarks.records import read_rows
-from benchmarks.registry import Benchmark, Figure, Options, Table, register, selected
-from convexreg.baselines.icnn import ICNN
 
 LEARNING_RATES = (1e-2, 1e-3, 1e-4)
 

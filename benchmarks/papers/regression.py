@@ -12,6 +12,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from benchmarks.harness.records import read_rows
+from benchmarks.harness.registry import Benchmark, Figure, Options, Table, selected
 from benchmarks.papers import drawing
 from benchmarks.papers.ensemble import Ensemble, Network, fit, minibatches
 from benchmarks.papers.fields import Field, grid
@@ -25,8 +27,6 @@ from benchmarks.papers.trials import (
     replace_rows,
     select,
 )
-from benchmarks.records import read_rows
-from benchmarks.registry import Benchmark, Figure, Options, Table, selected
 
 MAP_SIDE = 41
 

@@ -12,8 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from benchmarks.harness.records import read_rows
+from benchmarks.harness.registry import Benchmark, Figure, Options, Table, register, selected
 from benchmarks.papers import drawing
 from benchmarks.papers.ensemble import Fit, fit
+from benchmarks.papers.mlp import MLP
 from benchmarks.papers.networks import mgradnet_c, mgradnet_m
 from benchmarks.papers.objectives import denoising_error, jacobian
 from benchmarks.papers.trials import (
@@ -23,9 +26,6 @@ from benchmarks.papers.trials import (
     replace_rows,
     select,
 )
-from benchmarks.records import read_rows
-from benchmarks.registry import Benchmark, Figure, Options, Table, register, selected
-from convexreg.baselines.mlp import MLP
 
 SLICE = 4.0
 """The figure shows the score along the first axis between minus and plus this."""

@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from benchmarks.records import read_rows, write_rows
+from benchmarks.harness.records import read_rows, write_rows
 
 Row = Mapping[str, str]
 

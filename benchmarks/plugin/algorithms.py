@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from convexreg.regularizer import ConvexRegularizer
-from solvers import LeastSquares, QuasiNewton, Sum, minimise, operator_bounds
+from convexreg.solvers import LeastSquares, QuasiNewton, Sum, minimise, operator_bounds
 
 PROX_TOL = 1e-8
 _KERNEL = ((0.0, 1.0, 0.0), (1.0, 20.0, 2.0), (0.0, 1.0, 0.0))

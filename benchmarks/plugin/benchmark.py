@@ -10,17 +10,17 @@ from statistics import median
 
 from torch import Tensor
 
-from benchmarks.clock import Clock
-from benchmarks.datasets import centre, open_images
-from benchmarks.drawing import canvas
-from benchmarks.models import default_regularizer
-from benchmarks.outcome import Outcome
+from benchmarks.harness.clock import Clock
+from benchmarks.harness.datasets import centre, open_images
+from benchmarks.harness.drawing import canvas
+from benchmarks.harness.outcome import Outcome
+from benchmarks.harness.records import read_rows, write_rows
+from benchmarks.harness.registry import Benchmark, Figure, Options, Table, register, selected
+from benchmarks.methods.models import default_regularizer
 from benchmarks.plugin.algorithms import ALGORITHMS, PluginProblem
 from benchmarks.plugin.learning import USES
 from benchmarks.plugin.operators import descend, operators
 from benchmarks.plugin.overhead import comparisons, import_seconds, summary
-from benchmarks.records import read_rows, write_rows
-from benchmarks.registry import Benchmark, Figure, Options, Table, register, selected
 from convexreg.regularizer import ConvexRegularizer
 
 AGREEMENT = 1e-5

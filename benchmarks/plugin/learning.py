@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.plugin.algorithms import PluginProblem
-from solvers import LeastSquares, Sum, operator_bounds, sample_moments
+from convexreg.solvers import LeastSquares, Sum, operator_bounds, sample_moments
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from convexreg.regularizer import ConvexRegularizer
-from solvers import operator_bounds
+from convexreg.solvers import operator_bounds
 
 SIGMA = 0.1
 _MARGIN = 1.02

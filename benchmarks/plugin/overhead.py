@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from convexreg.reconstruct import reconstruct
+from convexreg.reconstruction.from_measurements import reconstruct
 from convexreg.regularizer import ConvexRegularizer
-from solvers import Proximity, QuasiNewton, Sum, minimise
+from convexreg.solvers import Proximity, QuasiNewton, Sum, minimise
 
 SIGMA = 0.1
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from convexreg.images import IMAGE_SUFFIXES, read_image
+from convexreg.pictures.files import IMAGE_SUFFIXES, read_image
 
 
 class ImageFolder:

@@ -14,14 +14,14 @@ import torch
 from torch import Tensor
 
 from convexreg.adaptive import FIRST_ROUND_GAP, AdaptiveRegularizer
+from convexreg.reconstruction.start import local_wiener
 from convexreg.regularizer import ConvexRegularizer
-from convexreg.start import local_wiener
-from solvers.curvature import Preconditioner
-from solvers.data_terms import Proximity
-from solvers.implicit import ImplicitSolution
-from solvers.loop import minimise
-from solvers.objective import Sum, per_image
-from solvers.quasi_newton import QuasiNewton
+from convexreg.solvers.curvature import Preconditioner
+from convexreg.solvers.data_terms import Proximity
+from convexreg.solvers.implicit import ImplicitSolution
+from convexreg.solvers.loop import minimise
+from convexreg.solvers.objective import Sum, per_image
+from convexreg.solvers.quasi_newton import QuasiNewton
 
 _TYPICAL_ERROR, _TYPICAL_EXPONENT = 10**-2.86, 1.23
 """Mean squared error that convex models leave at 25/255 on photographs, and how it grows with the noise

@@ -15,14 +15,14 @@ from safetensors.torch import save
 from torch import Tensor
 
 from convexreg.adaptive import AdaptiveRegularizer
-from convexreg.architectures import AnyRegularizer, ModelConfig
-from convexreg.convolution import bfloat16_synthesis
 from convexreg.files import write_atomically
-from convexreg.potentials import LinearSpline
+from convexreg.models.config import AnyRegularizer, ModelConfig
+from convexreg.networks.convolution import bfloat16_synthesis
+from convexreg.networks.potentials import LinearSpline
+from convexreg.solvers.solution import SolverError
 from convexreg.training.data import PatchSampler, digest
 from convexreg.training.objectives import TrainingObjective
 from convexreg.training.validation import validation_psnr
-from solvers.solution import SolverError
 
 
 @dataclass(frozen=True)

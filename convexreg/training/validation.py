@@ -8,12 +8,12 @@ from statistics import mean
 import torch
 from torch import Tensor
 
-from convexreg.architectures import AnyRegularizer
+from convexreg.models.config import AnyRegularizer
+from convexreg.solvers.data_terms import Proximity
+from convexreg.solvers.loop import minimise
+from convexreg.solvers.objective import Sum
+from convexreg.solvers.quasi_newton import QuasiNewton
 from convexreg.training.objectives import prepare, psnr
-from solvers.data_terms import Proximity
-from solvers.loop import minimise
-from solvers.objective import Sum
-from solvers.quasi_newton import QuasiNewton
 
 VALIDATION_SIGMAS = (5 / 255, 15 / 255, 25 / 255, 50 / 255)
 

@@ -1,1 +1,0 @@
-"""Classical reconstruction methods to compare with."""

@@ -1,0 +1,288 @@
+"""What the commands of the command line do."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import warnings
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from convexreg.adaptive import AdaptiveRegularizer
+from convexreg.cli.card import as_text
+from convexreg.files import write_atomically
+from convexreg.models.config import AnyRegularizer, parameter_count
+from convexreg.models.files import open_model, pretrained_names
+from convexreg.pictures.files import ImageError, Photograph, check_writable, read_image, write_image
+from convexreg.reconstruction.from_measurements import Reconstruction, reconstruct
+from convexreg.solvers.loop import Progress
+from convexreg.solvers.solution import Status
+
+_SHORTFALLS = {
+    Status.MAX_ITERATIONS: "the iteration limit was reached before the tolerance; the certificate says how "
+    "good the result is. Raise --max-iter, or loosen --gap",
+    Status.STAGNATED: "the image no longer changes at single precision, and the tolerance is not reached; "
+    "the certificate says how good the result is. Loosen --gap",
+}
+"""How a command can end short of its tolerance; what else goes wrong raises."""
+
+
+def parse_sigma(text: str) -> float:
+    """`"0.1"` or `"25/255"` as a number.
+
+    :raises ValueError: neither of them.
+    """
+    numerator, _, denominator = text.partition("/")
+    try:
+        value = float(numerator) / float(denominator or 1)
+    except (ValueError, ZeroDivisionError):
+        raise ValueError(
+            f'the noise level must be a number such as 0.1 or a ratio such as 25/255, got "{text}"'
+        ) from None
+    return value
+
+
+def parse_weight(text: str) -> float | Literal["discrepancy", "sure"]:
+    """A number, or the name of a rule that finds one.
+
+    :raises ValueError: neither of them.
+    """
+    match text:
+        case "discrepancy" | "sure":
+            return text
+    try:
+        return float(text)
+    except ValueError:
+        raise ValueError(
+            f'the weight must be a number, "discrepancy" or "sure", got "{text}"'
+        ) from None
+
+
+def estimate_sigma(pixels: Tensor) -> float:
+    """Noise level of an image `(C, H, W)` (Donoho & Johnstone 1994, scikit-image's estimator)."""
+    from skimage.restoration import estimate_sigma as estimator
+
+    with numpy.errstate(invalid="ignore"), warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # of empty or constant images
+        sigma = float(estimator(pixels.numpy(), channel_axis=0, average_sigmas=True))
+    if not sigma > 1e-6:  # the rounding of a constant image
+        raise ValueError("the noise level cannot be estimated from this image; give --sigma")
+    return sigma
+
+
+def read_kernel(path: Path) -> Tensor:
+    """A blur kernel `(1, 1, k, k)` of odd size from an image or NPY file, normalised to sum one.
+
+    :raises ImageError: unreadable, coloured, even-sized, negative or zero.
+    """
+    # a kernel is normalised, so that any white would do; floats need not lie in [0, 1]
+    pixels = read_image(path, white=1.0).pixels.double()
+    kernel = pixels[:1]
+    if (pixels != kernel).any():
+        raise ImageError(
+            f"the kernel {path} is coloured; one kernel blurs all channels, save it as gray"
+        )
+    height, width = kernel.shape[-2:]
+    if height % 2 == 0 or width % 2 == 0:
+        raise ImageError(
+            f"the kernel {path} is {height} x {width}; its sides must be odd so that it has a centre"
+        )
+    if kernel.min() < 0:
+        raise ImageError(f"the kernel {path} has negative entries; a blur has none")
+    if kernel.sum() <= 0:
+        raise ImageError(f"the kernel {path} sums to zero; it would remove the image")
+    total = float(kernel.sum())
+    if abs(total - 1) > 1e-5:
+        print(
+            f"convexreg: note: the kernel sums to {total:.6g}; normalised to one", file=sys.stderr
+        )
+    return (kernel / kernel.sum()).float().unsqueeze(0)
+
+
+class ProgressBar:
+    """A progress bar on standard error showing the certified gap; none before the first iteration."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        self.quiet = quiet
+        self.bar: Any = None
+
+    def __call__(self, progress: Progress) -> None:
+        if progress.iteration == 1:  # an adaptive model has a bar for each of its rounds
+            if self.bar is not None:
+                self.bar.close()
+            self.bar = tqdm(disable=self.quiet or None, unit="it", leave=False)
+        self.bar.update()
+        gap = float(progress.relative_gap.max())
+        stationarity = float(progress.state.stationarity.max())
+        proven = f"gap <= {gap:.1e}" if gap < float("inf") else f"gradient {stationarity:.1e}"
+        self.bar.set_postfix_str(proven)
+        if not bool(progress.active.any()):
+            self.bar.close()
+
+
+def _solve(
+    options: argparse.Namespace, y: Tensor, physics: Any, **arguments: Any
+) -> Reconstruction:
+    return reconstruct(
+        y.to(options.device),
+        physics,
+        regularizer=options.model,
+        lam=parse_weight(options.lam),
+        gap_tol=options.gap,
+        max_iter=options.max_iter,
+        callback=ProgressBar(quiet=options.quiet),
+        **arguments,
+    )
+
+
+def report(result: Reconstruction, extra: dict[str, Any]) -> dict[str, Any]:
+    """What `--json` prints; infinite certificates are null."""
+    relative = float(result.certificate.relative_gap[0])
+    return {
+        **extra,
+        "status": Status(int(result.status[0])).name.lower(),
+        "certified_relative_gap": relative if relative < float("inf") else None,
+        "iterations": int(result.iterations[0]),
+        "gradient_evaluations": float(result.evaluations[0]),
+        "lam": float(result.lam[0]),
+        "method": result.method,
+        "seconds": round(result.seconds, 3),
+        **({} if result.first is None else {"first_round": report(result.first, {})}),
+    }
+
+
+def _finish(options: argparse.Namespace, result: Reconstruction, extra: dict[str, Any]) -> None:
+    if options.json:
+        print(json.dumps(report(result, extra), indent=2))
+    else:
+        for key, value in extra.items():
+            print(f"{key.replace('_', ' ')}: {value}")
+        print(result.summary())
+        if isinstance(parse_weight(options.lam), str):
+            print(f"lam: {float(result.lam[0]):.4g}")
+    for code in sorted(set(result.status.tolist()) - {int(Status.CONVERGED)}):
+        print(f"convexreg: warning: {_SHORTFALLS[Status(code)]}", file=sys.stderr)
+
+
+def _read(options: argparse.Namespace) -> Photograph:
+    """The input; a note on standard error if its white is probably not the default one."""
+    photograph = read_image(options.input, white=options.white)
+    if photograph.doubtful_white:
+        print(
+            f"convexreg: note: {options.input} has 16 bits, but no value above 4095; if 4095 is white, "
+            "give --white 4095",
+            file=sys.stderr,
+        )
+    clipped = float((photograph.pixels > 1).float().mean())
+    if photograph.bits < 32 and clipped > 0.01:
+        print(
+            f"convexreg: note: {100 * clipped:.0f} % of {options.input} is above --white {options.white:g}, "
+            "where the result ends",
+            file=sys.stderr,
+        )
+    return photograph
+
+
+def denoise(options: argparse.Namespace) -> None:
+    import deepinv
+
+    check_writable(options.output)
+    photograph = _read(options)
+    automatic = options.sigma == "auto"
+    sigma = estimate_sigma(photograph.pixels) if automatic else parse_sigma(options.sigma)
+    physics = deepinv.physics.Denoising(deepinv.physics.GaussianNoise(sigma))
+    result = _solve(options, photograph.pixels.unsqueeze(0), physics, sigma=sigma)
+    write_image(options.output, photograph.with_pixels(result.image[0]))
+    _finish(options, result, {"output": str(options.output), "sigma": round(sigma, 5)})
+
+
+def deblur(options: argparse.Namespace) -> None:
+    import deepinv
+
+    check_writable(options.output)
+    photograph = _read(options)
+    kernel = read_kernel(options.kernel)
+    if any(k > n for k, n in zip(kernel.shape[-2:], photograph.pixels.shape[-2:], strict=True)):
+        raise ImageError(
+            f"the kernel, {kernel.shape[-2]} x {kernel.shape[-1]}, is larger than the photograph, "
+            f"{photograph.pixels.shape[-2]} x {photograph.pixels.shape[-1]}"
+        )
+    physics = deepinv.physics.Blur(kernel, padding=options.boundary, device=options.device)
+    y = photograph.pixels.unsqueeze(0)
+    margins = (kernel.shape[-2] // 2, kernel.shape[-1] // 2)
+    start = y
+    if options.boundary == "valid":
+        padding = (margins[1], margins[1], margins[0], margins[0])
+        start = torch.nn.functional.pad(y, padding, mode="replicate")
+    result = _solve(options, y, physics, sigma=parse_sigma(options.sigma), x0=start)
+    image = result.image[0]
+    if options.boundary == "valid":
+        image = image[:, margins[0] : -margins[0] or None, margins[1] : -margins[1] or None]
+    write_image(options.output, photograph.with_pixels(image))
+    _finish(options, result, {"output": str(options.output)})
+
+
+def demo(options: argparse.Namespace) -> None:
+    from convexreg.cli.demo import run_demo
+
+    check_writable(options.output)
+    if options.output.suffix.lower() == ".npy":
+        raise ImageError(
+            f"the picture of the demo has a frame and titles; got {options.output}, use .png"
+        )
+    outcome = run_demo(
+        options.model,
+        lam=None if options.lam is None else parse_weight(options.lam),
+        gap_tol=options.gap,
+        max_iter=options.max_iter,
+        device=options.device,
+        callback=lambda: ProgressBar(quiet=options.quiet),
+    )
+    write_atomically(options.output, outcome.picture(options.output.suffix))
+    if options.json:
+        print(json.dumps([report(p.result, p.figures()) for p in outcome.problems], indent=2))
+    else:
+        print(outcome.text())
+        print(f"picture: {options.output}")
+
+
+def train(options: argparse.Namespace) -> None:
+    from convexreg.training import command
+
+    command.train(options)
+
+
+def _lipschitz(regularizer: AnyRegularizer) -> dict[str, float]:
+    """Proven Lipschitz constant of the gradient at 25/255, as an entry of the card."""
+    if isinstance(regularizer, AdaptiveRegularizer):
+        bound = float(regularizer.second.lipschitz(sigma=25 / 255))
+        return {"lipschitz_at_25_with_all_weights_one": bound}
+    return {"lipschitz_at_25": float(regularizer.lipschitz(sigma=25 / 255))}
+
+
+def info(options: argparse.Namespace) -> None:
+    names = [options.model] if options.model else pretrained_names()
+    cards = {}
+    for name in names:
+        model = open_model(name)
+        cards[name] = {
+            "architecture": model.config.architecture,
+            "adaptive": model.config.adaptive,
+            "channels": model.config.channels,
+            "group_size": model.config.group_size,
+            "parameters": parameter_count(model.regularizer),
+            "sigma_range": [round(level, 5) for level in model.regularizer.sigma_range or ()],
+            **_lipschitz(model.regularizer),
+            **model.card,
+        }
+    if options.json:
+        print(json.dumps(cards, indent=2))
+        return
+    for name, card in cards.items():
+        print(f"{name}\n{as_text(card)}")

@@ -1,0 +1,202 @@
+"""The command line: `convexreg denoise | deblur | demo | train | info`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NoReturn
+
+from convexreg.cli import commands
+from convexreg.cli.arguments import count, device, positive
+from convexreg.cli.memory import keep_freed_memory
+from convexreg.models.config import ARCHITECTURES
+from convexreg.models.files import ModelFileError
+from convexreg.pictures.files import ImageError
+from convexreg.reconstruction.from_measurements import BLUR_WEIGHT, DEFAULT_MODEL
+from convexreg.solvers.solution import SolverError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit code: 0, or 2 with one sentence on standard error."""
+    options = _parser().parse_args(arguments)
+    keep_freed_memory()
+    try:
+        options.run(options)
+    except (ImageError, ModelFileError, SolverError, ValueError, OSError, ArithmeticError) as error:
+        print(f"convexreg: error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt as interrupt:
+        print(f"convexreg: interrupted {interrupt}".rstrip(), file=sys.stderr)
+        return 130
+    return 0
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what was wrong in one sentence, without the usage."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"convexreg: error: {message} (see {self.prog} --help)\n")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="convexreg",
+        description="Certified image reconstruction with learned convex regularizers.",
+    )
+    parser.add_argument("--version", action="version", version=f"convexreg {version('convexreg')}")
+    subparsers = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def command(name: str, run: Any, description: str) -> argparse.ArgumentParser:
+        sub = subparsers.add_parser(name, help=description, description=description)
+        sub.set_defaults(run=run)
+        return sub
+
+    def add_solve_options(sub: argparse.ArgumentParser, lam: str | None, says: str) -> None:
+        sub.add_argument("-m", "--model", default=DEFAULT_MODEL, help="shipped model or model file")
+        sub.add_argument(
+            "--lam",
+            default=lam,
+            help='weight of the regularizer: a number, "discrepancy", or "sure", which takes longer and '
+            f"suits every operator (default: {says})",
+        )
+        sub.add_argument(
+            "--gap",
+            type=positive,
+            help="certified relative gap to reach (default: 1e-4 for denoising, else 1e-2)",
+        )
+        sub.add_argument("--max-iter", type=count, default=1000, help="default: %(default)s")
+        sub.add_argument("--device", default="cpu", type=device, help="default: %(default)s")
+        sub.add_argument("--json", action="store_true", help="print the result as JSON")
+        sub.add_argument("-q", "--quiet", action="store_true", help="no progress bar")
+
+    def add_white(sub: argparse.ArgumentParser) -> None:
+        sub.add_argument(
+            "--white",
+            type=positive,
+            help="number in the file that stands for white, e.g. 4095 for 12-bit data in 16 bits "
+            "(default: the largest of the integer type, 1 for floats)",
+        )
+
+    def add_input(sub: argparse.ArgumentParser) -> None:
+        sub.add_argument("input", type=Path, help="PNG, TIFF, JPEG, BMP or NPY file")
+        add_white(sub)
+
+    sub = command("denoise", commands.denoise, "Remove Gaussian noise from a photograph.")
+    add_input(sub)
+    sub.add_argument("-o", "--output", type=Path, required=True, help="image file to write")
+    sub.add_argument(
+        "--sigma", default="auto", help='noise level on the [0, 1] scale, "25/255", or "auto"'
+    )
+    add_solve_options(sub, "1", "1")
+
+    sub = command("deblur", commands.deblur, "Undo a known blur.")
+    add_input(sub)
+    sub.add_argument(
+        "--kernel",
+        type=Path,
+        required=True,
+        help="image of a point of light, or NPY file, of odd size",
+    )
+    sub.add_argument("-o", "--output", type=Path, required=True, help="image file to write")
+    sub.add_argument("--sigma", required=True, help='noise level on the [0, 1] scale, or "2.5/255"')
+    sub.add_argument(
+        "--boundary",
+        choices=("valid", "circular", "replicate", "reflect"),
+        default="valid",
+        help="what the scene does beyond the photograph; valid (default): unknown, reconstructed too",
+    )
+    add_solve_options(sub, f"{BLUR_WEIGHT:g}", f"{BLUR_WEIGHT:g}")
+
+    sub = command(
+        "demo", commands.demo, "Denoise and deblur a photograph that ships with scikit-image."
+    )
+    sub.add_argument(
+        "-o", "--output", type=Path, default=Path("convexreg-demo.png"), help="picture to write"
+    )
+    add_solve_options(sub, None, f"1 for denoising, {BLUR_WEIGHT:g} for deblurring")
+
+    sub = command("train", commands.train, "Train a regularizer on a folder of images.")
+    sub.add_argument("images", type=Path, help="folder of photographs; colour is turned into gray")
+    add_white(sub)
+    sub.add_argument("-o", "--output", type=Path, required=True, help="model file to write")
+    shown = "default: %(default)s"
+    sub.add_argument("--architecture", choices=ARCHITECTURES, default="mgradnet-m", help=shown)
+    sub.add_argument(
+        "--adaptive",
+        action="store_true",
+        help="train a second round with weights from the reconstruction of --start MODEL",
+    )
+    sub.add_argument(
+        "--objective",
+        choices=("unrolled", "score", "equilibrium"),
+        default="equilibrium",
+        help=shown,
+    )
+    sub.add_argument("--steps", type=count, default=2000, help=shown)
+    sub.add_argument("--batch-size", type=count, default=8, help=shown)
+    sub.add_argument("--patch-size", type=count, default=64, help=f"pixels a side, {shown}")
+    sub.add_argument(
+        "--learning-rate", type=positive, default=2e-3, help=f"of the filters, {shown}"
+    )
+    sub.add_argument(
+        "--conditioning-rate",
+        type=positive,
+        help="learning rate of potential and noise conditioning (default: 5 times the other)",
+    )
+    sub.add_argument(
+        "--emphasis",
+        type=float,
+        default=0.0,
+        help="on patches that are hard for their noise level: 0 is mean PSNR, 1 squared error, "
+        + shown,
+    )
+    sub.add_argument(
+        "--flatness",
+        type=float,
+        default=0.0,
+        help=f"price of the logarithm of the Lipschitz constant, for faster solves, {shown}",
+    )
+    sub.add_argument(
+        "--bfloat16",
+        action="store_true",
+        help="coarser and faster steps, on a CPU with matrix units (AMX) or a GPU",
+    )
+    sub.add_argument(
+        "--start",
+        help="model to start from (same architecture; an adaptive one also starts from a convex one)",
+    )
+    sub.add_argument("--filters", type=count, help="of a model without --start (default: 64)")
+    sub.add_argument("--validation", type=Path, help="folder of other images for PSNR in the log")
+    sub.add_argument(
+        "--validate-every",
+        type=count,
+        default=500,
+        metavar="STEPS",
+        help=f"and after the last, {shown}",
+    )
+    sub.add_argument(
+        "--run",
+        dest="run_folder",
+        type=Path,
+        help="folder of log and checkpoint (default: OUTPUT.run)",
+    )
+    sub.add_argument(
+        "--resume",
+        action="store_true",
+        help="continue an interrupted run, with the same options (steps cannot be added)",
+    )
+    sub.add_argument("--seed", type=int, default=0, help=f"of patches and noise, {shown}")
+    sub.add_argument("--device", default="cpu", type=device, help=shown)
+    sub.add_argument("-q", "--quiet", action="store_true", help="no progress bar")
+
+    sub = command("info", commands.info, "Show the card of a model, or list the shipped ones.")
+    sub.add_argument("model", nargs="?", help="shipped model or model file (default: all shipped)")
+    sub.add_argument("--json", action="store_true", help="print the card as JSON")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

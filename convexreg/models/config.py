@@ -1,0 +1,109 @@
+"""Architectures by name, and their settings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import nn
+
+from convexreg.adaptive import AdaptiveRegularizer
+from convexreg.networks.base import GradientNetwork
+from convexreg.networks.cascaded import MGradNetC
+from convexreg.networks.combinations import MGradNetM
+from convexreg.networks.conditioning import NoiseScaling
+from convexreg.networks.modular import GradientModule
+from convexreg.networks.operators import Convolution, Padding
+from convexreg.networks.potentials import LinearSpline, LogCosh, PooledNorm, TanhMixture
+from convexreg.networks.weight_network import WeightNetwork
+from convexreg.regularizer import ConvexRegularizer
+
+Architecture = Literal["mgradnet-m", "mgradnet-c", "crr"]
+ARCHITECTURES: tuple[Architecture, ...] = ("mgradnet-m", "mgradnet-c", "crr")
+AnyRegularizer = ConvexRegularizer | AdaptiveRegularizer
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Everything needed to build a regularizer.
+
+    - `mgradnet-m`: one module, pooled norms of groups of channels.
+    - `mgradnet-c`: a cascade of two learned activations, a sum of convex ridges.
+    - `crr`: convex ridges with one learned monotone linear spline (Goujon et al. 2023).
+
+    :ivar group_size: channels per pooled norm (`mgradnet-m`); one makes ridges.
+    :ivar mixing: learn a dense channel mixing inside the norms as well (`mgradnet-m`).
+    :ivar channels: of the chain of convolutions, starting with the image's.
+    :ivar kernel_sizes: odd, one per convolution.
+    :ivar sigma_min, sigma_max: trained noise levels on the [0, 1] scale.
+    :ivar noise_knots: levels at which the noise conditioning is learned.
+    :ivar adaptive: two of them in turn, the second one weighted by what the first one reconstructed
+        (`AdaptiveRegularizer`).
+    :ivar weight_width: channels of the hidden layers of the network that makes the weights (adaptive).
+    """
+
+    architecture: Architecture = "mgradnet-m"
+    channels: tuple[int, ...] = (1, 4, 8, 64)
+    kernel_sizes: tuple[int, ...] = (5, 5, 5)
+    padding: Padding = "zero"
+    sigma_min: float = 1 / 255
+    sigma_max: float = 50 / 255
+    noise_knots: int = 6
+    group_size: int = 2
+    mixing: bool = False
+    adaptive: bool = False
+    weight_width: int = 92
+
+    def build_adaptive(self, name: str | None = None) -> AdaptiveRegularizer:
+        """A freshly initialised adaptive regularizer.
+
+        :raises ValueError: an unknown architecture, or settings that do not fit together.
+        """
+        name = name or f"{self.architecture}-adaptive"
+        first, second = (self.build(f"{name}, round {number}") for number in (0, 1))
+        network = WeightNetwork(second.network.terms, width=self.weight_width)
+        return AdaptiveRegularizer(first, second, network, name=name)
+
+    def build(self, name: str | None = None) -> ConvexRegularizer:
+        """A freshly initialised regularizer; of an adaptive model that of one round.
+
+        :raises ValueError: an unknown architecture, or settings that do not fit together.
+        """
+        operator = Convolution(self.channels, self.kernel_sizes, padding=self.padding)
+        width = self.channels[-1]
+        groups = width // self.group_size if self.architecture == "mgradnet-m" else width
+        conditioning = NoiseScaling(
+            width,
+            groups,
+            sigma_min=self.sigma_min,
+            sigma_max=self.sigma_max,
+            knots=self.noise_knots,
+        )
+        network: GradientNetwork
+        match self.architecture:
+            case "mgradnet-m":
+                potential = PooledNorm(width, group_size=self.group_size, learned=self.mixing)
+                module = GradientModule(operator, potential, bias=False, conditioning=conditioning)
+                network = MGradNetM([module], coefficients=[1.0], offset=False)
+            case "mgradnet-c":
+                activations = [LogCosh(), TanhMixture(width)]
+                network = MGradNetC(operator, activations, conditioning=conditioning)
+            case "crr":
+                # in units of the threshold nu(sigma), whose spline CRR's noise scaling is
+                spline = LinearSpline(1, knots=101, limit=6.0)
+                network = GradientModule(operator, spline, bias=False, conditioning=conditioning)
+            case _:
+                raise ValueError(
+                    f"unknown architecture {self.architecture!r}; known: {', '.join(ARCHITECTURES)}"
+                )
+        return ConvexRegularizer(
+            network,
+            in_channels=self.channels[0],
+            sigma_range=(self.sigma_min, self.sigma_max),
+            name=name or self.architecture,
+        )
+
+
+def parameter_count(module: nn.Module) -> int:
+    """Number of learned numbers."""
+    return sum(parameter.numel() for parameter in module.parameters())

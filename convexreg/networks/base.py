@@ -1,0 +1,131 @@
+"""Gradient networks: maps that are gradients of scalar functions by construction.
+
+`g` is a *gradient network* when its Jacobian is symmetric everywhere and a *monotone* one (mGradNet)
+when it is positive semidefinite as well, so that its potential is convex (Chaudhari, Pranav & Moura,
+"Gradient networks", 2024, Defs 2-4). All networks run over any `LinearOperator`: on vectors
+`(B, n)` with dense matrices, on images `(B, C, H, W)` with convolutions.
+"""
+
+from __future__ import annotations
+
+import copy
+from abc import ABC, abstractmethod
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from convexreg.networks.conditioning import Conditioning, SpatialWeights
+from convexreg.networks.operators import LinearOperator, Reach
+
+Sigma = Tensor | float | None
+
+
+def per_image_sum(value: Tensor) -> Tensor:
+    """Sum over everything but the batch, accumulated in float64: `(B, ...)` to `(B,)`."""
+    return value.unsqueeze(-1).flatten(1).sum(1, dtype=torch.float64)
+
+
+M = TypeVar("M", bound=nn.Module)
+
+
+def replaced(module: M, **children: nn.Module) -> M:
+    """A copy of `module` that shares its parameters and has other modules for some of its own."""
+    twin = copy.copy(module)
+    twin._modules = {**module._modules, **children}
+    return twin
+
+
+class GradientNetwork(nn.Module, ABC):
+    """`x -> g(x) = grad potential(x)`, with the shape of `x`.
+
+    `sigma` is the noise level a conditioned network is evaluated at, a float or one per image `(B,)`;
+    networks without conditioning do not depend on it.
+    """
+
+    @property
+    @abstractmethod
+    def monotone(self) -> bool:
+        """Whether the potential is convex by construction."""
+
+    @abstractmethod
+    def forward(self, x: Tensor, sigma: Sigma = None) -> Tensor:
+        """`g(x)`."""
+
+    @abstractmethod
+    def density(self, x: Tensor, sigma: Sigma = None) -> Tensor:
+        """The terms of the potential at each position, `(B, ...)` without a channel dimension."""
+
+    def density_and_grad(self, x: Tensor, sigma: Sigma = None) -> tuple[Tensor, Tensor]:
+        """`density(x)` and `g(x)`, sharing what they have in common."""
+        return self.density(x, sigma), self(x, sigma)
+
+    def potential(self, x: Tensor, sigma: Sigma = None) -> Tensor:
+        """The function whose gradient is `g`, `(B,)` in float64, up to a constant in `x`."""
+        return per_image_sum(self.density(x, sigma))
+
+    def value_and_grad(self, x: Tensor, sigma: Sigma = None) -> tuple[Tensor, Tensor]:
+        """`potential(x)` and `g(x)`."""
+        density, grad = self.density_and_grad(x, sigma)
+        return per_image_sum(density), grad
+
+    def reach(self) -> Reach | None:
+        """What the gradient at a pixel depends on; `None` for everything."""
+        return None
+
+    @abstractmethod
+    def lipschitz(self, image_size: tuple[int, int] | None = None, sigma: Sigma = None) -> Tensor:
+        """Proven Lipschitz constant of `g` (2-norm); `inf` where there is none. 0-dim or `(B,)`."""
+
+    def strong_convexity(self) -> Tensor:
+        """Proven modulus `mu >= 0` of the potential, 0-dim in float64."""
+        return torch.zeros((), dtype=torch.float64)
+
+    def slopes(self, x: Tensor, sigma: Sigma = None) -> list[tuple[LinearOperator, Tensor]] | None:
+        """Operators `W` with slopes `s` `(B, C, ...)` such that the Jacobian at `x` is about the sum of
+        `W^T Diag(s) W`, for preconditioning; `None` where there is no such model."""
+        return None
+
+    @property
+    def terms(self) -> int:
+        """How many terms the potential sums at every pixel: those that weights can be given to."""
+        raise NotImplementedError(f"{type(self).__name__} has no terms to give weights to")
+
+    def magnitudes(self, x: Tensor, sigma: Sigma = None) -> Tensor:
+        """Size of the argument of every term, `(B, terms, ...)`, nonnegative."""
+        raise NotImplementedError(f"{type(self).__name__} has no terms to give weights to")
+
+    def with_weights(self, weights: Tensor) -> GradientNetwork:
+        """The same network, sharing its parameters, with every term multiplied by a weight.
+
+        :param weights: nonnegative, `(B or 1, terms, H, W)`. The result takes images of that size.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no terms to give weights to")
+
+    def window(self, image: int, rows: Tensor, columns: Tensor) -> GradientNetwork:
+        """The network for a part of one image of a batch: itself, unless it has spatial weights."""
+        del image, rows, columns
+        return self
+
+
+class ConditionedNetwork(GradientNetwork):
+    """A network of one operator and one conditioning, whose weights can vary from pixel to pixel."""
+
+    operator: LinearOperator
+    conditioning: Conditioning | None
+
+    def with_weights(self, weights: Tensor) -> GradientNetwork:
+        conditioning = self.conditioning
+        if isinstance(conditioning, SpatialWeights):
+            conditioning, weights = conditioning.conditioning, conditioning.field * weights
+        return replaced(self, conditioning=SpatialWeights(conditioning, weights))
+
+    def window(self, image: int, rows: Tensor, columns: Tensor) -> GradientNetwork:
+        if not isinstance(self.conditioning, SpatialWeights):
+            return self
+        return replaced(self, conditioning=self.conditioning.window(image, rows, columns))
+
+
+def squeeze_batch(bound: Tensor) -> Tensor:
+    """A batch of one bound is a bound for everything."""
+    return bound.squeeze(0) if bound.shape == (1,) else bound

@@ -1,0 +1,112 @@
+"""The module of modular gradient networks: an operator and the gradient of a potential."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from convexreg.networks.base import ConditionedNetwork, Sigma, squeeze_batch
+from convexreg.networks.conditioning import Conditioning
+from convexreg.networks.operators import LinearOperator, Reach
+from convexreg.networks.potentials import Potential, per_channel
+from convexreg.networks.rho import Rho
+
+
+class GradientModule(ConditionedNetwork):
+    """One module `rho(phi(z)) W^T grad phi(z)` with `z = W x + b` of a modular network (Thm 12).
+
+    Potential `P(phi(W x + b))` summed over positions, `P' = rho`. On images `phi` and `rho` act
+    locally, at every pixel. Monotone when `phi` is convex and `rho` is nonnegative and nondecreasing
+    on the values of `phi` (Cor. 12.1). With `rho = 1` (the default) the Lipschitz constant is
+    `|| Diag(D)^{1/2} W ||^2` with `D` the potential's curvature bound; a `rho` that grows without
+    bound has none.
+
+    :param conditioning: noise conditioning, `weight(sigma) phi(scale(sigma) z)`.
+    """
+
+    def __init__(
+        self,
+        operator: LinearOperator,
+        potential: Potential,
+        *,
+        rho: Rho | None = None,
+        bias: bool = True,
+        conditioning: Conditioning | None = None,
+    ) -> None:
+        super().__init__()
+        self.operator, self.phi, self.rho = operator, potential, rho
+        self.conditioning = conditioning
+        self.bias = nn.Parameter(torch.zeros(operator.out_channels)) if bias else None
+
+    @property
+    def monotone(self) -> bool:
+        if self.rho is None:
+            return self.phi.convex
+        defined = self.phi.nonnegative or not self.rho.needs_nonnegative
+        return self.phi.convex and self.rho.monotone and defined
+
+    def argument(self, x: Tensor, sigma: Sigma) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """What `phi` is evaluated at, with the scale and the weight of the noise conditioning."""
+        z = self.operator(x)
+        if self.bias is not None:
+            z = z + per_channel(self.bias, z)
+        if self.conditioning is None:
+            return z, None, None
+        scale, weight = self.conditioning.factors(z, sigma)
+        return scale * z, scale, weight
+
+    def _pull_back(self, s: Tensor, scale: Tensor | None) -> Tensor:
+        return self.operator.adjoint(s if scale is None else scale * s)
+
+    def forward(self, x: Tensor, sigma: Sigma = None) -> Tensor:
+        z, scale, weight = self.argument(x, sigma)
+        if self.rho is None:
+            return self._pull_back(self.phi.grad(z, weight), scale)
+        value, s = self.phi.value_and_grad(z, weight)
+        return self._pull_back(self.rho(value).unsqueeze(1) * s, scale)
+
+    def density(self, x: Tensor, sigma: Sigma = None) -> Tensor:
+        z, _, weight = self.argument(x, sigma)
+        value = self.phi.value(z, weight)
+        return value if self.rho is None else self.rho.integral(value)
+
+    def density_and_grad(self, x: Tensor, sigma: Sigma = None) -> tuple[Tensor, Tensor]:
+        z, scale, weight = self.argument(x, sigma)
+        value, s = self.phi.value_and_grad(z, weight)
+        if self.rho is not None:
+            s = self.rho(value).unsqueeze(1) * s
+            value = self.rho.integral(value)
+        return value, self._pull_back(s, scale)
+
+    @property
+    def terms(self) -> int:
+        if self.rho is not None:
+            raise NotImplementedError("with rho the module is one term that no weights divide")
+        return self.phi.groups(self.operator.out_channels)
+
+    def magnitudes(self, x: Tensor, sigma: Sigma = None) -> Tensor:
+        return self.phi.magnitude(self.argument(x, sigma)[0])
+
+    def reach(self) -> Reach | None:
+        there = self.operator.reach()
+        if there is None or (there.circular and self.phi.radius):
+            return None  # a pooling window pads by zeros
+        return Reach(2 * (there.radius + self.phi.radius), there.circular)
+
+    def lipschitz(self, image_size: tuple[int, int] | None = None, sigma: Sigma = None) -> Tensor:
+        if self.rho is not None:
+            return torch.tensor(float("inf"))
+        scale = weight = None
+        if self.conditioning is not None:
+            scale, weight = self.conditioning(sigma)
+        curvature = self.phi.curvature_bound(self.operator.out_channels, weight)
+        if scale is not None:
+            curvature = curvature * scale**2
+        return squeeze_batch(self.operator.squared_norm(curvature, image_size))
+
+    def slopes(self, x: Tensor, sigma: Sigma = None) -> list[tuple[LinearOperator, Tensor]] | None:
+        if self.rho is not None:
+            return None
+        z, scale, weight = self.argument(x, sigma)
+        slope = self.phi.curvature(z, weight)
+        return [(self.operator, slope if scale is None else scale**2 * slope)]

@@ -1,0 +1,38 @@
+"""Convex potentials with their gradients and proven curvature bounds."""
+
+from convexreg.networks.potentials.base import (
+    ElementwisePotential,
+    Potential,
+    derivative,
+    per_channel,
+)
+from convexreg.networks.potentials.elementwise import (
+    LogCosh,
+    PseudoHuber,
+    Quadratic,
+    ScaledSigmoids,
+    Softplus,
+    TanhMixture,
+    softplus,
+)
+from convexreg.networks.potentials.envelope import MaxEnvelope
+from convexreg.networks.potentials.groups import LogSumExp, PooledNorm
+from convexreg.networks.potentials.spline import LinearSpline
+
+__all__ = [
+    "ElementwisePotential",
+    "LinearSpline",
+    "LogCosh",
+    "LogSumExp",
+    "MaxEnvelope",
+    "PooledNorm",
+    "Potential",
+    "PseudoHuber",
+    "Quadratic",
+    "ScaledSigmoids",
+    "Softplus",
+    "TanhMixture",
+    "derivative",
+    "per_channel",
+    "softplus",
+]

@@ -1,0 +1,67 @@
+"""The network that decides how strong a regularizer is at every pixel."""
+
+from __future__ import annotations
+
+import math
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from convexreg.networks.base import Sigma
+from convexreg.networks.convolution import in_bfloat16
+
+_DILATIONS = (1, 2, 4, 4)
+
+
+class WeightNetwork(nn.Module):
+    """From the size of every term in a first reconstruction to a weight per term and pixel.
+
+    `log w` is `v = CNN(log(1 + t), log sigma) - log(1 + slope t)`, bent smoothly so that `w` stays
+    between the limits. At the start it is close to `gain / (1 + slope t)`, the reweighting of Candes,
+    Wakin & Boyd (2008) that spares what is large. The convolutions look at 23 x 23 pixels.
+
+    :param terms: terms of the regularizer.
+    :param width: channels of the hidden layers.
+    :param slope, gain: of the weights at the start.
+    :param limits: on the weights, below and above one.
+    :raises ValueError: hidden layers without channels.
+    """
+
+    def __init__(
+        self,
+        terms: int,
+        *,
+        width: int,
+        slope: float = 0.03,
+        gain: float = 1.5,
+        limits: tuple[float, float] = (1 / 256, 16.0),
+    ) -> None:
+        if width < 1:
+            raise ValueError(f"the hidden layers need at least one channel, got {width}")
+        super().__init__()
+        self.log_limits = math.log(limits[0]), math.log(limits[1])
+        self.log_slope = nn.Parameter(torch.full((terms,), math.log(slope)))
+        channels = (terms + 1, *[width] * (len(_DILATIONS) - 1), terms)
+        layers = [
+            nn.Conv2d(before, after, 3, padding=dilation, dilation=dilation)
+            for before, after, dilation in zip(channels, channels[1:], _DILATIONS, strict=False)
+        ]
+        nn.init.zeros_(layers[-1].weight)
+        nn.init.constant_(cast("Tensor", layers[-1].bias), math.log(gain))
+        self.layers = nn.ModuleList(layers)
+        self.radius = sum(_DILATIONS)
+
+    def forward(self, magnitudes: Tensor, sigma: Sigma) -> Tensor:
+        """Weights `(B, terms, H, W)` from magnitudes of that shape and one or `B` noise levels."""
+        level = torch.as_tensor(sigma, dtype=magnitudes.dtype, device=magnitudes.device)
+        level = (4 * level).log().reshape(-1, 1, 1, 1).expand_as(magnitudes[:, :1])
+        v = torch.cat([magnitudes.log1p(), level], 1)
+        with torch.autocast(v.device.type, torch.bfloat16, enabled=in_bfloat16()):
+            for layer in self.layers[:-1]:
+                v = functional.relu(layer(v))
+            v = self.layers[-1](v).to(magnitudes.dtype)
+        v = v - (self.log_slope.exp().reshape(-1, 1, 1) * magnitudes).log1p()
+        low, high = self.log_limits
+        return torch.where(v < 0, low * torch.tanh(v / low), high * torch.tanh(v / high)).exp()

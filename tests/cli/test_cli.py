@@ -1,0 +1,384 @@
+"""The command line: what it writes, prints and refuses."""
+
+from __future__ import annotations
+
+import functools
+import json
+import signal
+
+import numpy
+import pytest
+import tifffile
+import torch
+from PIL import Image
+
+from convexreg import load_model
+from convexreg.cli import parser as cli
+from convexreg.cli.card import as_text
+from convexreg.cli.demo import run_demo
+from convexreg.pictures.files import Photograph, read_image, write_image
+from convexreg.reconstruction.from_measurements import BLUR_WEIGHT
+from convexreg.training.run import TrainingRun
+
+
+@pytest.fixture
+def photo(tmp_path):
+    """A noisy gray photograph of 48 x 40 pixels."""
+    rows, columns = torch.meshgrid(torch.arange(48.0), torch.arange(40.0), indexing="ij")
+    clean = 0.5 + 0.3 * torch.sin(rows / 6) * torch.cos(columns / 5)
+    noisy = clean + 25 / 255 * torch.randn(48, 40)
+    write_image(tmp_path / "in.png", Photograph(noisy[None], None, 8))
+    return tmp_path / "in.png"
+
+
+def run(*arguments: object) -> int:
+    return cli.main([str(argument) for argument in arguments])
+
+
+@pytest.mark.parametrize("sigma", ["25/255", "0.098", "auto"])
+def test_denoise(photo, tmp_path, capsys, sigma):
+    assert run("denoise", photo, "-o", tmp_path / "out.png", "--sigma", sigma, "-q") == 0
+    before, after = read_image(photo).pixels, read_image(tmp_path / "out.png").pixels
+    assert after.shape == before.shape
+    assert after.diff(dim=-1).abs().mean() < before.diff(dim=-1).abs().mean() / 2
+    assert "certified relative gap" in capsys.readouterr().out
+
+
+def test_json_is_machine_readable(photo, tmp_path, capsys):
+    assert run("denoise", photo, "-o", tmp_path / "o.png", "--sigma", "0.1", "--json", "-q") == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["status"] == "converged"
+    assert 0 < result["certified_relative_gap"] <= 1.1e-4
+    assert result["sigma"] == 0.1
+
+
+def test_sixteen_bit_colour_with_alpha_survives(tmp_path):
+    pixels, alpha = torch.rand(3, 40, 44), torch.rand(1, 40, 44)
+    write_image(tmp_path / "in.tif", Photograph(pixels, alpha, 16))
+    assert (
+        run("denoise", tmp_path / "in.tif", "-o", tmp_path / "out.tif", "--sigma", ".1", "-q") == 0
+    )
+    result = read_image(tmp_path / "out.tif")
+    assert result.bits == 16
+    assert result.pixels.shape == (3, 40, 44)
+    assert (result.alpha - alpha).abs().max() < 1e-4
+
+
+@pytest.mark.parametrize("boundary", ["valid", "circular", "replicate", "reflect"])
+def test_deblur(photo, tmp_path, capsys, boundary):
+    kernel = numpy.outer([1.0, 2.0, 1.0], [1.0, 4.0, 1.0])
+    numpy.save(tmp_path / "k.npy", kernel)
+    code = run(
+        "deblur", photo, "--kernel", tmp_path / "k.npy", "-o", tmp_path / "out.png", "--sigma", "0.1",
+        "--boundary", boundary, "-q",
+    )  # fmt: skip
+    assert code == 0
+    assert read_image(tmp_path / "out.png").pixels.shape == (1, 48, 40)
+    assert "sums to 24; normalised to one" in capsys.readouterr().err
+
+
+def test_shortfalls_and_clipping_are_noted_in_terms_of_options(photo, tmp_path, capsys):
+    common = ("denoise", photo, "-o", tmp_path / "out.png", "--sigma", "0.1", "-m", "crr", "-q")
+    assert run(*common, "--max-iter", 1) == 0
+    assert "Raise --max-iter, or loosen --gap" in capsys.readouterr().err
+    assert run(*common, "--gap", "1e-30") == 0
+    assert "single precision, and the tolerance is not reached" in capsys.readouterr().err
+    assert run(*common, "--white", 130) == 0
+    assert "is above --white 130, where the result ends" in capsys.readouterr().err
+
+
+@pytest.fixture
+def small_demo(monkeypatch):
+    """The demo on less of its photograph."""
+    monkeypatch.setattr("convexreg.cli.demo.run_demo", functools.partial(run_demo, size=96))
+
+
+@pytest.mark.usefixtures("small_demo")
+def test_deblurring_takes_a_quarter_of_the_weight_of_denoising(photo, tmp_path, capsys):
+    numpy.save(tmp_path / "k.npy", numpy.ones((3, 3)))
+    common = ("-o", tmp_path / "out.png", "--max-iter", 1, "--json", "-q")
+    blurred = ("deblur", photo, "--kernel", tmp_path / "k.npy", "--sigma", "0.1")
+    demo = ("demo", "--max-iter", 1)
+    found = []
+    for command in (("denoise", photo), blurred, (*blurred, "--lam", "1"), demo):
+        assert run(*command, *common) == 0
+        report = json.loads(capsys.readouterr().out)
+        found += [part["lam"] for part in (report if isinstance(report, list) else [report])]
+    assert found == [1, BLUR_WEIGHT, 1, 1, BLUR_WEIGHT]
+
+
+@pytest.mark.usefixtures("small_demo")
+def test_demo(tmp_path, capsys):
+    assert run("demo", "-o", tmp_path / "demo.png", "--max-iter", 2, "-q") == 0
+    out = capsys.readouterr().out
+    assert "denoising" in out
+    assert "deblurring" in out
+    options = ("--max-iter", 2, "--gap", "1e-9", "--lam", "0.5", "--json", "-q")
+    assert run("demo", "-o", tmp_path / "demo.png", *options) == 0
+    with Image.open(tmp_path / "demo.png") as picture:
+        assert picture.size[0] > 500
+    problems = json.loads(capsys.readouterr().out)
+    assert [problem["problem"].split(",")[0] for problem in problems] == ["denoising", "deblurring"]
+    for problem in problems:
+        assert problem["psnr_after"] > problem["psnr_before"]
+        assert (problem["iterations"], problem["lam"]) == (2, 0.5)
+        assert problem["status"] == "max_iterations"
+
+
+def test_train_then_use_and_resume(tmp_path, capsys):
+    (tmp_path / "photos").mkdir()
+    for index in range(2):
+        image = numpy.random.default_rng(index).integers(0, 255, (32, 32), dtype=numpy.uint8)
+        Image.fromarray(image).save(tmp_path / "photos" / f"{index}.png")
+    model = tmp_path / "m.safetensors"
+    command = (
+        "train", tmp_path / "photos", "-o", model, "--objective", "score", "--steps", "2",
+        "--batch-size", "1", "--patch-size", "16", "-q",
+    )  # fmt: skip
+    assert run(*command) == 0
+    assert run("info", model) == 0
+    assert "score" in capsys.readouterr().out
+    assert run(*command) == 2
+    assert "--resume" in capsys.readouterr().err
+    assert run(*command, "--resume") == 0
+    assert run(*command, "--resume", "--start", "mgradnet-m") == 2
+    assert "other settings (channels, started_from)" in capsys.readouterr().err
+
+
+def test_training_shows_where_it_starts(tmp_path, capsys):
+    for name in ("train", "validate"):
+        (tmp_path / name).mkdir()
+        twelve = numpy.random.default_rng(0).integers(0, 4095, (24, 26)).astype(numpy.uint16)
+        tifffile.imwrite(tmp_path / name / "a.tif", twelve)
+    model = tmp_path / "m.safetensors"
+    command = (
+        "train", tmp_path / "train", "-o", model, "--objective", "score", "--batch-size", "1",
+        "--patch-size", "16", "--steps", "2", "--filters",
+    )  # fmt: skip
+    assert run(*command, 6, "-q") == 0
+    assert "1 images of" in capsys.readouterr().err
+    assert load_model(model).config.channels == (1, 4, 8, 6)
+    assert "validation_psnr" not in load_model(model).card
+    assert run(*command, 6, "--start", model) == 2
+    assert "leave --filters out" in capsys.readouterr().err
+    assert run(*command, 7) == 2
+    assert "7 channels" in capsys.readouterr().err
+    assert run(*command[:-1], "--validation", tmp_path / "train") == 2
+    assert "cannot be both trained on and validated on" in capsys.readouterr().err
+    more = ("--start", model, "--validation", tmp_path / "validate", "--white", 4095)
+    again = tmp_path / "again.safetensors"
+    assert run(*command[:-1], *more, "--validate-every", 1, "-o", again) == 0
+    printed = capsys.readouterr()
+    assert "4095" not in printed.err
+    shown = printed.out + printed.err
+    assert all(f"step {step}: validation PSNR" in shown for step in (0, 1, 2))
+    card = load_model(again).card
+    assert card["started_from"] == "m.safetensors"
+    assert set(card["validation_psnr"]) == {"5", "15", "25", "50"}
+
+
+def test_info_lists_the_shipped_models(capsys):
+    assert run("info", "--json") == 0
+    cards = json.loads(capsys.readouterr().out)
+    assert {"mgradnet-m", "crr"} <= set(cards)
+
+
+def test_a_card_is_text_without_the_punctuation_of_python():
+    card = {
+        "adaptive": True,
+        "learning_rates": [1e-3, 2e-3],
+        "stages": [{"steps": 2, "gap": 1 / 3}, {"steps": 3}],
+        "commands": ["a b", "c d"],
+        "validation_psnr": {"5": 37.42},
+        "started_from": "random filters",
+    }
+    assert as_text(card) == (
+        "  adaptive: yes\n  learning rates: 0.001 / 0.002\n  stages:\n    - steps 2, gap 0.333333\n"
+        "    - steps 3\n  commands:\n    - a b\n    - c d\n  validation psnr: 5 37.42\n"
+        "  started from: random filters"
+    )
+
+
+def _kernel(tmp_path, array) -> str:
+    numpy.save(tmp_path / "k.npy", numpy.asarray(array, dtype=float))
+    return str(tmp_path / "k.npy")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--sigma", "0"], "sigma must be positive"),
+        (["--sigma", "-0.1"], "sigma must be positive"),
+        (["--sigma", "25"], "sigma must be in"),
+        (["--sigma", "a/b"], "number such as"),
+        (["--sigma", "1/0"], "number such as"),
+        (["--sigma", ".1", "--model", "nothing"], "no shipped model"),
+        (["--sigma", ".1", "--model", "./nothing.safetensors"], "no model file"),
+        (["--sigma", ".1", "--lam", "-1"], "lam must be nonnegative"),
+    ],
+)
+def test_refusals_of_denoise(photo, tmp_path, capsys, arguments, message):
+    assert run("denoise", photo, "-o", tmp_path / "out.png", "-q", *arguments) == 2
+    captured = capsys.readouterr()
+    assert message in captured.err
+    assert captured.err.count("\n") == 1
+    assert not (tmp_path / "out.png").exists()
+
+
+def test_a_solve_that_falls_short_warns(photo, tmp_path, capsys):
+    target = tmp_path / "out.png"
+    assert run("denoise", photo, "-o", target, "-q", "--sigma", ".1", "--max-iter", "1") == 0
+    assert target.is_file()
+    assert "warning: the iteration limit was reached" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("kernel", "message"),
+    [
+        ([[1.0, 1.0]], "must be odd"),
+        ([[1.0, -1.0, 1.0]], "negative"),
+        ([[0.0, 0.0, 0.0]], "sums to zero"),
+        ([[float("nan")]], "NaN"),
+        ([[[1.0, 2.0, 3.0]]], "coloured"),
+        (numpy.ones((51, 3)), "51 x 3, is larger than the photograph, 48 x 40"),
+    ],
+)
+def test_refusals_of_kernels(photo, tmp_path, capsys, kernel, message):
+    path = _kernel(tmp_path, kernel)
+    code = run("deblur", photo, "--kernel", path, "-o", tmp_path / "o.png", "--sigma", ".1", "-q")
+    assert code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_refusals_of_files(photo, tmp_path, capsys):
+    (tmp_path / "broken.png").write_bytes(photo.read_bytes()[:200])
+    (tmp_path / "text.png").write_text("not an image")
+    (tmp_path / "folder.png").mkdir()
+    for source, target, message in (
+        ("missing.png", "o.png", "there is no file"),
+        ("broken.png", "o.png", "damaged"),
+        ("text.png", "o.png", "damaged"),
+        ("in.png", "nowhere/o.png", "does not exist"),
+        ("in.png", "o.xyz", "suffix"),
+        ("in.png", "folder.png", "is a folder"),
+    ):
+        assert (
+            run("denoise", tmp_path / source, "-o", tmp_path / target, "--sigma", ".1", "-q") == 2
+        )
+        assert message in capsys.readouterr().err
+    assert not list(tmp_path.glob("o.*"))
+
+
+def test_white_of_the_file(tmp_path, capsys):
+    """12 bits in 16: a note, and with `--white` the same result as on the full scale."""
+    twelve = numpy.random.default_rng(0).integers(0, 4096, (40, 44)).astype(numpy.uint16)
+    tifffile.imwrite(tmp_path / "in.tif", twelve)
+    tifffile.imwrite(tmp_path / "float.tif", (twelve / 4095).astype(numpy.float32))
+    out, reference = tmp_path / "out.tif", tmp_path / "reference.tif"
+    assert run("denoise", tmp_path / "in.tif", "-o", out, "--sigma", "0.1", "-q") == 0
+    assert "give --white 4095" in capsys.readouterr().err
+    options = ("--sigma", "0.1", "-q")
+    assert run("denoise", tmp_path / "in.tif", "-o", out, "--white", 4095, *options) == 0
+    assert "--white" not in capsys.readouterr().err
+    assert run("denoise", tmp_path / "float.tif", "-o", reference, *options) == 0
+    result = tifffile.imread(out)
+    assert result.dtype == numpy.uint16
+    assert abs(result - 4095 * tifffile.imread(reference)).max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("--gap", "0", "must be a positive number, got '0'"),
+        ("--gap", "small", "must be a positive number, got 'small'"),
+        ("--white", "inf", "must be a positive number, got 'inf'"),
+        ("--max-iter", "0", "must be a whole number of at least 1, got '0'"),
+        ("--max-iter", "1.5", "must be a whole number of at least 1, got '1.5'"),
+        ("--device", "cuda:77", "cannot compute on 'cuda:77'"),
+        ("--device", "sausage", "cannot compute on 'sausage'"),
+    ],
+)
+def test_arguments_that_make_no_sense(photo, tmp_path, capsys, option, value, message):
+    with pytest.raises(SystemExit) as exit_code:
+        run("denoise", photo, "-o", tmp_path / "out.png", option, value)
+    assert exit_code.value.code == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"convexreg: error: argument {option}: {message}")
+    assert said.endswith("(see convexreg denoise --help)\n")
+    assert said.count("\n") == 1
+
+
+def test_noise_that_cannot_be_estimated(tmp_path, capsys):
+    write_image(tmp_path / "flat.png", Photograph(torch.full((1, 8, 8), 0.5), None, 8))
+    assert run("denoise", tmp_path / "flat.png", "-o", tmp_path / "out.png", "-q") == 2
+    assert capsys.readouterr().err == (
+        "convexreg: error: the noise level cannot be estimated from this image; give --sigma\n"
+    )
+
+
+def test_a_second_interrupt_does_not_wait(tmp_path, capsys, monkeypatch):
+    """And what a log file shows: a line per checkpoint, and that the run is about to stop."""
+    write_image(tmp_path / "a.png", Photograph(torch.rand(1, 48, 48), None, 8))
+    command = ["train", tmp_path, "--objective", "score", "--steps", 201, "--batch-size", 1]
+    command += ["--patch-size", 16, "--filters", 2, "-o", tmp_path / "out.safetensors"]
+    optimise = TrainingRun._optimise
+
+    def interrupted(self):
+        if self.step == 200:
+            for _ in range(2):
+                signal.raise_signal(signal.SIGINT)
+        return optimise(self)
+
+    monkeypatch.setattr(TrainingRun, "_optimise", interrupted)
+    assert run(*command) == 130
+    shown = capsys.readouterr()
+    assert "step 200 of 201: loss" in shown.out
+    assert "stopping after this step; again to stop at once" in shown.err
+    assert "interrupted within a step; --resume continues" in shown.err
+    monkeypatch.undo()
+    assert run(*command, "--resume", "-q") == 0
+    assert run(*command[:-1], tmp_path / "out.pth") == 2
+    assert "a model file is a .safetensors file" in capsys.readouterr().err
+
+
+def test_interrupted_training_resumes(tmp_path, capsys, monkeypatch):
+    """Ctrl-C in the middle of a step ends after it; the resumed run ends like an undisturbed one."""
+    for index in range(2):
+        pixels = torch.rand(1, 48, 48)
+        write_image(tmp_path / f"{index}.png", Photograph(pixels, None, 8))
+    common = ["train", tmp_path, "--objective", "score", "--steps", 4, "--batch-size", 2]
+    common += ["--patch-size", 32, "-q"]
+    optimise, steps = TrainingRun._optimise, []
+
+    def interrupted(self):
+        steps.append(self.step)
+        if len(steps) == 2:
+            signal.raise_signal(signal.SIGINT)
+        return optimise(self)
+
+    monkeypatch.setattr(TrainingRun, "_optimise", interrupted)
+    out = tmp_path / "out.safetensors"
+    assert run(*common, "-o", out) == 130
+    assert "interrupted after step 2; continue with --resume" in capsys.readouterr().err
+    assert not out.exists()
+    assert run(*common, "-o", out, "--seed", 1, "--resume") == 2
+    assert "other settings (seed)" in capsys.readouterr().err
+    assert run(*common, "-o", out, "--resume") == 0
+    assert steps == [0, 1, 2, 3]
+    assert run(*common, "-o", tmp_path / "whole.safetensors") == 0
+    first, second = (
+        load_model(path).regularizer.state_dict() for path in (out, tmp_path / "whole.safetensors")
+    )
+    for key, value in first.items():
+        assert torch.equal(value, second[key])
+
+
+@pytest.mark.parametrize("lam", ["0.5", "discrepancy", "sure"])
+def test_weights_by_number_and_by_rule(photo, tmp_path, capsys, lam):
+    arguments = ("denoise", photo, "-o", tmp_path / "o.png", "--sigma", "25/255", "--json", "-q")
+    assert run(*arguments, "--lam", lam) == 0
+    weight = json.loads(capsys.readouterr().out)["lam"]
+    assert weight == {"0.5": 0.5}.get(lam, weight)
+    assert 1 / 64 <= weight <= 4
+    assert run(*arguments, "--lam", "much") == 2
+    assert '"discrepancy" or "sure", got "much"' in capsys.readouterr().err

@@ -1,0 +1,363 @@
+"""The classes for deepinv keep deepinv's contracts: prior, denoiser, reconstructor."""
+
+from __future__ import annotations
+
+import copy
+import subprocess
+import sys
+
+import deepinv
+import pytest
+import torch
+from deepinv.optim import GD, L2, PGD, RED, BregmanL2, PnP
+from deepinv.optim.bregman import BurgEntropy
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+
+from convexreg import (
+    ConvexDenoiser,
+    ConvexPrior,
+    ConvexReconstructor,
+    ConvexRegularizer,
+    reconstruct,
+)
+from convexreg.solvers import (
+    LeastSquares,
+    OperatorBounds,
+    QuasiNewton,
+    Sum,
+    minimise,
+    operator_bounds,
+)
+from tests.problems import scenes, small_regularizer
+from tests.tables import over
+
+SIGMA, TOL = 0.1, 1e-9
+SIZE = (12, 10)
+
+
+@pytest.fixture
+def regularizer() -> ConvexRegularizer:
+    return small_regularizer()
+
+
+@pytest.fixture
+def prior(regularizer) -> ConvexPrior:
+    return ConvexPrior(regularizer, prox_tol=TOL)
+
+
+@pytest.fixture
+def images() -> Tensor:
+    return scenes(3, *SIZE) + 0.1 * torch.randn(3, 1, *SIZE).double()
+
+
+def blur(dtype: torch.dtype = torch.float64) -> deepinv.physics.BlurFFT:
+    """Well conditioned, so that every algorithm reaches the minimiser soon."""
+    kernel = torch.tensor([[0.0, 1.0, 0.0], [1.0, 12.0, 2.0], [0.0, 1.0, 0.0]], dtype=dtype)
+    return deepinv.physics.BlurFFT((1, *SIZE), filter=(kernel / kernel.sum())[None, None])
+
+
+def test_importing_loads_nothing_heavy():
+    """Nor do the solvers; deepinv comes with the classes built on it."""
+    program = (
+        "import sys, convexreg, solvers; "
+        "heavy = {'deepinv', 'matplotlib', 'skimage', 'scipy', 'cv2'} & set(sys.modules); "
+        "assert not heavy, heavy; convexreg.ConvexPrior; assert 'deepinv' in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
+LEVELS = {
+    "float": lambda: SIGMA,
+    "0-dim": lambda: torch.tensor(SIGMA),
+    "one": lambda: torch.tensor([[SIGMA]]),
+    "per-image": lambda: torch.full((3,), SIGMA),
+    "per-image-4d": lambda: torch.full((3, 1, 1, 1), SIGMA),
+    "parameter": lambda: nn.Parameter(torch.tensor(SIGMA)),
+}
+
+
+@over("level", LEVELS)
+def test_every_form_of_the_noise_level(level, prior, regularizer, images):
+    sigma = level()
+    energy, grad = regularizer.value_and_grad(images, SIGMA)
+    for value in (prior(images, sigma), prior(images, sigma, reduce=False)):
+        assert value.shape == (3,)
+        assert value.dtype == images.dtype
+        torch.testing.assert_close(value, energy, rtol=1e-6, atol=0)
+    torch.testing.assert_close(prior.grad(images, sigma), grad, rtol=1e-5, atol=1e-9)
+    point = prior.prox(images, sigma, gamma=0.7)
+    residual = point - images + 0.7 * regularizer.grad(point, SIGMA)
+    assert (residual.square().mean((1, 2, 3)).sqrt() < 1e-6).all()
+
+
+def test_levels_and_steps_per_image_are_those_of_each_image(prior, images):
+    sigma, gamma = torch.tensor([0.05, 0.1, 0.2]).double(), torch.tensor([0.3, 1.0, 3.0]).double()
+    column = gamma.reshape(3, 1, 1, 1)
+    values, grads = prior(images, sigma), prior.grad(images, sigma)
+    points = prior.prox(images, sigma, gamma=column)
+    for index in range(3):
+        image, level = images[index : index + 1], float(sigma[index])
+        torch.testing.assert_close(values[index : index + 1], prior(image, level))
+        torch.testing.assert_close(grads[index : index + 1], prior.grad(image, level))
+        alone = prior.prox(image, level, gamma=float(gamma[index]))
+        torch.testing.assert_close(points[index : index + 1], alone, rtol=0, atol=1e-7)
+
+
+def test_the_gradient_is_that_of_the_value_and_the_input_is_left_alone(prior, images):
+    before = images.clone()
+    grad = prior.grad(images, SIGMA)
+    prior.prox(images, SIGMA)
+    prior(images, SIGMA)
+    assert not images.requires_grad
+    assert torch.equal(images, before)
+    copied = images.clone().requires_grad_()
+    (expected,) = torch.autograd.grad(prior(copied, SIGMA).sum(), copied)
+    torch.testing.assert_close(grad, expected)
+
+
+def test_prox_is_within_its_tolerance_and_firmly_nonexpansive(regularizer, images):
+    exact = ConvexPrior(regularizer, prox_tol=1e-10)
+    rough = ConvexPrior(regularizer, prox_tol=1e-4)
+    other = torch.randn_like(images)
+    for gamma in (0.01, 1.0, 30.0):
+        p, q = exact.prox(images, SIGMA, gamma=gamma), exact.prox(other, SIGMA, gamma=gamma)
+        error = rough.prox(images, SIGMA, gamma=gamma) - p
+        assert (error.square().mean((1, 2, 3)).sqrt() <= 1e-4).all()
+        inner = ((p - q) * (images - other)).sum((1, 2, 3))
+        assert ((p - q).square().sum((1, 2, 3)) <= inner + 1e-6).all()
+    assert torch.equal(exact.prox(images, SIGMA, gamma=0.0), images)
+
+
+def test_moreau_identity(prior, images):
+    """`x = prox_R(x) + prox_{R*}(x)`, the second from deepinv's own formula."""
+    conjugate = prior.prox_conjugate(images, SIGMA, gamma=1.0)
+    torch.testing.assert_close(prior.prox(images, SIGMA) + conjugate, images)
+
+
+@pytest.mark.parametrize("wanted", ["x", "gamma", "sigma", "weights"])
+def test_prox_has_the_derivative_of_the_exact_minimiser(wanted, regularizer, images):
+    prior = ConvexPrior(regularizer.requires_grad_(wanted == "weights"), prox_tol=1e-9)
+    values = {
+        "x": images[:1].clone(),
+        "gamma": torch.tensor(0.8).double(),
+        "sigma": torch.tensor(SIGMA).double(),
+        "weights": next(p for n, p in regularizer.named_parameters() if "kernels" in n),
+    }
+    moved = values[wanted].requires_grad_()
+    probe, direction = torch.randn_like(images[:1]), torch.randn_like(moved)
+
+    def projected() -> Tensor:
+        point = prior.prox(values["x"], values["sigma"], gamma=values["gamma"])
+        return (point * probe).sum()
+
+    (grad,) = torch.autograd.grad(projected(), moved)
+    with torch.no_grad():
+        step = 1e-4 * direction / direction.norm() * moved.norm()
+        moved.add_(step)
+        above = projected()
+        moved.sub_(2 * step)
+        difference = (above - projected()) / 2
+    torch.testing.assert_close((grad * step).sum(), difference, rtol=1e-4, atol=0)
+
+
+def test_constants_hold(prior, images):
+    size = (images.shape[2], images.shape[3])
+    bound = prior.lipschitz(size, SIGMA)
+    assert bound.ndim == 0
+    assert prior.lipschitz(size, torch.full((3,), SIGMA)).shape == (3,)
+    assert bound <= prior.lipschitz(None, SIGMA) * (1 + 1e-9)
+    assert float(prior.strong_convexity()) == 0
+    jacobian = torch.autograd.functional.jacobian(
+        lambda flat: prior.grad(flat.reshape(1, 1, *SIZE), SIGMA).flatten(), images[0].flatten()
+    )
+    assert torch.linalg.eigvalsh(jacobian)[-1] <= bound
+    physics = blur()
+    step = prior.stepsize(physics, images, lambda_reg=0.5, g_param=SIGMA)
+    assert isinstance(step, float)
+    largest = torch.as_tensor(operator_bounds(physics, images).largest)
+    torch.testing.assert_close(1 / step, float(largest + 0.5 * bound))
+
+
+def test_one_step_for_a_batch_is_the_shortest_of_its_images(prior, images):
+    levels = torch.tensor([0.02, 0.1, 0.3]).double()
+    physics = blur()
+    alone = [prior.stepsize(physics, images[:1], g_param=float(level)) for level in levels]
+    assert max(alone) > 1.05 * min(alone)
+    together = prior.stepsize(physics, images, g_param=levels)
+    assert together == pytest.approx(min(alone), rel=1e-9)
+
+
+def test_weights_are_those_of_the_module(prior, images):
+    assert {name.split(".")[0] for name in prior.state_dict()} == {"regularizer"}
+    assert list(prior.parameters())
+    single = copy.deepcopy(prior).to(torch.float32)
+    assert prior(images, SIGMA).dtype == torch.float64
+    values = single(images.float(), SIGMA)
+    assert values.dtype == torch.float32
+    torch.testing.assert_close(values.double(), prior(images, SIGMA), rtol=1e-4, atol=1e-6)
+    changed = copy.deepcopy(prior)
+    for parameter in changed.parameters():
+        parameter.data.mul_(1.1)
+    assert not torch.allclose(changed(images, SIGMA), prior(images, SIGMA))
+    changed.load_state_dict(prior.state_dict())
+    assert torch.equal(changed(images, SIGMA), prior(images, SIGMA))
+
+
+def test_any_number_of_channels(regularizer, prior, images):
+    bands = scenes(2, *SIZE, channels=5)
+    sigma = torch.tensor([0.05, 0.2]).double()
+    each = ConvexPrior(regularizer, prox_tol=TOL, per_channel=True)
+    grads, points = each.grad(bands, sigma), each.prox(bands, sigma, gamma=0.5)
+    for band in range(5):
+        plane = bands[:, band : band + 1]
+        torch.testing.assert_close(grads[:, band : band + 1], prior.grad(plane, sigma))
+        alone = prior.prox(plane, sigma, gamma=0.5)
+        torch.testing.assert_close(points[:, band : band + 1], alone, rtol=0, atol=1e-7)
+    whole = sum(prior(bands[:, band : band + 1], sigma) for band in range(5))
+    torch.testing.assert_close(each(bands, sigma), whole)
+    with pytest.raises(ValueError, match="5 channels"):
+        prior(bands, SIGMA)
+
+
+def test_what_cannot_be_done_is_one_clear_sentence(prior, images):
+    with pytest.raises(ValueError, match="gamma must be nonnegative"):
+        prior.prox(images, SIGMA, gamma=-1.0)
+    with pytest.raises(ValueError, match="give sigma"):
+        prior(images)
+    with pytest.raises(ValueError, match=r"float32.*convert"):
+        prior(images.float(), SIGMA)
+    with pytest.raises(ValueError, match=r"no bound on the norm of CompressedSensing"):
+        prior.stepsize(
+            deepinv.physics.CompressedSensing(m=5, img_size=(1, *SIZE)), images, g_param=SIGMA
+        )
+    with pytest.raises(NotImplementedError, match="BregmanL2"):
+        prior.bregman_prox(images, BurgEntropy(), SIGMA)
+    assert torch.equal(
+        prior.bregman_prox(images, BregmanL2(), SIGMA, gamma=0.5),
+        prior.prox(images, SIGMA, gamma=0.5),
+    )
+    with pytest.raises(ValueError, match="give sigma"):
+        ConvexReconstructor(prior.regularizer)(images, blur())
+
+
+def test_a_tolerance_below_the_precision_is_reported(regularizer, images):
+    prior = ConvexPrior(regularizer.float(), prox_tol=1e-12)
+    with pytest.warns(RuntimeWarning, match="only known to an rms error"):
+        prior.prox(images.float(), SIGMA)
+
+
+def test_denoiser_is_the_prox_and_makes_plug_and_play_converge(regularizer, prior, images):
+    denoiser = ConvexDenoiser(regularizer, tol=TOL)
+    expected = prior.prox(images, SIGMA)
+    for sigma in (SIGMA, torch.full((3, 1, 1, 1), SIGMA).double()):
+        torch.testing.assert_close(denoiser(images, sigma), expected, rtol=0, atol=1e-7)
+    physics, tau, y = blur(), 0.8, blur().A(images[:1])
+    settings = {"data_fidelity": L2(), "stepsize": tau, "g_param": SIGMA, "max_iter": 60}
+    restored = PGD(prior=PnP(denoiser), **settings)(y, physics)
+    minimiser = _minimiser(regularizer, y, physics, 1 / tau)
+    torch.testing.assert_close(restored, minimiser, rtol=0, atol=1e-6)
+    red = GD(prior=RED(denoiser), **settings)(y, physics)
+    residual = physics.A_adjoint(physics.A(red) - y) + red - denoiser(red, SIGMA)
+    assert residual.abs().max() < 1e-6
+
+
+def _minimiser(regularizer: ConvexRegularizer, y: Tensor, physics, lam: float) -> Tensor:
+    data = LeastSquares(physics, y, OperatorBounds(float("inf")))
+    objective = Sum([data, regularizer.term(SIGMA)], [1.0, lam])
+    return minimise(objective, y, QuasiNewton(), gtol=1e-9).x
+
+
+class _Pairs(Dataset):
+    """Images for `deepinv.test` and `Trainer`."""
+
+    def __init__(self, images: Tensor) -> None:
+        self.images = images
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        return {"x": self.images[index]}
+
+
+@pytest.fixture
+def noisy_blur():
+    physics = blur(torch.float32)
+    physics.noise_model = deepinv.physics.GaussianNoise(0.05)
+    return physics
+
+
+def test_reconstructor_reports_the_iterations_of_every_image(regularizer, noisy_blur, images):
+    model = ConvexReconstructor(regularizer.float(), gap_tol=1e-3)
+    x = torch.cat([scenes(1, *SIZE), torch.full((1, 1, *SIZE), 0.4).double()]).float()
+    y = noisy_blur(x)
+    image, metrics = model(y, noisy_blur, x_gt=x, compute_metrics=True)
+    sigma = noisy_blur.noise_model.sigma
+    result = reconstruct(y, noisy_blur, sigma=sigma, regularizer=regularizer, gap_tol=1e-3)
+    assert torch.equal(image, result.image)
+    assert torch.equal(model(y, noisy_blur), image)
+    seen = []
+    watched = ConvexReconstructor(regularizer, gap_tol=1e-3, callback=seen.append)
+    assert torch.equal(watched(y, noisy_blur, compute_metrics=True)[0], image)
+    assert len(seen) == int(result.iterations.max())
+    for index in range(2):
+        count = int(result.iterations[index])
+        assert {name: len(lists[index]) - count for name, lists in metrics.items()} == {
+            "psnr": 1,
+            "residual": 0,
+            "relative_gap": 0,
+            "cost": 0,
+        }
+        assert metrics["relative_gap"][index][-1] <= 1e-3
+        assert metrics["cost"][index] == sorted(metrics["cost"][index], reverse=True)
+
+
+def test_reconstructor_in_test_and_trainer(regularizer, noisy_blur, tmp_path):
+    """Training through the exact minimiser repairs a regularizer that is far too strong."""
+    for name, parameter in regularizer.float().named_parameters():
+        if "log_slope" in name:
+            parameter.data.add_(3)
+    loader = DataLoader(_Pairs(scenes(4, *SIZE).float()), batch_size=2)
+    model = ConvexReconstructor(regularizer, gap_tol=1e-3)
+    settings = {
+        "metrics": [deepinv.metric.PSNR()],
+        "online_measurements": True,
+        "plot_images": False,
+        "device": "cpu",
+        "non_blocking_transfers": False,
+        "verbose": False,
+        "show_progress_bar": False,
+    }
+
+    def score(**options) -> float:
+        torch.manual_seed(1)
+        return deepinv.test(model, loader, noisy_blur, **settings, **options)["PSNR"]
+
+    before = score(plot_convergence_metrics=True, save_folder=tmp_path)
+    assert list(tmp_path.rglob("curves.png"))
+    optimizer = torch.optim.Adam(model.requires_grad_().parameters(), lr=0.1)
+    losses = [deepinv.loss.SupLoss()]
+    deepinv.Trainer(
+        model, noisy_blur, optimizer, loader, epochs=8, losses=losses, save_path=None, **settings
+    ).train()
+    assert score() > before + 1
+
+
+def test_reconstructor_has_the_derivative_of_the_exact_minimiser(regularizer):
+    physics = blur()
+    y = physics.A(scenes(1, *SIZE)).requires_grad_()
+    model = ConvexReconstructor(regularizer, sigma=SIGMA, gap_tol=1e-12, anchor=0.1)
+    probe, direction = torch.randn_like(y), torch.randn_like(y)
+    (grad,) = torch.autograd.grad((model(y, physics) * probe).sum(), y)
+    with torch.no_grad():
+        step = 1e-4 * direction
+        difference = model(y + step, physics) - model(y - step, physics)
+        expected = (difference * probe).sum() / 2
+    torch.testing.assert_close((grad * step).sum(), expected, rtol=1e-3, atol=0)
+    boxed = ConvexReconstructor(regularizer, sigma=SIGMA, box=(0.0, 1.0))
+    with pytest.raises(ValueError, match="without a box"):
+        boxed(y, physics)
+    other = ConvexReconstructor(regularizer, sigma=SIGMA, fidelity=L2(sigma=0.5), lam=0.2)
+    with pytest.raises(ValueError, match="without another fidelity"):
+        other(y, physics)

@@ -1,0 +1,218 @@
+"""Solvers: rates, minimisers, independence of the images, counts."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import replace
+
+import pytest
+import torch
+
+from convexreg.solvers import (
+    Box,
+    Progress,
+    Proximity,
+    Sum,
+    minimise,
+)
+from tests.problems import (
+    PROBLEMS,
+    SOLVERS,
+    UNIT,
+    Counting,
+    Problem,
+    Quadratic,
+    SolverCase,
+    quadratic,
+    scenes,
+    small_regularizer,
+    spectra,
+)
+from tests.tables import over
+
+
+@functools.cache
+def posed(name: str) -> Problem:
+    """The problem of a row, solved by other means once."""
+    torch.manual_seed(0)
+    return PROBLEMS[name]()
+
+
+def recorded(problem: Problem, case: SolverCase, **options) -> list[Progress]:
+    """Every iteration of a solve that only the iteration limit or the tolerance ends."""
+    history: list[Progress] = []
+    options = {"gtol": 1e-14, "max_iter": 40} | options
+    minimise(
+        problem.objective,
+        problem.x0,
+        case.solver,
+        box=problem.box,
+        callback=history.append,
+        **options,
+    )
+    return history
+
+
+def certified(problem: Problem) -> bool:
+    """Whether a gap can be proven."""
+    modulus = problem.objective.strong_convexity(problem.x0)
+    return problem.box.bounded or bool((modulus > 0).all())
+
+
+@pytest.mark.parametrize("name", PROBLEMS)
+@over("case", SOLVERS)
+def test_gap_obeys_curve_and_certificate_at_every_iteration(case: SolverCase, name: str) -> None:
+    problem = posed(name)
+    objective, least = problem.objective, problem.least
+    start = problem.box.project(problem.x0)
+    distance = (start - problem.minimiser).flatten(1).norm(dim=1)
+    initial = objective.value(start) - least
+    constants = [
+        bound.expand(len(start)).tolist()
+        for bound in (objective.lipschitz(start), objective.strong_convexity(start))
+    ]
+    rounding = 1e-11 * (1 + least.abs())
+    for progress in recorded(problem, case):
+        state = progress.state
+        assert torch.equal(problem.box.project(state.x), state.x)
+        gap = objective.value(state.x) - least
+        assert (gap <= state.gap + rounding).all()
+        assert (state.lower <= least + rounding).all()
+        far = (state.x - problem.minimiser).flatten(1).square().sum(1)
+        mu = objective.strong_convexity(start)
+        assert (mu / 2 * far <= state.gap + 1e-7 * rounding**0.5).all()
+        if case.rate is not None:
+            for index, (L, mu) in enumerate(zip(*constants, strict=True)):
+                curve = case.rate(
+                    progress.iteration, L, mu, float(distance[index]), float(initial[index])
+                )
+                assert float(gap[index]) <= curve + float(rounding[index])
+
+
+@pytest.mark.parametrize("box", [Box(), UNIT], ids=["free", "unit"])
+@pytest.mark.parametrize("stated_mu", [True, False])
+@pytest.mark.parametrize("name", ["gd", "fista"])
+def test_iterates_are_those_of_the_theorem(name: str, stated_mu: bool, box: Box) -> None:
+    """Written down from the papers: on easy problems a wrong momentum stays below the curve too."""
+    problem = quadratic(spectra(3, 6, (60.0,)), box, stated_mu=stated_mu)
+    objective = problem.objective
+    assert isinstance(objective, Quadratic)
+    L, mu = objective.largest.unsqueeze(1), objective.smallest.unsqueeze(1)
+    x = y = problem.x0
+    t = 1.0
+    for progress in recorded(problem, SOLVERS[name]):
+        following = box.project(y - objective.value_and_grad(y)[1] / L)
+        larger = (1 + (1 + 4 * t**2) ** 0.5) / 2
+        root = (mu / L).sqrt()
+        momentum = (1 - root) / (1 + root) if stated_mu else (t - 1) / larger
+        y = following + momentum * (following - x) if name == "fista" else following
+        x, t = following, larger
+        torch.testing.assert_close(progress.state.x, x, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", PROBLEMS)
+@over("case", SOLVERS)
+def test_reaches_the_minimiser_of_another_method(case: SolverCase, name: str) -> None:
+    problem = posed(name)
+    tolerance = {"gap_tol": 1e-6} if certified(problem) else {"gtol": 1e-6}
+    solution = minimise(
+        problem.objective,
+        problem.x0,
+        case.solver,
+        box=problem.box,
+        max_iter=20000,
+        **tolerance,
+    )
+    assert solution.converged.all()
+    gap = problem.objective.value(solution.x) - problem.least
+    assert (gap >= -1e-11 * (1 + problem.least.abs())).all()
+    if certified(problem):
+        assert (gap <= 1e-6 * problem.least).all()
+        assert (solution.certificate.relative_gap <= 1e-6).all()
+        assert (gap <= solution.certificate.gap + 1e-13).all()
+        far = (solution.x - problem.minimiser).flatten(1).norm(dim=1)
+        assert (far <= solution.certificate.distance + 1e-8).all()
+    else:
+        assert (gap <= 1e-5).all()
+        assert solution.certificate.gap.isinf().all()
+        assert solution.certificate.distance.isinf().all()
+
+
+@pytest.mark.parametrize("box", [Box(), UNIT], ids=["free", "unit"])
+@over("case", SOLVERS)
+def test_a_batch_gives_every_image_what_it_gets_alone(case: SolverCase, box: Box) -> None:
+    """Bit for bit: easy and hard images, converging at very different iterations."""
+    problem = quadratic(spectra(6, 6, (1.2, 20.0, 500.0)), box)
+    objective = problem.objective
+    assert isinstance(objective, Quadratic)
+    options = {"box": box, "gap_tol": 1e-6, "max_iter": 200}
+    together = minimise(objective, problem.x0, case.solver, **options)
+    assert len(set(together.iterations.tolist())) > 2
+    for index in range(6):
+        here = slice(index, index + 1)
+        alone = minimise(objective[here], problem.x0[here], case.solver, **options)
+        for name in ("x", "status", "iterations", "evaluations", "stationarity"):
+            assert torch.equal(getattr(alone, name), getattr(together, name)[here]), name
+        for name in ("gap", "lower", "distance"):
+            expected = getattr(together.certificate, name)[here]
+            assert torch.equal(getattr(alone.certificate, name), expected), name
+
+
+@over("case", SOLVERS)
+def test_a_batch_of_images_agrees_with_one_at_a_time(case: SolverCase) -> None:
+    """With convolutions, whose rounding depends on the batch."""
+    regularizer = small_regularizer()
+    noisy = scenes(3) + 0.1 * torch.randn(3, 1, 7, 8).double()
+    sigma = torch.tensor([0.03, 0.1, 0.3]).double()
+    options = {"gap_tol": 1e-8, "max_iter": 2000}
+    together = minimise(
+        Sum([Proximity(noisy), regularizer.term(sigma)], [1.0, 1.0]), noisy, case.solver, **options
+    )
+    for index in range(3):
+        here = slice(index, index + 1)
+        alone = minimise(
+            Sum([Proximity(noisy[here]), regularizer.term(sigma[here])], [1.0, 1.0]),
+            noisy[here],
+            case.solver,
+            **options,
+        )
+        assert torch.equal(alone.iterations, together.iterations[here])
+        assert torch.equal(alone.evaluations, together.evaluations[here])
+        torch.testing.assert_close(alone.x, together.x[here], rtol=0, atol=1e-12)
+
+
+@over("case", SOLVERS)
+def test_converged_images_stop_changing(case: SolverCase) -> None:
+    problem = quadratic(spectra(4, 6, (1.2, 300.0)), Box())
+    history = recorded(problem, case, gtol=None, gap_tol=1e-4, max_iter=2000)
+    ends = [
+        next(i for i, progress in enumerate(history) if not progress.active[image])
+        for image in range(4)
+    ]
+    assert len(set(ends)) > 1
+    for image, end in enumerate(ends):
+        for progress in history[end:]:
+            assert torch.equal(progress.state.x[image], history[end].state.x[image])
+            assert progress.state.evaluations[image] == history[end].state.evaluations[image]
+            assert progress.state.gap[image] == history[end].state.gap[image]
+
+
+@pytest.mark.parametrize("name", ["quadratic", "quadratic-singular-box", "denoising-m"])
+@over("case", SOLVERS)
+def test_evaluations_are_counted(case: SolverCase, name: str) -> None:
+    """One image: exactly what the objective sees. A batch: its hardest image never waits for free."""
+    problem = posed(name)
+    counting = Counting(problem.objective)
+    solution = minimise(counting, problem.x0, case.solver, box=problem.box, gtol=1e-4, max_iter=50)
+    assert float(solution.evaluations.max()) <= counting.evaluations
+    alone = quadratic(spectra(1, 6, (40.0,)), problem.box)
+    if name == "denoising-m":
+        noisy = problem.x0[:1]
+        alone = replace(
+            problem,
+            objective=Sum([Proximity(noisy), small_regularizer().term(0.1)], [1.0, 1.0]),
+            x0=noisy,
+        )
+    counting = Counting(alone.objective)
+    solution = minimise(counting, alone.x0, case.solver, box=alone.box, gtol=1e-4, max_iter=50)
+    assert float(solution.evaluations) == counting.evaluations
