@@ -42,6 +42,20 @@ class Objective(ABC):
         """
         return None
 
+    def subset(self, index: Tensor) -> Objective | None:
+        """The objective of some images of the batch, or `None` where it cannot be taken apart.
+
+        :param index: their numbers, `(N,)` integers.
+        """
+        return None
+
+    def check(self, x: Tensor) -> None:  # noqa: B027 - most objectives have nothing to check
+        """Refuse a gradient that is not that of the value, as far as a cheap test can tell.
+
+        :param x: an image batch of the shape to minimise over.
+        :raises ValueError: it is not; nothing could be proven of a minimum.
+        """
+
 
 class Sum(Objective):
     """`sum_i c_i F_i` with `c_i >= 0`, each 0-dim or one per image.

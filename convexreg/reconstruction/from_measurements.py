@@ -83,8 +83,8 @@ def reconstruct(
     :param lam: weight of the regularizer. `"auto"` is one, which is what the noise level asks for in
         denoising. At the price of several rough solves `"discrepancy"` finds the weight whose misfit is
         that of the noise (`reconstruction.discrepancy`), and `"sure"` the one with the least estimated risk
-        of predicting the measurements (`reconstruction.weight`); with an adaptive regularizer both look at its
-        first round.
+        of predicting the measurements (`reconstruction.weight`); with an adaptive regularizer both look at
+        its first round.
     :param anchor: weight of the squared distance to the starting image. It makes the problem strongly
         convex, so that the minimiser is unique and has a certificate, and solvers converge well.
         `"auto"`: zero where the data term does so already (denoising), else 1e-3, which changes a PSNR

@@ -11,6 +11,7 @@ from torch import Tensor
 from convexreg import (
     ConvexRegularizer,
 )
+from convexreg.networks import tiling
 from convexreg.networks.combinations import StronglyMonotone
 from convexreg.networks.modular import GradientModule
 from convexreg.networks.operators import Convolution
