@@ -11,9 +11,7 @@ from convexreg.models.config import ModelConfig
 from convexreg.models.files import (
     Model,
     ModelFileError,
-    load_adaptive,
     load_model,
-    load_pretrained,
     pretrained_names,
     save_model,
 )
@@ -43,9 +41,7 @@ __all__ = [
     "ModelConfig",
     "ModelFileError",
     "Reconstruction",
-    "load_adaptive",
     "load_model",
-    "load_pretrained",
     "pretrained_names",
     "reconstruct",
     "save_model",

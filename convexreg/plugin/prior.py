@@ -9,7 +9,7 @@ import torch
 from deepinv.optim import BregmanL2, Prior
 from torch import Tensor
 
-from convexreg.models.files import as_regularizer
+from convexreg.models.files import DEFAULT_MODEL, regularizer_of
 from convexreg.reconstruction.proximal import proximal_point
 from convexreg.regularizer import ConvexRegularizer
 from convexreg.solvers.physics_norms import operator_bounds
@@ -37,14 +37,14 @@ class ConvexPrior(Prior):
 
     def __init__(
         self,
-        regularizer: ConvexRegularizer | str | Path = "mgradnet-m",
+        regularizer: ConvexRegularizer | str | Path = DEFAULT_MODEL,
         *,
         prox_tol: float = 1e-5,
         per_channel: bool = False,
     ) -> None:
         super().__init__()
         self.explicit_prior = True
-        self.regularizer = as_regularizer(regularizer)
+        self.regularizer = regularizer_of(regularizer, convex=True)
         self.prox_tol = prox_tol
         self.per_channel = per_channel
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from convexreg.adaptive import AdaptiveRegularizer
 from convexreg.models.config import AnyRegularizer
-from convexreg.models.files import as_model
+from convexreg.models.files import DEFAULT_MODEL, regularizer_of
 from convexreg.reconstruction.from_measurements import Reconstruction, reconstruct
 from convexreg.reconstruction.start import starting_image
 from convexreg.solvers.curvature import Preconditioner
@@ -40,13 +40,13 @@ class ConvexReconstructor(Reconstructor):
 
     def __init__(
         self,
-        regularizer: AnyRegularizer | str | Path = "mgradnet-m",
+        regularizer: AnyRegularizer | str | Path = DEFAULT_MODEL,
         *,
         sigma: float | None = None,
         **options: Any,
     ) -> None:
         super().__init__()
-        self.regularizer = as_model(regularizer)
+        self.regularizer = regularizer_of(regularizer)
         self.sigma, self.options = sigma, options
 
     def forward(

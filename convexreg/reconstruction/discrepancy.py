@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from convexreg.models.files import as_regularizer
+from convexreg.models.files import DEFAULT_MODEL, regularizer_of
 from convexreg.reconstruction.start import ANCHOR, starting_image
 from convexreg.regularizer import ConvexRegularizer
 from convexreg.solvers.data_terms import LeastSquares, Proximity
@@ -26,7 +26,7 @@ def discrepancy_weight(
     physics: Any,
     *,
     sigma: Tensor | float,
-    regularizer: ConvexRegularizer | str | Path = "mgradnet-m",
+    regularizer: ConvexRegularizer | str | Path = DEFAULT_MODEL,
 ) -> Tensor:
     """The largest weight `lam <= 1` whose reconstruction fits the measurements as the noise lets it:
 
@@ -42,7 +42,7 @@ def discrepancy_weight(
     :param sigma: standard deviation of the noise, a number or one per image.
     :return: `(B,)` in float64.
     """
-    model = as_regularizer(regularizer)
+    model = regularizer_of(regularizer, convex=True)
     batch = y.shape[0]
     level = torch.as_tensor(sigma, dtype=torch.float64, device=y.device).reshape(-1).expand(batch)
     start = starting_image(y, physics, sigma)

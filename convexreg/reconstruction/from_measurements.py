@@ -16,7 +16,7 @@ from torch import Tensor
 
 from convexreg.adaptive import AdaptiveRegularizer
 from convexreg.models.config import AnyRegularizer
-from convexreg.models.files import as_model
+from convexreg.models.files import DEFAULT_MODEL, regularizer_of
 from convexreg.reconstruction.checks import (
     check_arguments,
     check_linear,
@@ -40,13 +40,12 @@ from convexreg.solvers.loop import Progress, Solver
 from convexreg.solvers.physics_norms import operator_bounds
 from convexreg.solvers.quasi_newton import QuasiNewton
 
-DEFAULT_MODEL = "mgradnet-m"
 # Of the regularizer for blurs: tuning for three kernels, two noise levels and three models chose 0.13 to
 # 0.32 (`benchmarks/results/deblurring`).
 BLUR_WEIGHT = 0.25
 _WEIGHT_RULES = {"discrepancy": discrepancy_weight, "sure": sure_weight}
 
-__all__ = ["BLUR_WEIGHT", "DEFAULT_MODEL", "Reconstruction", "reconstruct"]
+__all__ = ["BLUR_WEIGHT", "Reconstruction", "reconstruct"]
 
 
 def reconstruct(
@@ -117,7 +116,7 @@ def reconstruct(
         raise ValueError(f'anchor must be a finite number, zero or more, or "auto"; got {anchor!r}')
     given = 1.0 if isinstance(lam, str) else lam
     weight = check_positive("lam", given, y, allow_zero=True)
-    chosen = as_model(DEFAULT_MODEL if regularizer is None else regularizer)
+    chosen = regularizer_of(DEFAULT_MODEL if regularizer is None else regularizer)
     with torch.inference_mode(False):  # a rule for lam may differentiate it
         model = copy.deepcopy(chosen).to(y.device, y.dtype)
     with torch.no_grad():

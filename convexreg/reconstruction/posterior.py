@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from convexreg.models.files import as_regularizer
+from convexreg.models.files import DEFAULT_MODEL, regularizer_of
 from convexreg.reconstruction.checks import check_positive
-from convexreg.reconstruction.from_measurements import DEFAULT_MODEL, Reconstruction, reconstruct
+from convexreg.reconstruction.from_measurements import Reconstruction, reconstruct
 from convexreg.regularizer import ConvexRegularizer
 from convexreg.solvers.data_terms import LeastSquares
 from convexreg.solvers.langevin import Moments, sample_moments
@@ -73,7 +73,7 @@ def sample_posterior(
     :param sigma: standard deviation of the noise, one number or one per image.
     :raises ValueError: measurements that make no sense, or a physics without a proven norm.
     """
-    model = as_regularizer(regularizer)
+    model = regularizer_of(regularizer, convex=True)
     mode = reconstruct(y, physics, sigma=sigma, regularizer=model, lam=lam)
     level = check_positive("sigma", sigma, y, allow_zero=False)
     repeated, levels = (item.repeat_interleave(chains, 0) for item in (y, level))

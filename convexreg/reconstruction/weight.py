@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from convexreg.models.files import as_regularizer
+from convexreg.models.files import DEFAULT_MODEL, regularizer_of
 from convexreg.reconstruction.start import ANCHOR, starting_image
 from convexreg.regularizer import ConvexRegularizer
 from convexreg.solvers.curvature import Curvature, Preconditioner
@@ -28,7 +28,7 @@ def sure_weight(
     physics: Any,
     *,
     sigma: Tensor | float,
-    regularizer: ConvexRegularizer | str | Path = "mgradnet-m",
+    regularizer: ConvexRegularizer | str | Path = DEFAULT_MODEL,
 ) -> Tensor:
     """The weight `lam` in `[1/64, 4]` with the least estimated prediction risk.
 
@@ -49,7 +49,7 @@ def sure_weight(
     :param sigma: standard deviation of the noise, a number or one per image.
     :return: `(B,)` in float64.
     """
-    model = as_regularizer(regularizer)
+    model = regularizer_of(regularizer, convex=True)
     level = torch.as_tensor(sigma, dtype=torch.float64, device=y.device).reshape(-1)
     level = level.expand(y.shape[0])
     start = starting_image(y, physics, sigma)
