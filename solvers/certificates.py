@@ -10,8 +10,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from .batch import inner
 from .box import Box
-from .objective import Objective, inner
+from .objective import Objective
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from .batch import per_image
 from .box import Box
 from .loop import Solver, State
-from .objective import Objective, per_image
+from .objective import Objective
 from .proximal_step import Backtracking, contradicts, proximal_step, starting_constant
 
 

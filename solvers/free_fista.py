@@ -8,9 +8,10 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from .batch import inner, per_image
 from .box import Box
 from .loop import Solver, State
-from .objective import Objective, inner, per_image
+from .objective import Objective
 from .proximal_step import Backtracking, Step, proximal_step
 
 Blocks = tuple[tuple[float, int], ...]

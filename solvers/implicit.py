@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from .objective import inner, per_image
+from .batch import inner, per_image
 
 
 class HessianSolve:

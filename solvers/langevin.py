@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .objective import Objective, per_image
+from .batch import per_image
+from .objective import Objective
 
 _FIRST_ROUND = 256
 

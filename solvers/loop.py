@@ -11,9 +11,10 @@ from typing import Generic, TypeVar
 import torch
 from torch import Tensor
 
+from .batch import per_image
 from .box import Box
 from .certificates import Certificate
-from .objective import Objective, per_image
+from .objective import Objective
 from .solution import Solution, SolverError, Status
 
 

@@ -9,10 +9,11 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from .batch import per_image, rms
 from .box import Box
 from .certificates import certificate_at
 from .loop import Solver, State
-from .objective import Objective, per_image, rms
+from .objective import Objective
 from .proximal_step import contradicts, starting_constant
 
 

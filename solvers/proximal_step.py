@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from .batch import inner, per_image, rms
 from .box import Box
 from .certificates import Certificate, certificate_after_step
-from .objective import Objective, inner, per_image, rms
+from .objective import Objective
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from .batch import inner, per_image, rms
 from .box import Box
 from .certificates import certificate_at
-from .curvature import Preconditioner
+from .curvature import Preconditioner, SumPreconditioner
 from .loop import Solver, State
-from .objective import Objective, inner, per_image, rms
+from .objective import Objective
 
 _NEAR = 1e-6
 """How near a bound a pixel is held at most, relative to the box or one. The proof takes any number; holding
@@ -116,7 +117,7 @@ class QuasiNewton(Solver[QuasiNewtonState]):
             mu=objective.strong_convexity(x).double().to(x.device).expand(batch),
             iteration=0,
             pairs=(),
-            preconditioner=None if curvature is None else Preconditioner(curvature),
+            preconditioner=None if curvature is None else SumPreconditioner(curvature),
         )
 
     def step(self, objective: Objective, state: QuasiNewtonState, box: Box) -> QuasiNewtonState:
@@ -124,7 +125,7 @@ class QuasiNewton(Solver[QuasiNewtonState]):
         if preconditioner is not None and state.iteration in self.refresh:
             curvature = objective.curvature(state.x)
             assert curvature is not None
-            preconditioner, evaluations = Preconditioner(curvature), evaluations + 1
+            preconditioner, evaluations = SumPreconditioner(curvature), evaluations + 1
         free = _free_variables(state.x, state.grad, box)
         direction = _apply(state.pairs, preconditioner, state.grad, free)
         slope = inner(direction, state.grad)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from convexreg.solvers import FISTA, Backtracking, Box, FreeFISTA, Objective, Progress, minimise
-from convexreg.solvers.objective import inner
+from convexreg.solvers.batch import inner
 from convexreg.solvers.proximal_step import contradicts, proximal_step
 from tests.problems import SEARCH, Quadratic, quadratic
 
