@@ -123,7 +123,7 @@ def minimise(
     box = box.representable(x0.dtype)
     start = box.project(x0)
     objective.check(start)
-    state, whole = solver.init(objective, start, box), objective
+    state, whole, divisible = solver.init(objective, start, box), objective, True
     batch, device = x0.shape[0], x0.device
     reached = _common(state)
     present = torch.arange(batch, device=device, dtype=torch.long)  # images that `state` is about
@@ -153,8 +153,9 @@ def minimise(
         count = int(going.sum())
         if not count:
             break
-        if count < len(present):
+        if count < len(present) and divisible:
             smaller = whole.subset(present[going])
+            divisible = smaller is not None
             if smaller is not None:
                 state = take(state, going.nonzero().flatten(), len(present))
                 objective, present = smaller, present[going]
