@@ -43,10 +43,10 @@ class WeightNetwork(nn.Module):
         super().__init__()
         self.bfloat16 = False
         self.log_limits = math.log(limits[0]), math.log(limits[1])
-        self.log_slope = nn.Parameter(torch.full((terms,), math.log(slope)))
+        self.log_slope = nn.Parameter(torch.full((terms,), math.log(slope), dtype=torch.float32))
         channels = (terms + 1, *[width] * (len(_DILATIONS) - 1), terms)
         layers = [
-            nn.Conv2d(before, after, 3, padding=dilation, dilation=dilation)
+            nn.Conv2d(before, after, 3, padding=dilation, dilation=dilation, dtype=torch.float32)
             for before, after, dilation in zip(channels, channels[1:], _DILATIONS, strict=False)
         ]
         nn.init.zeros_(layers[-1].weight)
