@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal, overload
+from typing import Any, Literal, cast, overload
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -177,7 +177,7 @@ def regularizer_of(thing: Any, *, convex: bool = False) -> AnyRegularizer:
             "an AdaptiveRegularizer, or an object with the methods energy and grad, or term; got "
             f"{type(thing).__name__}"
         )
-    return regularizer
+    return cast("AnyRegularizer", regularizer)
 
 
 def _has(thing: object, *methods: str) -> bool:

@@ -193,11 +193,11 @@ class TrainingRun:
         ]
         try:
             for part in parts:
-                part.bfloat16 = self.settings.bfloat16
+                part.in_bfloat16 = self.settings.bfloat16
             yield
         finally:
             for part in parts:
-                part.bfloat16 = False
+                part.in_bfloat16 = False
 
     def _diverged(self, what: str) -> FloatingPointError:
         kept = f". The last checkpoint is {self.checkpoint}" if self.checkpoint.exists() else ""

@@ -45,7 +45,7 @@ def test_a_loss_that_is_not_a_number_stops_the_run(folder: Path, tmp_path: Path,
     convolutions = [m for m in run.regularizer.modules() if isinstance(m, Convolution)]
     with pytest.raises(FloatingPointError, match=r"at step 3; lower the learning rate$"):
         run.run()
-    assert not any(convolution.bfloat16 for convolution in convolutions)
+    assert not any(convolution.in_bfloat16 for convolution in convolutions)
     run = training(folder, tmp_path, settings=replace(SETTINGS, checkpoint_every=2))
     run.objective = Exploding(what)
     with pytest.raises(
