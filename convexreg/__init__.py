@@ -15,7 +15,8 @@ from convexreg.models.files import (
     pretrained_names,
     save_model,
 )
-from convexreg.reconstruction.from_measurements import Reconstruction, reconstruct
+from convexreg.reconstruction.from_measurements import reconstruct
+from convexreg.reconstruction.result import Reconstruction
 from convexreg.regularizer import ConvexRegularizer
 
 if TYPE_CHECKING:

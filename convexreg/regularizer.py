@@ -301,6 +301,9 @@ class RegularizationTerm(Objective):
     def value(self, x: Tensor) -> Tensor:
         return self.regularizer.energy(x, self.sigma)
 
+    def grad(self, x: Tensor) -> Tensor:
+        return self.regularizer.grad(x, self.sigma)
+
     def curvature(self, x: Tensor) -> Curvature | None:
         return self.regularizer.curvature(x, self.sigma)
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from .batch import of_images, per_image
 from .curvature import Curvature
 
 
@@ -26,6 +27,10 @@ class Objective(ABC):
     def value(self, x: Tensor) -> Tensor:
         """`F(x)`, `(B,)` in float64."""
         return self.value_and_grad(x)[0]
+
+    def grad(self, x: Tensor) -> Tensor:
+        """The gradient in the shape of `x`; differentiable where the objective is so twice."""
+        return self.value_and_grad(x)[1]
 
     @abstractmethod
     def lipschitz(self, x: Tensor) -> Tensor:
@@ -69,7 +74,10 @@ class Sum(Objective):
                 f"a sum needs terms, and as many coefficients, got {len(terms)} and {len(coefficients)}"
             )
         self.terms = list(terms)
-        self.coefficients = [torch.as_tensor(c, dtype=torch.float64) for c in coefficients]
+        self.coefficients = [
+            torch.as_tensor(c, dtype=torch.float64, device=None if isinstance(c, Tensor) else "cpu")
+            for c in coefficients
+        ]
         if not all((c >= 0).all() for c in self.coefficients):
             raise ValueError("the coefficients of a convex sum must be nonnegative")
 
@@ -91,6 +99,10 @@ class Sum(Objective):
     def value(self, x: Tensor) -> Tensor:
         value = x.new_zeros(x.shape[0], dtype=torch.float64)
         return sum((c * term.value(x) for c, term in self._pairs(x)), value)
+
+    def grad(self, x: Tensor) -> Tensor:
+        parts = (per_image(c.to(x.dtype), x) * term.grad(x) for c, term in self._pairs(x))
+        return sum(parts, torch.zeros_like(x))
 
     def lipschitz(self, x: Tensor) -> Tensor:
         # a term of weight zero has constant zero, even where none is known
@@ -117,17 +129,13 @@ class Sum(Objective):
             total = total.plus(part, c)
         return total
 
+    def subset(self, index: Tensor) -> Sum | None:
+        terms = [term.subset(index) for term in self.terms]
+        chosen = [term for term in terms if term is not None]
+        if len(chosen) < len(terms):
+            return None
+        return Sum(chosen, [of_images(c, index) for c in self.coefficients])
 
-def per_image(value: Tensor, x: Tensor) -> Tensor:
-    """Shape a 0-dim or `(B,)` tensor to broadcast against `x`, `(B, ...)`."""
-    return value if value.ndim == 0 else value.reshape(-1, *[1] * (x.ndim - 1))
-
-
-def rms(x: Tensor) -> Tensor:
-    """Root mean square of each image, accumulated in float64, `(B,)`."""
-    return x.flatten(1).double().square().mean(1).sqrt()
-
-
-def inner(a: Tensor, b: Tensor) -> Tensor:
-    """`<a, b>` of each image, accumulated in float64, `(B,)`."""
-    return (a * b).flatten(1).sum(1, dtype=torch.float64)
+    def check(self, x: Tensor) -> None:
+        for term in self.terms:
+            term.check(x)

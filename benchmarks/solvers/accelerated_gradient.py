@@ -6,7 +6,7 @@ import math
 
 from benchmarks.harness.recorder import Recorder
 from benchmarks.harness.tasks import Task
-from convexreg.solvers.objective import inner
+from convexreg.solvers.batch import inner
 
 
 def accelerated_gradient_with_restart(task: Task, record: Recorder) -> None:

@@ -8,7 +8,7 @@ import torch
 
 from benchmarks.harness.recorder import Recorder
 from benchmarks.harness.tasks import Task
-from convexreg.solvers.objective import inner
+from convexreg.solvers.batch import inner
 
 # Delta, eta and rho of the paper's experiments with learned regularizers.
 SUFFICIENT_DECREASE, AVERAGING, SHRINK = 0.1, 0.8, 0.9

@@ -143,6 +143,10 @@ def pretrained_names() -> list[str]:
     )
 
 
+_BROUGHT = (("term",), ("energy", "grad"), ("fn", "grad"), ("value_and_grad",))
+"""The methods of what is not ours and can be minimised with, see `reconstruction.regularization`."""
+
+
 @overload
 def regularizer_of(thing: Any, *, convex: Literal[True]) -> ConvexRegularizer: ...
 @overload
@@ -171,10 +175,11 @@ def regularizer_of(thing: Any, *, convex: bool = False) -> AnyRegularizer:
     elif isinstance(regularizer, Regularizer):
         if not regularizer.convex:
             raise ValueError(f"the regularizer {regularizer.name} is not convex")
-    elif not _has(regularizer, "term") and not _has(regularizer, "energy", "grad"):
+    elif not any(_has(regularizer, *methods) for methods in _BROUGHT):
         raise TypeError(
             "a regularizer is the name of a shipped model, the path of a model file, a ConvexRegularizer, "
-            "an AdaptiveRegularizer, or an object with the methods energy and grad, or term; got "
+            "an AdaptiveRegularizer, a deepinv prior, or an object with the methods energy "
+            "and grad; got "
             f"{type(thing).__name__}"
         )
     return cast("AnyRegularizer", regularizer)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import torch
@@ -43,28 +44,39 @@ def converted(module: M, device: torch.device, dtype: torch.dtype) -> M:
     are `.to(device, dtype)` of the original's and no leaves, so that gradients reach the original's. If
     nothing changes the module itself comes back.
     """
-    return _converted(module, device, dtype, {})
+
+    def convert(tensor: Tensor) -> Tensor:
+        return tensor.to(device, dtype if tensor.is_floating_point() else tensor.dtype)
+
+    return with_tensors(module, convert)
 
 
-def _converted(module: M, device: torch.device, dtype: torch.dtype, done: dict[Any, Any]) -> M:
-    """`done` holds what has been converted, so that what is shared stays shared."""
+def with_tensors(module: M, change: Callable[[Tensor], Tensor]) -> M:
+    """The module with its parameters and buffers changed, each once; itself if none changes.
+
+    What need not change is shared with the original, which stays as it is.
+    """
+    return _with_tensors(module, change, {})
+
+
+def _with_tensors(module: M, change: Callable[[Tensor], Tensor], done: dict[Any, Any]) -> M:
+    """`done` holds what has been changed, so that what is shared stays shared."""
     if module in done:
         return done[module]
 
-    def convert(tensor: Tensor | None) -> Tensor | None:
+    def changed(tensor: Tensor | None) -> Tensor | None:
         if tensor is None:
             return None
         if tensor not in done:
-            kind = dtype if tensor.is_floating_point() else tensor.dtype
-            done[tensor] = tensor.to(device, kind)
+            done[tensor] = change(tensor)
         return done[tensor]
 
     parameters, buffers = (
-        {name: convert(tensor) for name, tensor in tensors.items()}
+        {name: changed(tensor) for name, tensor in tensors.items()}
         for tensors in (module._parameters, module._buffers)
     )
     children = {
-        name: None if child is None else _converted(child, device, dtype, done)
+        name: None if child is None else _with_tensors(child, change, done)
         for name, child in module._modules.items()
     }
     pairs = (
