@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import torch
 from deepinv.loss.metric import PSNR
 from deepinv.models import Reconstructor
 from torch import Tensor
@@ -22,9 +23,9 @@ class ConvexReconstructor(Reconstructor):
     """`reconstruct` as a deepinv reconstructor: `model(y, physics)`, in `deepinv.test` and `Trainer`.
 
     The output is differentiable in the measurements and the parameters of the regularizer, through
-    the optimality condition (`solvers.implicit`), to any order; the weights of shipped models are frozen,
-    train them after `model.requires_grad_()`. Of an adaptive regularizer the second round is
-    differentiated, the reconstruction of the first one is taken as given.
+    the optimality condition (`solvers.implicit`), to any order, at the result after one Newton step; the
+    weights of shipped models are frozen, train them after `model.requires_grad_()`. Of an adaptive
+    regularizer the second round is differentiated, the reconstruction of the first one is taken as given.
 
     :param regularizer: a regularizer, the name of a shipped model or the path of a model file.
     :param sigma: noise level; that of the physics' noise model when omitted, if it is Gaussian.
@@ -70,7 +71,9 @@ class ConvexReconstructor(Reconstructor):
         result = reconstruct(
             y, physics, sigma=sigma, regularizer=self.regularizer, callback=follow, **options
         )
-        image = result.problem.differentiable(result.image)
+        problem, image = result.problem, result.image
+        if torch.is_grad_enabled() and problem.inputs:
+            image = problem.differentiable(problem.refined(image))
         return image if metrics is None else (image, metrics.record)
 
 
