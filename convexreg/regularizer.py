@@ -180,7 +180,7 @@ class Regularizer(nn.Module):
                 f"the model {self.name} is conditioned on the noise level: give sigma (deepinv: g_param)"
             )
         level = sigma
-        if not isinstance(sigma, Tensor):
+        if not isinstance(level, Tensor):
             level = torch.tensor(sigma, dtype=torch.float64, device="cpu")
         # levels are compared with the room that float32 rounding of 1/255 needs
         if not bool(((level >= low * (1 - 1e-5)) & (level <= high * (1 + 1e-5))).all()):

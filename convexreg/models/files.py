@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal, overload
+from typing import Any, Literal, cast, overload
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -182,7 +182,7 @@ def regularizer_of(thing: Any, *, convex: bool = False) -> AnyRegularizer:
             "and grad; got "
             f"{type(thing).__name__}"
         )
-    return regularizer
+    return cast("AnyRegularizer", regularizer)
 
 
 def _has(thing: object, *methods: str) -> bool:

@@ -115,7 +115,7 @@ class Convolution(LinearOperator):
     :param staged: apply the convolutions one after the other, padding before each. By default the
         chain is materialised as one kernel and padded once; with circular padding both are the
         same operator.
-    :ivar bfloat16: multiply the adjoint in bfloat16, see `convexreg.networks.convolution`; off.
+    :ivar in_bfloat16: multiply the adjoint in bfloat16, see `convexreg.networks.convolution`; off.
 
     Bounds (`squared_norm`). Let `M(w) = sum_c s_c w_c^(w)^* w_c^(w)`, `C_0 x C_0`, be the weighted
     symbol of the materialised kernel.
@@ -149,7 +149,7 @@ class Convolution(LinearOperator):
             raise ValueError(f'padding must be "zero" or "circular", got {padding!r}')
         self.in_channels, self.out_channels = channels[0], channels[-1]
         self.padding, self.zero_mean, self.staged = padding, zero_mean, staged
-        self.bfloat16 = False
+        self.in_bfloat16 = False
         self.kernels = nn.ParameterList(
             torch.randn(after, before, size, size, dtype=torch.float32) / (size * math.sqrt(before))
             for before, after, size in zip(channels, channels[1:], kernel_sizes, strict=False)
@@ -170,12 +170,12 @@ class Convolution(LinearOperator):
 
     def forward(self, x: Tensor) -> Tensor:
         for kernel in self.stages if self.staged else [self.kernel]:
-            x = analysis(x, kernel, self.padding, bfloat16=self.bfloat16)
+            x = analysis(x, kernel, self.padding, bfloat16=self.in_bfloat16)
         return x
 
     def adjoint(self, z: Tensor) -> Tensor:
         for kernel in reversed(self.stages) if self.staged else [self.kernel]:
-            z = synthesis(z, kernel, self.padding, bfloat16=self.bfloat16)
+            z = synthesis(z, kernel, self.padding, bfloat16=self.in_bfloat16)
         return z
 
     def squared_norm(

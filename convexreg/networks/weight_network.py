@@ -25,7 +25,7 @@ class WeightNetwork(nn.Module):
     :param width: channels of the hidden layers.
     :param slope, gain: of the weights at the start.
     :param limits: on the weights, below and above one.
-    :ivar bfloat16: evaluate the convolutions in bfloat16, as training may; off.
+    :ivar in_bfloat16: evaluate the convolutions in bfloat16, as training may; off.
     :raises ValueError: hidden layers without channels.
     """
 
@@ -41,7 +41,7 @@ class WeightNetwork(nn.Module):
         if width < 1:
             raise ValueError(f"the hidden layers need at least one channel, got {width}")
         super().__init__()
-        self.bfloat16 = False
+        self.in_bfloat16 = False
         self.log_limits = math.log(limits[0]), math.log(limits[1])
         self.log_slope = nn.Parameter(torch.full((terms,), math.log(slope), dtype=torch.float32))
         channels = (terms + 1, *[width] * (len(_DILATIONS) - 1), terms)
@@ -59,7 +59,7 @@ class WeightNetwork(nn.Module):
         level = torch.as_tensor(sigma, dtype=magnitudes.dtype, device=magnitudes.device)
         level = (4 * level).log().reshape(-1, 1, 1, 1).expand_as(magnitudes[:, :1])
         v = torch.cat([magnitudes.log1p(), level], 1)
-        with torch.autocast(v.device.type, torch.bfloat16, enabled=self.bfloat16):
+        with torch.autocast(v.device.type, torch.bfloat16, enabled=self.in_bfloat16):
             for layer in self.layers[:-1]:
                 v = functional.relu(layer(v))
             v = self.layers[-1](v).to(magnitudes.dtype)

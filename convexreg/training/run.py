@@ -1,8 +1,7 @@
-"""The training run: optimisation, validation, log, checkpoints, resumption."""
+"""The training run: optimisation, validation, log, resumption."""
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -11,18 +10,19 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor
+from torch.optim.lr_scheduler import LambdaLR
 
 from convexreg.adaptive import AdaptiveRegularizer
-from convexreg.files import write_atomically
 from convexreg.models.config import AnyRegularizer, ModelConfig
 from convexreg.networks.operators import Convolution
-from convexreg.networks.potentials import LinearSpline
+from convexreg.networks.potentials import spline_roughness
 from convexreg.networks.weight_network import WeightNetwork
 from convexreg.solvers.solution import SolverError
+from convexreg.training import log
+from convexreg.training.checkpoint import read_checkpoint, write_checkpoint
 from convexreg.training.data import PatchSampler, digest
+from convexreg.training.log import Record
 from convexreg.training.objectives import TrainingObjective
 from convexreg.training.validation import validation_psnr
 
@@ -54,17 +54,6 @@ class TrainingSettings:
     seed: int = 0
     checkpoint_every: int = 200
     validate_every: int = 500
-
-
-@dataclass(frozen=True)
-class Record:
-    """One line of the log."""
-
-    step: int
-    loss: float
-    seconds: float
-    diagnostics: dict[str, float]
-    validation_psnr: dict[str, float] | None = None
 
 
 class TrainingRun:
@@ -125,6 +114,7 @@ class TrainingRun:
         )
         self.step = 0
         self.seconds = 0.0
+        self.schedule = self._half_cosine()
 
     @property
     def checkpoint(self) -> Path:
@@ -150,7 +140,7 @@ class TrainingRun:
         """
         self.check_folder()
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._cut_log()
+        log.cut(self.log, self.step)
         self.regularizer.train().requires_grad_(True)
         if isinstance(self.regularizer, AdaptiveRegularizer):
             self.regularizer.first.requires_grad_(False)
@@ -169,7 +159,7 @@ class TrainingRun:
                 self.objective.diagnostics,
                 self.validate() if validate else None,
             )
-            self._log(record)
+            log.append(self.log, record)
             if callback is not None:
                 callback(record)
             if self.step % self.settings.checkpoint_every == 0 or self.step == self.settings.steps:
@@ -178,7 +168,6 @@ class TrainingRun:
 
     def _optimise(self) -> float:
         clean, noisy, sigma = (tensor.to(self.device) for tensor in self.sampler.sample())
-        self._set_learning_rates()
         self.optimizer.zero_grad(set_to_none=True)
         try:
             with self._bfloat16():
@@ -191,6 +180,7 @@ class TrainingRun:
         if not torch.isfinite(loss + torch.nn.utils.get_total_norm(gradients)):
             raise self._diverged(f"the loss became {loss.item()} or its gradient not finite")
         self.optimizer.step()
+        self.schedule.step()
         return loss.item()
 
     @contextmanager
@@ -203,11 +193,11 @@ class TrainingRun:
         ]
         try:
             for part in parts:
-                part.bfloat16 = self.settings.bfloat16
+                part.in_bfloat16 = self.settings.bfloat16
             yield
         finally:
             for part in parts:
-                part.bfloat16 = False
+                part.in_bfloat16 = False
 
     def _diverged(self, what: str) -> FloatingPointError:
         kept = f". The last checkpoint is {self.checkpoint}" if self.checkpoint.exists() else ""
@@ -227,12 +217,13 @@ class TrainingRun:
             loss = loss + self.settings.tv2 * penalty
         return loss
 
-    def _set_learning_rates(self) -> None:
-        """A half cosine from the settings' rates to zero; a function of the step, so it resumes."""
-        factor = (1 + math.cos(math.pi * self.step / self.settings.steps)) / 2
-        rates = (self.settings.learning_rate, self.settings.conditioning_rate)
-        for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
-            group["lr"] = rate * factor
+    def _half_cosine(self) -> LambdaLR:
+        """From the settings' rates to zero; a function of the step, so it resumes."""
+
+        def factor(step: int) -> float:
+            return (1 + math.cos(math.pi * step / self.settings.steps)) / 2
+
+        return LambdaLR(self.optimizer, factor, last_epoch=self.step - 1)
 
     def validate(self) -> dict[str, float]:
         """Mean PSNR on the validation images now, see `validation_psnr`; empty without any."""
@@ -246,84 +237,35 @@ class TrainingRun:
     @property
     def final_psnr(self) -> dict[str, float]:
         """Mean PSNR on the validation images after the last step, from the log where it is there."""
-        lines = self.log.read_text().splitlines() if self.log.is_file() else []
-        logged = json.loads(lines[-1])["validation_psnr"] if lines else None
-        return logged or self.validate()
+        return log.last_validation(self.log) or self.validate()
 
     @property
     def log(self) -> Path:
-        """One line of JSON per step, see `Record`."""
+        """Where the log is kept, a line of JSON per step, see `convexreg.training.log`."""
         return self.folder / "log.jsonl"
-
-    def _log(self, record: Record) -> None:
-        with self.log.open("a") as file:
-            file.write(json.dumps(asdict(record)) + "\n")
-
-    def _cut_log(self) -> None:
-        """Drop the steps that an interrupted run took after its checkpoint."""
-        lines = self.log.read_text().splitlines(keepends=True) if self.log.is_file() else []
-        write_atomically(self.log, "".join(lines[: self.step]).encode())
 
     def save_checkpoint(self) -> None:
         """Write everything a resumed run needs, all or nothing."""
-        tensors = {f"model.{k}": v for k, v in self.regularizer.state_dict().items()}
-        for index, state in self.optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer.{index}.{key}": torch.as_tensor(v) for key, v in state.items()}
-        tensors["generator"] = self.generator.get_state()
-        metadata = {
-            "step": str(self.step),
-            "seconds": str(self.seconds),
-            "settings": json.dumps(self.identity),
-        }
-        contiguous = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
-        write_atomically(self.checkpoint, save(contiguous, metadata))
+        write_checkpoint(
+            self.checkpoint,
+            self.regularizer,
+            self.optimizer,
+            self.generator,
+            step=self.step,
+            seconds=self.seconds,
+            identity=self.identity,
+        )
 
     def resume(self) -> None:
         """Continue from the checkpoint in the folder.
 
         :raises ValueError: there is none, it is damaged, or it belongs to a run with other settings.
         """
-        if not self.checkpoint.is_file():
-            raise ValueError(f"there is no checkpoint {self.checkpoint} to resume from")
-        try:
-            with safe_open(self.checkpoint, framework="pt") as file:
-                metadata = file.metadata() or {}
-                tensors: dict[str, Tensor] = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a mapping
-        except (SafetensorError, OSError) as error:
-            raise ValueError(f"the checkpoint {self.checkpoint} is damaged ({error})") from error
-        differing = _differences(metadata.get("settings", "{}"), json.dumps(self.identity))
-        if differing:
-            raise ValueError(
-                f"{self.checkpoint} belongs to a run with other settings ({', '.join(differing)}); "
-                "resume with the same ones, or begin another run from the trained model, in another folder"
-            )
-        self.regularizer.load_state_dict(
-            {k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")}
+        self.step, self.seconds = read_checkpoint(
+            self.checkpoint,
+            self.regularizer,
+            self.optimizer,
+            self.generator,
+            identity=self.identity,
         )
-        state = self.optimizer.state_dict()
-        for key, value in tensors.items():
-            if key.startswith("optimizer."):
-                _, index, name = key.split(".")
-                state["state"].setdefault(int(index), {})[name] = value
-        self.optimizer.load_state_dict(state)
-        self.generator.set_state(tensors["generator"])
-        self.step, self.seconds = int(metadata["step"]), float(metadata["seconds"])
-
-
-def _differences(one: str, other: str) -> list[str]:
-    """Names of the settings that differ between two identities of runs."""
-    flat = [
-        {name: value for part in json.loads(text).values() for name, value in part.items()}
-        for text in (one, other)
-    ]
-    return [name for name in {**flat[0], **flat[1]} if flat[0].get(name) != flat[1].get(name)]
-
-
-def spline_roughness(regularizer: AnyRegularizer) -> Tensor | None:
-    """TV2 of all spline activations (Goujon et al. 2023, eq. 25), or `None` without splines."""
-    terms = [
-        module.second_differences().abs().sum() / module.step
-        for module in regularizer.modules()
-        if isinstance(module, LinearSpline)
-    ]
-    return torch.stack(terms).sum() if terms else None
+        self.schedule = self._half_cosine()

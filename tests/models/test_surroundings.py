@@ -29,12 +29,11 @@ def default_dtype() -> Iterator[None]:
 
 @contextmanager
 def default_device() -> Iterator[None]:
-    before = torch.get_default_device()
     torch.set_default_device("meta")
     try:
         yield
     finally:
-        torch.set_default_device(None if before.type == "cpu" else before)
+        torch.set_default_device(None)
 
 
 Surroundings = Callable[[], AbstractContextManager[None]]

@@ -98,14 +98,14 @@ def test_bfloat16_reaches_backward_passes_in_other_threads() -> None:
     """CUDA runs them in threads of its own, where no state of the caller's thread arrives."""
     operator = Convolution((1, 32), (5,), zero_mean=False)
     x, z = torch.randn(2, 1, 13, 11, requires_grad=True), torch.randn(2, 32, 13, 11)
-    for operator.bfloat16 in (True, False):
+    for operator.in_bfloat16 in (True, False):
         expected = operator.adjoint(z)
         output = operator(x)
-        operator.bfloat16 = not operator.bfloat16  # what was on when it was evaluated counts
+        operator.in_bfloat16 = not operator.in_bfloat16  # what was on when it was evaluated counts
         with ThreadPoolExecutor(1) as pool:
             (grad,) = pool.submit(torch.autograd.grad, output, x, z).result()
         assert torch.equal(grad, expected)
-        operator.bfloat16 = not operator.bfloat16
+        operator.in_bfloat16 = not operator.in_bfloat16
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)

@@ -11,9 +11,11 @@ from torch import Tensor
 from convexreg.networks.potentials import (
     ElementwisePotential,
     LinearSpline,
+    LogCosh,
     LogSumExp,
     MaxEnvelope,
     PooledNorm,
+    spline_roughness,
 )
 from tests.oracles import gradient, jacobian
 from tests.tables import POTENTIALS, PotentialCase, over, perturbed
@@ -235,6 +237,18 @@ def test_a_shared_spline_equals_equal_splines() -> None:
     torch.testing.assert_close(shared.activation(u), unshared.activation(u))
     torch.testing.assert_close(shared.density(u), unshared.density(u))
     torch.testing.assert_close(shared.curvature_bound(4), unshared.curvature_bound(4))
+
+
+def test_roughness_is_the_variation_of_the_slopes() -> None:
+    spline = perturbed(LinearSpline(1, 11, 0.8))
+    roughness = spline_roughness(torch.nn.Sequential(spline, LogCosh()))
+    assert roughness is not None
+    knots = torch.linspace(-spline.limit, spline.limit, spline.knots, dtype=torch.float64)
+    slopes = spline.activation(knots.unsqueeze(1)).diff(dim=0).flatten() / spline.step
+    ends = torch.zeros(1).double()
+    expected = torch.cat([ends, slopes, ends]).diff().abs().sum()
+    torch.testing.assert_close(roughness, expected)
+    assert spline_roughness(LogCosh()) is None
 
 
 @over("case", POTENTIALS)

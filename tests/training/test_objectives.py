@@ -6,11 +6,12 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from deepinv.loss.metric import PSNR
 from torch import Tensor
 
 from convexreg import ConvexRegularizer
 from convexreg.models.config import ARCHITECTURES, Architecture
-from convexreg.training.objectives import Accuracy, Equilibrium, TrainingObjective, Unrolled, psnr
+from convexreg.training.objectives import Accuracy, Equilibrium, TrainingObjective, Unrolled
 from tests.problems import scenes, small_regularizer
 from tests.tables import over
 from tests.training.trainings import OBJECTIVES, config
@@ -37,7 +38,7 @@ def test_every_objective_learns(
         losses.append(loss.item())
     assert losses[-1] < losses[0] - 0.05
     denoised = objective.denoise(regularizer, noisy, sigma, noisy).detach()
-    assert (psnr(denoised, clean) > psnr(noisy, clean)).all()
+    assert (PSNR()(denoised, clean) > PSNR()(noisy, clean)).all()
 
 
 @pytest.mark.parametrize("emphasis", [0.0, 1e-6, 0.5, 1.0])
@@ -127,9 +128,3 @@ def test_equilibrium_reports_its_accuracy() -> None:
     assert objective.diagnostics["backward_residual"] <= 1e-3
     assert objective.diagnostics["forward_evaluations"] > 1
     assert objective.diagnostics["backward_iterations"] >= 1
-
-
-def test_psnr() -> None:
-    clean = torch.rand(2, 1, 8, 8).double()
-    off = clean + torch.tensor([0.1, -0.01]).double().reshape(2, 1, 1, 1)
-    torch.testing.assert_close(psnr(off, clean), torch.tensor([20.0, 40.0]).double())

@@ -2,79 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import replace
 from pathlib import Path
 
-import numpy
 import pytest
 import torch
-from PIL import Image
 from safetensors.torch import load_file
-from torch import Tensor
 
-from convexreg import ConvexRegularizer
 from convexreg.models.config import Architecture
+from convexreg.networks.potentials import spline_roughness
 from convexreg.pictures.files import Photograph, write_image
-from convexreg.solvers import Proximity, QuasiNewton, minimise
-from convexreg.training.data import ImageFolder
-from convexreg.training.objectives import TrainingObjective, Unrolled
-from convexreg.training.run import (
-    Record,
-    TrainingRun,
-    TrainingSettings,
-    spline_roughness,
-)
+from convexreg.training.log import Record
+from convexreg.training.objectives import Unrolled
+from convexreg.training.run import TrainingSettings
 from convexreg.training.validation import denoised_psnr
 from tests.problems import scenes, small_regularizer
-from tests.training.trainings import OBJECTIVES, config
-
-SETTINGS = TrainingSettings(
-    steps=7, batch_size=2, patch_size=12, checkpoint_every=3, validate_every=4, seed=5
-)
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Four small photographs of squares on a slope."""
-    path = tmp_path_factory.mktemp("photographs")
-    generator = numpy.random.default_rng(0)
-    for index in range(4):
-        image = numpy.linspace(40, 90, 20 + index) * numpy.ones((22, 1))
-        top, left = generator.integers(2, 10, 2)
-        image[top : top + 8, left : left + 8] += 120
-        Image.fromarray(image.astype(numpy.uint8)).save(path / f"{index}.png")
-    return path
-
-
-def training(
-    folder: Path,
-    run: Path,
-    *,
-    objective: str = "unrolled",
-    architecture: Architecture = "mgradnet-m",
-    settings: TrainingSettings = SETTINGS,
-    init: int = 0,
-    filters: int = 4,
-) -> TrainingRun:
-    torch.manual_seed(init)
-    settings_of_model = replace(config(architecture), channels=(1, 2, filters))
-    return TrainingRun(
-        settings_of_model.build(),
-        settings_of_model,
-        OBJECTIVES[objective](),
-        ImageFolder(folder).images,
-        run,
-        settings,
-        validation=ImageFolder(folder).images,
-    )
-
-
-def log(run: TrainingRun) -> list[dict]:
-    """The log without the times."""
-    lines = [json.loads(line) for line in run.log.read_text().splitlines()]
-    return [{key: value for key, value in line.items() if key != "seconds"} for line in lines]
+from tests.training.trainings import OBJECTIVES, SETTINGS, log, training
 
 
 def test_bfloat16_steps_follow_exact_ones(folder: Path, tmp_path: Path) -> None:
@@ -142,12 +86,16 @@ def test_a_resumed_run_ends_where_an_uninterrupted_one_does(
 def test_learning_rates_follow_half_a_cosine(folder: Path, tmp_path: Path) -> None:
     run = training(folder, tmp_path)
     rates: list[list[float]] = []
-    run.run(lambda _: rates.append([group["lr"] for group in run.optimizer.param_groups]))
-    for step, (filters, others) in enumerate(rates):
+    groups = run.optimizer.param_groups
+    assert [group["lr"] for group in groups] == [
+        SETTINGS.learning_rate,
+        SETTINGS.conditioning_rate,
+    ]
+    run.run(lambda _: rates.append([group["lr"] for group in groups]))
+    for step, (filters, others) in enumerate(rates, 1):
         factor = (1 + math.cos(math.pi * step / SETTINGS.steps)) / 2
         assert filters == pytest.approx(SETTINGS.learning_rate * factor, rel=1e-12)
         assert others == pytest.approx(SETTINGS.conditioning_rate * factor, rel=1e-12)
-    groups = run.optimizer.param_groups
     filters = {id(p) for n, p in run.regularizer.named_parameters() if "kernels" in n}
     assert {id(p) for p in groups[0]["params"]} == filters
     assert len(groups[0]["params"]) + len(groups[1]["params"]) == len(
@@ -258,44 +206,6 @@ def test_resuming_something_else_is_refused(folder: Path, tmp_path: Path) -> Non
         training(folder, tmp_path).resume()
 
 
-class Exploding(TrainingObjective):
-    """A loss, only its gradient, or a solve that becomes NaN in the third step."""
-
-    def __init__(self, what: str) -> None:
-        super().__init__()
-        self.what, self.calls = what, 0
-
-    def denoise(
-        self, regularizer: ConvexRegularizer, noisy: Tensor, sigma: Tensor, start: Tensor
-    ) -> Tensor:
-        self.calls += 1
-        result = noisy - regularizer.grad(noisy, sigma)
-        if self.calls < 3:
-            return result
-        if self.what == "loss":
-            return result * float("nan")
-        if self.what == "solve":
-            return minimise(Proximity(noisy * float("nan")), noisy, QuasiNewton(), gtol=1e-3).x
-        result.register_hook(lambda grad: grad * float("nan"))
-        return result
-
-
-@pytest.mark.parametrize("what", ["loss", "gradient", "solve"])
-def test_a_loss_that_is_not_a_number_stops_the_run(folder: Path, tmp_path: Path, what: str) -> None:
-    run = training(folder, tmp_path)
-    run.objective = Exploding(what)
-    with pytest.raises(FloatingPointError, match=r"at step 3; lower the learning rate$"):
-        run.run()
-    run = training(folder, tmp_path, settings=replace(SETTINGS, checkpoint_every=2))
-    run.objective = Exploding(what)
-    with pytest.raises(
-        FloatingPointError, match=r"The last checkpoint is .*checkpoint\.safetensors"
-    ):
-        run.run()
-    assert all(torch.isfinite(p).all() for p in run.regularizer.parameters())
-    assert len(log(run)) == 2
-
-
 def test_denoised_psnr_depends_on_the_seed_only() -> None:
     regularizer = small_regularizer().float()
     image = scenes(1)[0].float()
@@ -303,16 +213,3 @@ def test_denoised_psnr_depends_on_the_seed_only() -> None:
     torch.manual_seed(1)
     assert denoised_psnr(regularizer, image, 0.1, 7) == first
     assert denoised_psnr(regularizer, image, 0.1, 8) != first
-
-
-def test_roughness_is_the_variation_of_the_slopes() -> None:
-    regularizer = small_regularizer("crr")
-    roughness = spline_roughness(regularizer)
-    assert roughness is not None
-    spline = next(m for m in regularizer.modules() if type(m).__name__ == "LinearSpline")
-    knots = torch.linspace(-spline.limit, spline.limit, spline.knots, dtype=torch.float64)
-    slopes = spline.activation(knots.unsqueeze(1)).diff(dim=0).flatten() / spline.step
-    ends = torch.zeros(1).double()
-    expected = torch.cat([ends, slopes, ends]).diff().abs().sum()
-    torch.testing.assert_close(roughness, expected)
-    assert spline_roughness(small_regularizer("mgradnet-m")) is None

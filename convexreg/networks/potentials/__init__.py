@@ -17,7 +17,7 @@ from convexreg.networks.potentials.elementwise import (
 )
 from convexreg.networks.potentials.envelope import MaxEnvelope
 from convexreg.networks.potentials.groups import LogSumExp, PooledNorm
-from convexreg.networks.potentials.spline import LinearSpline
+from convexreg.networks.potentials.spline import LinearSpline, spline_roughness
 
 __all__ = [
     "ElementwisePotential",
@@ -35,4 +35,5 @@ __all__ = [
     "derivative",
     "per_channel",
     "softplus",
+    "spline_roughness",
 ]

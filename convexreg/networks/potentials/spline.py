@@ -105,3 +105,13 @@ def _rise(values: Tensor) -> Tensor:
 def _gather(table: Tensor, index: Tensor) -> Tensor:
     """Entries of the flattened table; `index_select` is the fastest look-up on the CPU."""
     return table.flatten().index_select(0, index.flatten()).view_as(index)
+
+
+def spline_roughness(module: nn.Module) -> Tensor | None:
+    """TV2 of all spline activations in a module (Goujon et al. 2023, eq. 25), `None` without splines."""
+    terms = [
+        part.second_differences().abs().sum() / part.step
+        for part in module.modules()
+        if isinstance(part, LinearSpline)
+    ]
+    return torch.stack(terms).sum() if terms else None
