@@ -17,7 +17,7 @@ from benchmarks.harness.datasets import NamedImages, open_images
 from benchmarks.harness.drawing import canvas, legend_below, style_of
 from benchmarks.harness.records import keep_protocol, read_rows, write_rows
 from benchmarks.harness.registry import Benchmark, Figure, Options, Table, register, selected
-from benchmarks.harness.summary import standard_error
+from benchmarks.methods.summary import standard_error
 from convexreg.adaptive import AdaptiveRegularizer
 from convexreg.models.config import ModelConfig, parameter_count
 from convexreg.models.files import open_model

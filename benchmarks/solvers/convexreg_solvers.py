@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 from benchmarks.harness.outcome import outcome_of
-from benchmarks.harness.recorder import Recorder, Stop
-from benchmarks.harness.tasks import Task
+from benchmarks.solvers.recorder import Recorder, Stop
+from benchmarks.solvers.tasks import Task
 from convexreg.solvers import Progress, Solver, minimise
 
 

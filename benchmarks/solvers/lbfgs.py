@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy
 import torch
 
-from benchmarks.harness.recorder import Recorder
-from benchmarks.harness.tasks import Task
+from benchmarks.solvers.recorder import Recorder
+from benchmarks.solvers.tasks import Task
 
 MEMORY = 20
 

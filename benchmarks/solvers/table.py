@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from benchmarks.harness.recorder import Recorder
-from benchmarks.harness.tasks import Task
+from benchmarks.solvers.recorder import Recorder
+from benchmarks.solvers.tasks import Task
 from benchmarks.solvers import accelerated_gradient, deepinv_iterations, lbfgs, nmapg
 from benchmarks.solvers.convexreg_solvers import own
 from convexreg.solvers import FISTA, Backtracking, FreeFISTA, GradientDescent, QuasiNewton

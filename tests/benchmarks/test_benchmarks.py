@@ -12,10 +12,10 @@ import torch
 from benchmarks.__main__ import main
 from benchmarks.harness import readme
 from benchmarks.harness.outcome import Outcome
-from benchmarks.harness.recorder import CountedObjective, Recorder, Stop
+from benchmarks.solvers.recorder import CountedObjective, Recorder, Stop
 from benchmarks.harness.records import read_rows
 from benchmarks.harness.registry import Benchmark, benchmark, benchmarks, register
-from benchmarks.harness.tasks import Task, reference
+from benchmarks.solvers.tasks import Task, reference
 from benchmarks.problems.table import PROBLEMS
 from benchmarks.solvers.convexreg_solvers import own
 from benchmarks.solvers.table import PEERS
@@ -178,7 +178,7 @@ def test_an_interrupted_run_that_adds_up_is_on_record(tmp_path, monkeypatch):
 
     arguments = ["run", "denoising", "--tiny", "--results", str(tmp_path), "--methods"]
     assert main([*arguments, "measurements"]) == 0
-    monkeypatch.setattr("benchmarks.reconstruction._measure", interrupt)
+    monkeypatch.setattr("benchmarks.methods.benchmark._measure", interrupt)
     with pytest.raises(KeyboardInterrupt):
         main([*arguments, "TV"])
     first, second = json.loads((tmp_path / "denoising/run.json").read_text())["runs"]

@@ -15,12 +15,12 @@ from benchmarks.harness.markdown import environment_line
 from benchmarks.harness.outcome import Outcome, outcome_of
 from benchmarks.harness.records import write_rows
 from benchmarks.harness.registry import Options
-from benchmarks.harness.summary import summarise
-from benchmarks.harness.tuning import coarse_to_fine
+from benchmarks.methods.summary import summarise
+from benchmarks.methods.tuning import coarse_to_fine
 from benchmarks.methods import total_variation, wavelets
 from benchmarks.problems.table import PROBLEMS
-from benchmarks.profile import performance_profile
-from benchmarks.reconstruction_report import headline
+from benchmarks.solvers.profile import performance_profile
+from benchmarks.methods.report import headline
 from convexreg.models.files import open_model
 from convexreg.regularizer import ConvexRegularizer
 from convexreg.solvers import Status

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from benchmarks.harness.clock import Clock
 from benchmarks.harness.outcome import Outcome
-from benchmarks.harness.tasks import Reference, Task
+from benchmarks.solvers.tasks import Reference, Task
 from convexreg.solvers import Objective
 from convexreg.solvers.curvature import Curvature
 

@@ -10,13 +10,13 @@ from statistics import median
 import torch
 from tqdm import tqdm
 
-from benchmarks import convergence_report
+from benchmarks.solvers import report
 from benchmarks.harness.datasets import open_images
 from benchmarks.harness.outcome import Outcome
-from benchmarks.harness.recorder import MAX_EVALUATIONS, Point, Recorder, Stop
+from benchmarks.solvers.recorder import MAX_EVALUATIONS, Point, Recorder, Stop
 from benchmarks.harness.records import write_rows
 from benchmarks.harness.registry import Benchmark, Figure, Options, Table, register, selected
-from benchmarks.harness.tasks import Reference, Task, reference
+from benchmarks.solvers.tasks import Reference, Task, reference
 from benchmarks.methods.models import default_regularizer
 from benchmarks.problems.table import named_problem
 from benchmarks.solvers.table import PEERS, Constants, Peer
@@ -56,13 +56,13 @@ class Convergence(Benchmark):
             write_rows(folder / "summary.csv", summary)
 
     def tables(self, folder: Path) -> list[Table]:
-        return convergence_report.tables(folder)
+        return report.tables(folder)
 
     def headline(self, folder: Path) -> list[Table]:
-        return convergence_report.tables(folder)[:2]
+        return report.tables(folder)[:2]
 
     def figures(self, folder: Path) -> list[Figure]:
-        return convergence_report.figures(folder)
+        return report.figures(folder)
 
 
 def _tasks(options: Options) -> Iterable[Task]:

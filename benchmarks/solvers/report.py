@@ -7,10 +7,10 @@ from pathlib import Path
 
 from benchmarks.harness.drawing import canvas, legend_below, style_of, ticks_of_seconds
 from benchmarks.harness.outcome import Outcome
-from benchmarks.harness.recorder import MAX_EVALUATIONS
+from benchmarks.solvers.recorder import MAX_EVALUATIONS
 from benchmarks.harness.records import read_rows
 from benchmarks.harness.registry import Figure, Table
-from benchmarks.profile import performance_profile
+from benchmarks.solvers.profile import performance_profile
 
 Rows = list[dict[str, str]]
 

@@ -12,14 +12,14 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from benchmarks import reconstruction_report
+from benchmarks.methods import report
 from benchmarks.harness.clock import Clock
 from benchmarks.harness.datasets import NamedImages, centre, open_images
 from benchmarks.harness.outcome import Outcome
 from benchmarks.harness.records import keep_protocol, read_rows, write_rows
 from benchmarks.harness.registry import Benchmark, Figure, Options, Table, register
-from benchmarks.harness.summary import summarise
-from benchmarks.harness.tuning import coarse_to_fine
+from benchmarks.methods.summary import summarise
+from benchmarks.methods.tuning import coarse_to_fine
 from benchmarks.methods.models import Unavailable
 from benchmarks.methods.result import Result
 from benchmarks.methods.table import Method, methods
@@ -91,13 +91,13 @@ class ReconstructionBenchmark(Benchmark):
             write_rows(folder / "summary.csv", _replaced(earlier, summarise(rows)))
 
     def tables(self, folder: Path) -> list[Table]:
-        return reconstruction_report.tables(folder, self.name)
+        return report.tables(folder, self.name)
 
     def headline(self, folder: Path) -> list[Table]:
-        return reconstruction_report.headline(folder, self.name)
+        return report.headline(folder, self.name)
 
     def figures(self, folder: Path) -> list[Figure]:
-        return reconstruction_report.figures(folder, self.name)
+        return report.figures(folder, self.name)
 
 
 @register
