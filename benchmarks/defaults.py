@@ -14,7 +14,8 @@ from tqdm import tqdm
 
 from benchmarks.harness.datasets import open_images
 from benchmarks.harness.records import read_rows, write_rows
-from benchmarks.harness.registry import Benchmark, Options, Table, register, selected
+from benchmarks.harness.options import Options
+from benchmarks.harness.registry import Benchmark, Table, register, selected
 from benchmarks.problems.table import PROBLEMS, Measurement
 from convexreg import Reconstruction, reconstruct
 from convexreg.adaptive import AdaptiveRegularizer

@@ -16,7 +16,8 @@ from benchmarks.candidates import CANDIDATES, CHANNELS, inherit
 from benchmarks.harness.datasets import NamedImages, open_images
 from benchmarks.harness.drawing import canvas, legend_below, style_of
 from benchmarks.harness.records import keep_protocol, read_rows, write_rows
-from benchmarks.harness.registry import Benchmark, Figure, Options, Table, register, selected
+from benchmarks.harness.options import Options
+from benchmarks.harness.registry import Benchmark, Figure, Table, register, selected
 from benchmarks.methods.summary import standard_error
 from convexreg.adaptive import AdaptiveRegularizer
 from convexreg.models.config import ModelConfig, parameter_count

@@ -17,7 +17,8 @@ from benchmarks.harness.clock import Clock
 from benchmarks.harness.datasets import NamedImages, centre, open_images
 from benchmarks.harness.outcome import Outcome
 from benchmarks.harness.records import keep_protocol, read_rows, write_rows
-from benchmarks.harness.registry import Benchmark, Figure, Options, Table, register
+from benchmarks.harness.options import Options
+from benchmarks.harness.registry import Benchmark, Figure, Table, register
 from benchmarks.methods.summary import summarise
 from benchmarks.methods.tuning import coarse_to_fine
 from benchmarks.methods.models import Unavailable

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.harness.registry import Options
+from benchmarks.harness.options import Options
 from convexreg.adaptive import AdaptiveRegularizer
 from convexreg.models.config import AnyRegularizer
 from convexreg.models.files import open_model, pretrained_names

@@ -24,7 +24,8 @@ from functools import partial
 from torch import Tensor
 
 from benchmarks.harness.outcome import outcome_of
-from benchmarks.harness.registry import Options, selected
+from benchmarks.harness.options import Options
+from benchmarks.harness.registry import selected
 from benchmarks.methods import (
     block_matching,
     total_generalized_variation,

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.harness.records import read_rows
-from benchmarks.harness.registry import Benchmark, Figure, Options, Table, register, selected
+from benchmarks.harness.options import Options
+from benchmarks.harness.registry import Benchmark, Figure, Table, register, selected
 from benchmarks.papers import drawing
 from benchmarks.papers.ensemble import Network, fit, resampled
 from benchmarks.papers.gaussian import Gaussian

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.harness.records import read_rows
-from benchmarks.harness.registry import Benchmark, Figure, Options, Table, selected
+from benchmarks.harness.options import Options
+from benchmarks.harness.registry import Benchmark, Figure, Table, selected
 from benchmarks.papers import drawing
 from benchmarks.papers.ensemble import Ensemble, Network, fit, minibatches
 from benchmarks.papers.fields import Field, grid

@@ -15,7 +15,8 @@ from benchmarks.harness.datasets import centre, open_images
 from benchmarks.harness.drawing import canvas
 from benchmarks.harness.outcome import Outcome
 from benchmarks.harness.records import read_rows, write_rows
-from benchmarks.harness.registry import Benchmark, Figure, Options, Table, register, selected
+from benchmarks.harness.options import Options
+from benchmarks.harness.registry import Benchmark, Figure, Table, register, selected
 from benchmarks.methods.models import default_regularizer
 from benchmarks.plugin.algorithms import ALGORITHMS, PluginProblem
 from benchmarks.plugin.learning import USES

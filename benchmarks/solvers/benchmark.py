@@ -15,7 +15,8 @@ from benchmarks.harness.datasets import open_images
 from benchmarks.harness.outcome import Outcome
 from benchmarks.solvers.recorder import MAX_EVALUATIONS, Point, Recorder, Stop
 from benchmarks.harness.records import write_rows
-from benchmarks.harness.registry import Benchmark, Figure, Options, Table, register, selected
+from benchmarks.harness.options import Options
+from benchmarks.harness.registry import Benchmark, Figure, Table, register, selected
 from benchmarks.solvers.tasks import Reference, Task, reference
 from benchmarks.methods.models import default_regularizer
 from benchmarks.problems.table import named_problem

@@ -14,7 +14,7 @@ from benchmarks.harness.datasets import DATASETS, centre, open_images
 from benchmarks.harness.markdown import environment_line
 from benchmarks.harness.outcome import Outcome, outcome_of
 from benchmarks.harness.records import write_rows
-from benchmarks.harness.registry import Options
+from benchmarks.harness.options import Options
 from benchmarks.methods.summary import summarise
 from benchmarks.methods.tuning import coarse_to_fine
 from benchmarks.methods import total_variation, wavelets
