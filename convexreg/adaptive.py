@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any, Protocol, TypeVar
+
 from torch import Tensor, nn
 
 from convexreg.networks import tiling
 from convexreg.networks.base import Sigma
 from convexreg.networks.weight_network import WeightNetwork
 from convexreg.regularizer import ConvexRegularizer
-
-FIRST_ROUND_GAP, FIRST_ROUND_GRADIENT = 3e-2, 1e-4
-"""Relative gap of the first round, or rms of its gradient where no gap can be certified: its
-reconstruction only has to show where the structure is."""
 
 
 class AdaptiveRegularizer(nn.Module):
@@ -63,3 +62,29 @@ class AdaptiveRegularizer(nn.Module):
         :param sigma: noise level that the weights are for, one number or one per image.
         """
         return self.second.with_weights(self.weights(x, sigma))
+
+
+class HasImage(Protocol):
+    """The result of a round."""
+
+    @property
+    def image(self) -> Tensor:
+        """Its reconstruction, `(B, C, H, W)`."""
+        ...
+
+
+R = TypeVar("R", bound=HasImage)
+
+
+def rounds(
+    model: Any, solve: Callable[[Any, Tensor, bool], R], start: Tensor, sigma: Sigma
+) -> tuple[R | None, R]:
+    """Solve with a model in as many rounds as it has: the result of the round before the last, and the last.
+
+    :param model: an adaptive regularizer has two rounds, any other one.
+    :param solve: `(regularizer, start, whether it is the last round)` to a result.
+    """
+    if not isinstance(model, AdaptiveRegularizer):
+        return None, solve(model, start, True)
+    first = solve(model.first, start, False)
+    return first, solve(model.given(first.image, sigma), first.image, True)

@@ -2,8 +2,9 @@
 
 from .box import Box
 from .certificates import Certificate, certify
-from .data_terms import LeastSquares, Proximity
-from .fidelities import PoissonLikelihood, SmoothedL1, data_term
+from .curvature import Curvature
+from .data_terms import LeastSquares, PoissonLikelihood, Proximity, SmoothedL1
+from .deepinv_rules import CurvatureBounds, data_term, operator_bounds
 from .fista import FISTA
 from .free_fista import FreeFISTA
 from .gradient_descent import GradientDescent
@@ -12,8 +13,8 @@ from .langevin import Moments, sample_moments
 from .loop import Progress, Solver, State, minimise
 from .objective import Objective, Sum
 from .ogm_g import OGMG
-from .physics_norms import OperatorBounds, operator_bounds
-from .prior_terms import PriorTerm, SlopeBounds
+from .operators import Identity, LinearOperator, OperatorBounds, PrecisionError
+from .prior_terms import PriorTerm
 from .proximal_step import Backtracking
 from .quasi_newton import QuasiNewton
 from .solution import Solution, SolverError, Status
@@ -24,19 +25,23 @@ __all__ = [
     "Backtracking",
     "Box",
     "Certificate",
+    "Curvature",
+    "CurvatureBounds",
     "FreeFISTA",
     "GradientDescent",
+    "Identity",
     "ImplicitSolution",
     "LeastSquares",
+    "LinearOperator",
     "Moments",
     "Objective",
     "OperatorBounds",
     "PoissonLikelihood",
+    "PrecisionError",
     "PriorTerm",
     "Progress",
     "Proximity",
     "QuasiNewton",
-    "SlopeBounds",
     "SmoothedL1",
     "Solution",
     "Solver",

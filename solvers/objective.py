@@ -27,6 +27,10 @@ class Objective(ABC):
         """`F(x)`, `(B,)` in float64."""
         return self.value_and_grad(x)[0]
 
+    def grad(self, x: Tensor) -> Tensor:
+        """The gradient in the shape of `x`; differentiable where the objective is so twice."""
+        return self.value_and_grad(x)[1]
+
     @abstractmethod
     def lipschitz(self, x: Tensor) -> Tensor:
         """Upper bound on the Lipschitz constant of the gradient, for inputs shaped like `x`."""
@@ -69,7 +73,10 @@ class Sum(Objective):
                 f"a sum needs terms, and as many coefficients, got {len(terms)} and {len(coefficients)}"
             )
         self.terms = list(terms)
-        self.coefficients = [torch.as_tensor(c, dtype=torch.float64) for c in coefficients]
+        self.coefficients = [
+            torch.as_tensor(c, dtype=torch.float64, device=None if isinstance(c, Tensor) else "cpu")
+            for c in coefficients
+        ]
         if not all((c >= 0).all() for c in self.coefficients):
             raise ValueError("the coefficients of a convex sum must be nonnegative")
 
@@ -91,6 +98,10 @@ class Sum(Objective):
     def value(self, x: Tensor) -> Tensor:
         value = x.new_zeros(x.shape[0], dtype=torch.float64)
         return sum((c * term.value(x) for c, term in self._pairs(x)), value)
+
+    def grad(self, x: Tensor) -> Tensor:
+        parts = (per_image(c.to(x.dtype), x) * term.grad(x) for c, term in self._pairs(x))
+        return sum(parts, torch.zeros_like(x))
 
     def lipschitz(self, x: Tensor) -> Tensor:
         # a term of weight zero has constant zero, even where none is known
@@ -117,10 +128,26 @@ class Sum(Objective):
             total = total.plus(part, c)
         return total
 
+    def subset(self, index: Tensor) -> Sum | None:
+        terms = [term.subset(index) for term in self.terms]
+        chosen = [term for term in terms if term is not None]
+        if len(chosen) < len(terms):
+            return None
+        return Sum(chosen, [of_images(c, index) for c in self.coefficients])
+
+    def check(self, x: Tensor) -> None:
+        for term in self.terms:
+            term.check(x)
+
 
 def per_image(value: Tensor, x: Tensor) -> Tensor:
     """Shape a 0-dim or `(B,)` tensor to broadcast against `x`, `(B, ...)`."""
     return value if value.ndim == 0 else value.reshape(-1, *[1] * (x.ndim - 1))
+
+
+def of_images(value: Tensor, index: Tensor) -> Tensor:
+    """Those of some images of a tensor of one number, or of one entry per image `(B, ...)`."""
+    return value if value.ndim == 0 or value.shape[0] == 1 else value[index.to(value.device)]
 
 
 def rms(x: Tensor) -> Tensor:

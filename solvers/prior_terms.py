@@ -1,28 +1,14 @@
-"""Smooth convex priors of deepinv as terms of an objective, with their constants."""
+"""Smooth convex priors of deepinv as terms of an objective."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from .deepinv_rules import CurvatureBounds, prior_bounds
 from .objective import Objective
-
-
-@dataclass(frozen=True)
-class SlopeBounds:
-    """What is proven of a prior's gradient.
-
-    :ivar lipschitz: upper bound on its Lipschitz constant.
-    :ivar strong_convexity: lower bound on its modulus.
-    """
-
-    lipschitz: float
-    strong_convexity: float = 0.0
 
 
 class PriorTerm(Objective):
@@ -35,49 +21,35 @@ class PriorTerm(Objective):
     """
 
     def __init__(
-        self, prior: Any, bounds: SlopeBounds | None = None, *, g_param: Any = None
+        self, prior: Any, bounds: CurvatureBounds | None = None, *, g_param: Any = None
     ) -> None:
-        self.prior, self.g_param = prior, g_param
-        if bounds is None:
-            kind = type(prior)
-            rule = _RULES.get(f"{kind.__module__}.{kind.__qualname__}")
-            if rule is None:
-                raise ValueError(
-                    f"no constants are known for the prior {kind.__name__}; state them: "
-                    "PriorTerm(prior, SlopeBounds(lipschitz, strong_convexity))"
-                )
-            self.bounds = partial(rule, prior)
-        else:
-            self.bounds = lambda _: bounds
+        self.prior, self.g_param, self.bounds = prior, g_param, bounds
+        if bounds is None and prior_bounds(prior, torch.empty(1, 1, 1, 1, device="cpu")) is None:
+            raise ValueError(
+                f"no constants are known for the prior {type(prior).__name__}; state them: "
+                "PriorTerm(prior, CurvatureBounds(lipschitz, strong_convexity))"
+            )
+
+    def _bounds(self, x: Tensor) -> CurvatureBounds:
+        bounds = self.bounds or prior_bounds(self.prior, x)
+        assert bounds is not None
+        return bounds
 
     def value_and_grad(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        return self.value(x), self.prior.grad(x, self.g_param)
+        return self.value(x), self.grad(x)
 
     def value(self, x: Tensor) -> Tensor:
         return self.prior.fn(x, self.g_param).double()
 
+    def grad(self, x: Tensor) -> Tensor:
+        return self.prior.grad(x, self.g_param)
+
     def lipschitz(self, x: Tensor) -> Tensor:
-        return torch.tensor(self.bounds(x).lipschitz, dtype=torch.float64, device=x.device)
+        return torch.tensor(self._bounds(x).lipschitz, dtype=torch.float64, device=x.device)
 
     def strong_convexity(self, x: Tensor) -> Tensor:
-        return torch.tensor(self.bounds(x).strong_convexity, dtype=torch.float64, device=x.device)
+        return torch.tensor(self._bounds(x).strong_convexity, dtype=torch.float64, device=x.device)
 
-
-def _tikhonov(prior: Any, x: Tensor) -> SlopeBounds:
-    """`|x|^2 / 2`."""
-    return SlopeBounds(1.0, 1.0)
-
-
-def _smoothed_total_variation(prior: Any, x: Tensor) -> SlopeBounds:
-    """`sum sqrt(|D x|^2 + eps^2)` has curvature at most `|D|^2 / eps`, `|D|^2 <= 8` on images, 12 on volumes.
-
-    Forward differences have `|D_i|^2 <= 4` in each direction (Chambolle 2004, Thm 3.1). The prior's own
-    inner step assumes `|D|^2 = 4`.
-    """
-    return SlopeBounds(4 * (x.ndim - 2) / prior.eps)
-
-
-_RULES: dict[str, Callable[[Any, Tensor], SlopeBounds]] = {
-    "deepinv.optim.prior.Tikhonov": _tikhonov,
-    "deepinv.optim.prior.SmoothedTVPrior": _smoothed_total_variation,
-}
+    def subset(self, index: Tensor) -> PriorTerm | None:
+        several = isinstance(self.g_param, Tensor) and self.g_param.numel() > 1
+        return None if several else self

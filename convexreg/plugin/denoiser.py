@@ -9,7 +9,7 @@ import torch
 from deepinv.models import Denoiser
 from torch import Tensor
 
-from convexreg.models.files import as_regularizer
+from convexreg.models.files import DEFAULT_MODEL, regularizer_of
 from convexreg.reconstruction.proximal import proximal_point
 from convexreg.regularizer import ConvexRegularizer
 
@@ -27,10 +27,10 @@ class ConvexDenoiser(Denoiser):
     """
 
     def __init__(
-        self, regularizer: ConvexRegularizer | str | Path = "mgradnet-m", *, tol: float = 1e-5
+        self, regularizer: ConvexRegularizer | str | Path = DEFAULT_MODEL, *, tol: float = 1e-5
     ) -> None:
         super().__init__()
-        self.regularizer = as_regularizer(regularizer)
+        self.regularizer = regularizer_of(regularizer, convex=True)
         self.tol = tol
 
     def forward(self, x: Tensor, sigma: Tensor | float, **kwargs: Any) -> Tensor:

@@ -9,10 +9,10 @@ import torch
 from deepinv.optim import BregmanL2, Prior
 from torch import Tensor
 
-from convexreg.models.files import as_regularizer
+from convexreg.models.files import DEFAULT_MODEL, regularizer_of
 from convexreg.reconstruction.proximal import proximal_point
 from convexreg.regularizer import ConvexRegularizer
-from convexreg.solvers.physics_norms import operator_bounds
+from convexreg.solvers.deepinv_rules import operator_bounds
 
 Level = Tensor | float | None
 
@@ -37,14 +37,14 @@ class ConvexPrior(Prior):
 
     def __init__(
         self,
-        regularizer: ConvexRegularizer | str | Path = "mgradnet-m",
+        regularizer: ConvexRegularizer | str | Path = DEFAULT_MODEL,
         *,
         prox_tol: float = 1e-5,
         per_channel: bool = False,
     ) -> None:
         super().__init__()
         self.explicit_prior = True
-        self.regularizer = as_regularizer(regularizer)
+        self.regularizer = regularizer_of(regularizer, convex=True)
         self.prox_tol = prox_tol
         self.per_channel = per_channel
 
@@ -123,8 +123,8 @@ class ConvexPrior(Prior):
                 f"no bound on the norm of {type(physics).__name__} is proven, so no step size is "
                 "either; ConvexReconstructor needs none, because it searches for its steps"
             )
-        slope = float(self.lipschitz((x.shape[-2], x.shape[-1]), g_param).max())
-        return 1 / (largest + lambda_reg * slope)
+        own = float(self.lipschitz((x.shape[-2], x.shape[-1]), g_param).max())
+        return 1 / (largest + lambda_reg * own)
 
     def _planes(self, x: Tensor, *levels: Level) -> tuple[Tensor, list[Level]]:
         """The images as the regularizer takes them, and what there is one of per image."""

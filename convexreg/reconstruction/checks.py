@@ -2,47 +2,23 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from convexreg.solvers.data_terms import DataTerm
+from convexreg.solvers.deepinv_rules import noise_level
 from convexreg.solvers.loop import Solver
-from convexreg.solvers.objective import inner
+from convexreg.solvers.objective import Objective, inner
 
 
-def check_linear(physics: Any, x: Tensor) -> None:
-    """Refuse an operator that is not linear or whose adjoint is not its adjoint.
+def check_operator(physics: Any, y: Tensor) -> None:
+    """Refuse what is not an operator with its adjoint that takes these measurements.
 
-    Two random images must satisfy `A(u + 2 v) = A u + 2 A v` and `<A u, A v> = <u, A^T A v>`, to
-    rounding. A necessary condition: without it the problem is not convex or its gradient is wrong.
-
-    :raises ValueError: they do not.
-    """
-    generator = torch.Generator(device=x.device).manual_seed(0)
-    u, v = (
-        torch.rand(x.shape, generator=generator, dtype=x.dtype, device=x.device) for _ in range(2)
-    )
-    image_u, image_v = physics.A(u), physics.A(v)
-    together = physics.A(u + 2 * v)
-    linear_error = (together - image_u - 2 * image_v).abs().max() / together.abs().max()
-    if not linear_error <= 1e-3:
-        raise ValueError(
-            "the physics is not linear (A(u + 2 v) differs from A u + 2 A v), so the problem would not "
-            "be convex; convexreg reconstructs from linear measurements only"
-        )
-    one, other = inner(image_u, image_v), inner(u, physics.A_adjoint(image_v))
-    if not ((one - other).abs() <= 1e-3 * one.abs().clamp_min(1e-12)).all():
-        raise ValueError(
-            "A_adjoint is not the adjoint of A (<A u, A v> differs from <u, A^T A v>), so the gradient "
-            "would be wrong; correct the physics"
-        )
-
-
-def check_arguments(physics: Any, solver: Solver[Any] | None) -> None:
-    """Refuse what is not an operator with its adjoint, or not a solver.
-
-    :raises TypeError: it is not.
+    :raises TypeError: no such operator.
+    :raises ValueError: measurements of another shape or precision than it works with.
     """
     if not (
         callable(getattr(physics, "A", None)) and callable(getattr(physics, "A_adjoint", None))
@@ -51,9 +27,99 @@ def check_arguments(physics: Any, solver: Solver[Any] | None) -> None:
             "physics must be a linear physics of deepinv or another object with A and A_adjoint, got "
             f"{type(physics).__name__}"
         )
+    name = type(physics).__name__
+    try:
+        image = physics.A_adjoint(y)
+        again = physics.A(image)
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:
+        raise ValueError(
+            f"the physics {name} cannot be applied to measurements of shape {tuple(y.shape)} and "
+            f"{y.dtype}{_others(physics, y)}; its filters and masks must fit them and have the same dtype "
+            f"({error})"
+        ) from error
+    if image.dtype != y.dtype or again.dtype != y.dtype:
+        there = image.dtype if image.dtype != y.dtype else again.dtype
+        raise ValueError(
+            f"the physics {name} turns measurements in {y.dtype} into {there}{_others(physics, y)}; convert "
+            "the physics or the measurements, so that they agree"
+        )
+    if again.shape != y.shape:
+        raise ValueError(
+            f"the physics {name} makes measurements of {tuple(again.shape)}, but y is {tuple(y.shape)}"
+        )
+
+
+def _others(physics: Any, y: Tensor) -> str:
+    """The physics' tensors of another precision, in words."""
+    if not isinstance(physics, nn.Module):
+        return ""
+    named = [*physics.named_buffers(), *physics.named_parameters()]
+    other = [
+        f"{name} is {tensor.dtype}"
+        for name, tensor in named
+        if tensor.is_floating_point() and tensor.dtype != y.dtype
+    ]
+    return f" ({', '.join(other)})" if other else ""
+
+
+def check_solver(solver: Solver[Any] | None) -> None:
+    """Refuse what is not a solver.
+
+    :raises TypeError: it is not.
+    """
     if solver is not None and not isinstance(solver, Solver):
         raise TypeError(
-            f"solver must be one of the package solvers, such as solvers.FISTA(), got {solver!r}"
+            f"solver must be one of convexreg.solvers, such as convexreg.solvers.FISTA(), got {solver!r}"
+        )
+
+
+def given_noise_level(sigma: Tensor | float | None, physics: Any) -> Tensor | float:
+    """`sigma`, or that of the physics' noise model.
+
+    :raises ValueError: it is left out, and the physics does not say it.
+    """
+    if sigma is not None:
+        return sigma
+    level = noise_level(physics)
+    if level is None:
+        model = getattr(physics, "noise_model", None)
+        has = "no noise model" if model is None else f"{type(model).__name__} as its noise model"
+        raise ValueError(
+            f"give sigma, the standard deviation of the noise: the physics has {has}, and only of "
+            "GaussianNoise is that all there is to know"
+        )
+    return level
+
+
+@torch.no_grad()
+def warn_of_other_scales(start: Tensor, sigma: Tensor, data: Objective) -> None:
+    """Warn where images are not in [0, 1], or the operator's norm is far from one.
+
+    Images in [0, 1] exceed that by noise only; those in [0, 255] by far. Models know the noise of
+    images seen through an operator of norm one.
+    """
+    peak = float(start.abs().max())
+    if peak > 2 + 10 * float(sigma.max()):
+        warnings.warn(
+            f"the images seem to reach {peak:.4g}, but models know those in [0, 1]: divide the measurements "
+            "and sigma by what stands for white (255), or the operator by its norm",
+            stacklevel=3,
+        )
+    if not isinstance(data, DataTerm):
+        return
+    seen = data.operator.A(start)
+    size = inner(start, start).clamp_min(torch.finfo(torch.float64).tiny)
+    least = float((inner(seen, seen) / size).sqrt().max())
+    most = float(torch.as_tensor(data.bounds.largest).max()) ** 0.5
+    if least > 3 or most < 0.1:
+        norm = f"at least {least:.3g}" if least > 3 else f"at most {most:.3g}"
+        warnings.warn(
+            f"the operator has a norm of {norm}, but models know the noise of images seen through one of "
+            "norm one: divide the operator, the measurements and sigma by its norm, or solves are slow "
+            "and the weight of the regularizer is wrong",
+            stacklevel=3,
         )
 
 

@@ -2,59 +2,54 @@
 
 from __future__ import annotations
 
-import copy
 import math
 import time
-import warnings
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from convexreg.adaptive import AdaptiveRegularizer
-from convexreg.models.config import AnyRegularizer
-from convexreg.models.files import as_model
+from convexreg.adaptive import AdaptiveRegularizer, rounds
+from convexreg.models.files import DEFAULT_MODEL, regularizer_of
+from convexreg.networks.base import converted
 from convexreg.reconstruction.checks import (
-    check_arguments,
-    check_linear,
     check_measurements,
+    check_operator,
     check_positive,
+    check_solver,
     checked_start,
+    given_noise_level,
+    warn_of_other_scales,
 )
-from convexreg.reconstruction.discrepancy import discrepancy_weight
-from convexreg.reconstruction.problem import (
-    LOOSE,
-    Problem,
-    Reconstruction,
-    Settings,
-    Tolerance,
-    solve,
-)
+from convexreg.reconstruction.problem import Problem, Regularization, Tolerance
+from convexreg.reconstruction.regularization import as_regularization
+from convexreg.reconstruction.result import Reconstruction
 from convexreg.reconstruction.start import starting_image
-from convexreg.reconstruction.weight import sure_weight
+from convexreg.reconstruction.weight import WEIGHT_RULES
 from convexreg.solvers.box import Box
+from convexreg.solvers.data_terms import DataTerm
+from convexreg.solvers.deepinv_rules import data_term
 from convexreg.solvers.loop import Progress, Solver
-from convexreg.solvers.physics_norms import operator_bounds
+from convexreg.solvers.objective import Objective
+from convexreg.solvers.precision import without_autocast
 from convexreg.solvers.quasi_newton import QuasiNewton
 
-DEFAULT_MODEL = "mgradnet-m"
 # Of the regularizer for blurs: tuning for three kernels, two noise levels and three models chose 0.13 to
 # 0.32 (`benchmarks/results/deblurring`).
 BLUR_WEIGHT = 0.25
-_WEIGHT_RULES = {"discrepancy": discrepancy_weight, "sure": sure_weight}
+FIRST_ROUND = Tolerance(strongly_convex_gap=3e-2, gap=3e-2, uncertified=1e-4)
+"""Of every round but the last: its reconstruction only has to show where the structure is."""
 
-__all__ = ["BLUR_WEIGHT", "DEFAULT_MODEL", "Reconstruction", "reconstruct"]
 
-
+@without_autocast
 def reconstruct(
     y: Tensor,
     physics: Any,
     *,
-    sigma: Tensor | float,
-    regularizer: AnyRegularizer | str | Path | None = None,
+    sigma: Tensor | float | None = None,
+    regularizer: Regularization | str | Path = DEFAULT_MODEL,
     fidelity: Any = None,
     lam: Tensor | float | Literal["auto", "discrepancy", "sure"] = "auto",
     anchor: float | Literal["auto"] = "auto",
@@ -74,17 +69,20 @@ def reconstruct(
 
     :param y: measurements `(B, ...)`, floating point.
     :param physics: a deepinv `LinearPhysics`, or any object with `A` and its exact `A_adjoint`.
-    :param sigma: standard deviation of the noise in `y`, one number or one per image.
-    :param regularizer: a regularizer, the name of a shipped model or the path of a model file;
-        the shipped `mgradnet-m` by default. An adaptive one solves two problems, the first one loosely
-        (result `first`), the second one, convex given the first, as asked for.
-    :param fidelity: a deepinv data fidelity instead of `|A x - y|^2 / 2`, see `solvers.data_term`. The
-        weight has to be given then, since the noise level says nothing about it.
+    :param sigma: standard deviation of the noise in `y`, one number or one per image; that of the
+        physics' noise model by default, if it is Gaussian.
+    :param regularizer: the name of a shipped model (`mgradnet-m` by default), the path of a model file, a
+        regularizer, a deepinv prior whose constants are known or that states them as `lipschitz` and
+        `strong_convexity`, an object with `energy(x, sigma)` and `grad(x, sigma)`, or a
+        `solvers.Objective`. An adaptive one solves two problems, the first one loosely (result `first`),
+        the second one, convex given the first, as asked for.
+    :param fidelity: a deepinv data fidelity instead of `|A x - y|^2 / 2`, see `solvers.data_term`, or an
+        `Objective` that takes its place. The weight has to be given then, since the noise level says
+        nothing about it.
     :param lam: weight of the regularizer. `"auto"` is one, which is what the noise level asks for in
         denoising. At the price of several rough solves `"discrepancy"` finds the weight whose misfit is
-        that of the noise (`reconstruction.discrepancy`), and `"sure"` the one with the least estimated risk
-        of predicting the measurements (`reconstruction.weight`); with an adaptive regularizer both look at
-        its first round.
+        that of the noise, and `"sure"` the one with the least estimated risk of predicting the
+        measurements (`reconstruction.weight`); with an adaptive regularizer both look at its first round.
     :param anchor: weight of the squared distance to the starting image. It makes the problem strongly
         convex, so that the minimiser is unique and has a certificate, and solvers converge well.
         `"auto"`: zero where the data term does so already (denoising), else 1e-3, which changes a PSNR
@@ -98,71 +96,81 @@ def reconstruct(
     :param time_limit: seconds after which no further iteration is begun. What comes before and after the
         iterations (a starting image, a rule for `lam`, the final certificate) is not counted.
     :param solver: `QuasiNewton()` by default; FISTA and gradient descent are there as references.
-    :param x0: starting image `(B, C, H, W)`, and the anchor; see `convexreg.reconstruction.start` for
-        the default.
+    :param x0: starting image `(B, C, H, W)`, and the anchor; see `reconstruction.start` for the default.
     :param callback: called after every iteration, see `solvers.minimise`.
+    :return: the result; its image carries no derivative, see `Problem.differentiable`.
     :raises ValueError: measurements, physics or parameters that make no sense; the message says why.
+    :raises TypeError: an argument that is not what it has to be at all.
     :raises solvers.SolverError: the solve failed.
     """
     check_measurements(y)
-    sigma = check_positive("sigma", sigma, y, allow_zero=False)
-    check_arguments(physics, solver)
+    check_operator(physics, y)
+    check_solver(solver)
+    sigma = check_positive("sigma", given_noise_level(sigma, physics), y, allow_zero=False)
     if isinstance(lam, str) and fidelity is not None:
         raise ValueError(
             f"another fidelity than |A x - y|^2 / 2 needs lam as a number; got {lam!r}"
         )
-    if isinstance(lam, str) and lam not in ("auto", *_WEIGHT_RULES):
+    if isinstance(lam, str) and lam not in ("auto", *WEIGHT_RULES):
         raise ValueError(f'lam must be a number, "auto", "discrepancy" or "sure"; got {lam!r}')
     if anchor != "auto" and (isinstance(anchor, str) or not 0 <= anchor < math.inf):
         raise ValueError(f'anchor must be a finite number, zero or more, or "auto"; got {anchor!r}')
-    given = 1.0 if isinstance(lam, str) else lam
-    weight = check_positive("lam", given, y, allow_zero=True)
-    chosen = as_model(DEFAULT_MODEL if regularizer is None else regularizer)
-    with torch.inference_mode(False):  # a rule for lam may differentiate it
-        model = copy.deepcopy(chosen).to(y.device, y.dtype)
-    with torch.no_grad():
-        start = _start(y, physics, sigma) if x0 is None else checked_start(x0, y, physics)
-        if fidelity is None:  # else the measurements may be counts
-            _warn_of_other_scales(start, sigma)
-        bounds = operator_bounds(physics, start)
-        if bool((torch.as_tensor(bounds.largest) == float("inf")).any()):
-            check_linear(physics, start)
-        adaptive = isinstance(model, AdaptiveRegularizer)
-        convex = model.first if adaptive else model
-        if isinstance(lam, str) and lam != "auto":
-            weight = _WEIGHT_RULES[lam](y, physics, sigma=sigma, regularizer=convex)
-        problem = Problem(
-            y, physics, bounds, convex, fidelity, sigma, weight, Box() if box is None else Box(*box)
-        )
-        settings = Settings(solver or QuasiNewton(), max_iter, time_limit, callback)
-        if not adaptive:
-            return solve(problem, start, anchor, settings, Tolerance(gap_tol, gtol))
-        began = time.perf_counter()
-        first = solve(problem, start, anchor, settings, LOOSE)
-        problem = replace(problem, model=model.given(first.image, sigma))
-        if time_limit is not None:
-            left = time_limit - (time.perf_counter() - began)
-            settings = replace(settings, time_limit=max(left, 0.0))
-        second = solve(problem, first.image, anchor, settings, Tolerance(gap_tol, gtol))
-        return replace(second, first=first)
+    rule = WEIGHT_RULES.get(lam) if isinstance(lam, str) else None
+    weight = check_positive("lam", 1.0 if isinstance(lam, str) else lam, y, allow_zero=True)
+    model = regularizer_of(regularizer)
+    if isinstance(model, nn.Module):
+        model = converted(model, y.device, y.dtype)
+    if not isinstance(model, AdaptiveRegularizer):
+        model = as_regularization(model)
+    last = Tolerance(gap_tol, gtol)
+    # differentiated in the measurements, as the minimiser depends on them through its anchor too
+    centre = starting_image(y, physics, sigma) if x0 is None else checked_start(x0, y, physics)
+    data: Objective = (
+        fidelity if isinstance(fidelity, Objective) else data_term(physics, y, fidelity)
+    )
+    if fidelity is None:  # else the measurements may be counts
+        warn_of_other_scales(centre, sigma, data)
+    pixels = Box() if box is None else Box(*box)
+    began = time.perf_counter()
 
-
-def _warn_of_other_scales(start: Tensor, sigma: Tensor) -> None:
-    """Images in [0, 1] exceed that by noise only; those in [0, 255] by far."""
-    peak = float(start.abs().max())
-    if peak > 2 + 10 * float(sigma.max()):
-        warnings.warn(
-            f"the images seem to reach {peak:.4g}, but models know those in [0, 1]: divide the measurements "
-            "and sigma by what stands for white (255), or the operator by its norm",
-            stacklevel=3,
+    def solve(convex: Regularization, there: Tensor, is_last: bool) -> Reconstruction:
+        nonlocal weight, rule, began
+        problem = Problem(data, convex, sigma, weight, box=pixels).anchored(there, anchor)
+        if rule is not None:
+            weight, rule = rule(problem, there.detach()), None
+            problem, began = problem.with_weight(weight), time.perf_counter()
+        left = None if time_limit is None else max(time_limit - time.perf_counter() + began, 0)
+        return _solve(
+            problem,
+            there.detach(),
+            last if is_last else FIRST_ROUND,
+            solver or QuasiNewton(),
+            max_iter=max_iter,
+            time_limit=left,
+            callback=callback,
         )
 
+    before, result = rounds(model, solve, centre, sigma)
+    return result.after(before)
 
-def _start(y: Tensor, physics: Any, sigma: Tensor) -> Tensor:
-    try:
-        return starting_image(y, physics, sigma)
-    except RuntimeError as error:
-        raise ValueError(
-            f"the physics cannot be applied to measurements of shape {tuple(y.shape)} and {y.dtype}; its "
-            f"filters and masks must fit them and have the same dtype ({error})"
-        ) from error
+
+@torch.no_grad()
+def _solve(
+    problem: Problem, start: Tensor, tolerance: Tolerance, solver: Solver[Any], **limits: Any
+) -> Reconstruction:
+    """One convex problem from `start`, certified."""
+    gap_tol, gtol = problem.tolerances(tolerance, start)
+    # A margin, so that rounding of the solve does not decide about the certificate; what is not
+    # positive is passed on as it is, to be refused.
+    margin = None if gap_tol is None else min(gap_tol, 0.99 * gap_tol)
+    solution = problem.minimise(start, tolerance=Tolerance(margin, gtol), solver=solver, **limits)
+    return Reconstruction.certified(problem, solution, gap_tol, gtol, _method(solver, problem))
+
+
+def _method(solver: Solver[Any], problem: Problem) -> str:
+    """The solver, and where its step size comes from."""
+    if isinstance(problem.data, DataTerm) and "1/L" in solver.description:
+        bounds = problem.data.bounds
+        largest = float(torch.as_tensor(bounds.largest).max())
+        return f"{solver.description} (|A|^2 <= {largest:.4g}, {bounds.proof})"
+    return solver.description

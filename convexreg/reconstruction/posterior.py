@@ -10,14 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from convexreg.models.files import as_regularizer
-from convexreg.reconstruction.checks import check_positive
-from convexreg.reconstruction.from_measurements import DEFAULT_MODEL, Reconstruction, reconstruct
-from convexreg.regularizer import ConvexRegularizer
-from convexreg.solvers.data_terms import LeastSquares
+from convexreg.models.files import DEFAULT_MODEL, regularizer_of
+from convexreg.reconstruction.from_measurements import reconstruct
+from convexreg.reconstruction.problem import Problem, Regularization
+from convexreg.reconstruction.result import Reconstruction
+from convexreg.solvers.deepinv_rules import data_term
 from convexreg.solvers.langevin import Moments, sample_moments
-from convexreg.solvers.objective import Sum
-from convexreg.solvers.physics_norms import operator_bounds
 
 
 @dataclass(frozen=True)
@@ -46,8 +44,8 @@ def sample_posterior(
     y: Tensor,
     physics: Any,
     *,
-    sigma: Tensor | float,
-    regularizer: ConvexRegularizer | str | Path = DEFAULT_MODEL,
+    sigma: Tensor | float | None = None,
+    regularizer: Regularization | str | Path = DEFAULT_MODEL,
     lam: float = 1.0,
     chains: int = 4,
     tol: float = 0.1,
@@ -70,22 +68,21 @@ def sample_posterior(
     :param y: measurements `(B, ...)`.
     :param physics: a deepinv physics whose norm is proven (`solvers.physics_norms`), that takes any
         batch size.
-    :param sigma: standard deviation of the noise, one number or one per image.
+    :param sigma: standard deviation of the noise, one number or one per image; see `reconstruct`.
     :raises ValueError: measurements that make no sense, or a physics without a proven norm.
     """
-    model = as_regularizer(regularizer)
+    model = regularizer_of(regularizer, convex=True)
     mode = reconstruct(y, physics, sigma=sigma, regularizer=model, lam=lam)
-    level = check_positive("sigma", sigma, y, allow_zero=False)
-    repeated, levels = (item.repeat_interleave(chains, 0) for item in (y, level))
+    level = torch.as_tensor(mode.problem.sigma).repeat_interleave(chains, 0)
     generator = torch.Generator(y.device).manual_seed(seed)
     starts = mode.image.repeat_interleave(chains, 0)
     noise = torch.empty_like(starts).normal_(generator=generator)
-    starts = starts + 2 * levels.to(y.dtype).reshape(-1, 1, 1, 1) * noise
-    data = LeastSquares(physics, repeated, operator_bounds(physics, starts))
+    starts = starts + 2 * level.to(y.dtype).reshape(-1, 1, 1, 1) * noise
+    data = data_term(physics, y.repeat_interleave(chains, 0))
     moments = sample_moments(
-        Sum([data, model.term(levels)], [1.0, lam]),
+        Problem(data, mode.problem.regularizer, level, lam).objective,
         starts,
-        temperature=levels.square(),
+        temperature=level.square(),
         chains=chains,
         tol=tol,
         step=step,

@@ -1,109 +1,50 @@
-"""Solving one convex problem, and what is said about the result."""
+"""The variational problem at the centre of everything: what is minimised, and what follows from it."""
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Any, Literal
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any, Literal, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from convexreg.adaptive import FIRST_ROUND_GAP, FIRST_ROUND_GRADIENT
-from convexreg.reconstruction.start import ANCHOR
-from convexreg.regularizer import ConvexRegularizer
+from convexreg.networks.base import Sigma, converted
 from convexreg.solvers.box import Box
-from convexreg.solvers.certificates import Certificate, certify
-from convexreg.solvers.data_terms import LeastSquares, Proximity
-from convexreg.solvers.fidelities import data_term
+from convexreg.solvers.curvature import Preconditioner
+from convexreg.solvers.data_terms import DataTerm, LeastSquares, Proximity
+from convexreg.solvers.deepinv_rules import operator_bounds
+from convexreg.solvers.implicit import HessianSolve, ImplicitSolution, conjugate_gradient
 from convexreg.solvers.loop import Progress, Solver, minimise
-from convexreg.solvers.objective import Objective, Sum
-from convexreg.solvers.physics_norms import OperatorBounds, operator_bounds
+from convexreg.solvers.objective import Objective, Sum, per_image
+from convexreg.solvers.operators import Identity, PrecisionError
 from convexreg.solvers.quasi_newton import QuasiNewton
-from convexreg.solvers.solution import Solution, Status
+from convexreg.solvers.solution import Solution
+
+ANCHOR = 1e-3
+"""Weight of the anchor where nothing else makes a problem strongly convex; it changes a PSNR by
+hundredths of a decibel."""
 
 
-@dataclass(frozen=True)
-class Reconstruction:
-    """A minimiser of `|A x - y|^2 / 2 + lam R(x; sigma) + anchor |x - x0|^2 / 2`, and what is proven.
+class Regularization(Protocol):
+    """Anything whose value and gradient at a noise level are an objective."""
 
-    Per-image tensors have shape `(B,)`.
-
-    :ivar image: `(B, C, H, W)`, in the dtype of the measurements.
-    :ivar status: `solvers.Status` codes.
-    :ivar certificate: evaluated in float64 at `image`: `gap` bounds how far the objective is above its
-        minimum, `relative_gap` the same relative to the minimum, `distance` (with a strongly convex
-        objective) the 2-norm to the minimiser. Infinite where nothing is proven.
-    :ivar iterations, evaluations: steps and gradient evaluations.
-    :ivar stationarity: rms of the gradient (of the projected gradient with a box).
-    :ivar lam: the weight of the regularizer, `(B,)`.
-    :ivar anchor: the weight of the anchor, zero where there is none.
-    :ivar box: the bounds on the pixels.
-    :ivar method: solver, and where its step size comes from.
-    :ivar seconds: of this solve.
-    :ivar first: with an adaptive regularizer the first round, whose image decided the weights and is
-        `x0` here; what is proven holds given that image.
-    """
-
-    image: Tensor
-    status: Tensor
-    certificate: Certificate
-    iterations: Tensor
-    evaluations: Tensor
-    stationarity: Tensor
-    lam: Tensor
-    anchor: float
-    box: Box
-    method: str
-    seconds: float
-    first: Reconstruction | None = None
-
-    @property
-    def converged(self) -> bool:
-        """Whether every image reached the tolerance; of an adaptive regularizer that of round 1."""
-        return bool((self.status == Status.CONVERGED).all())
-
-    def summary(self) -> str:
-        """One line per image: status, certificate, iterations."""
-        lines = []
-        for index in range(len(self.status)):
-            status = Status(int(self.status[index]))
-            relative = float(self.certificate.relative_gap[index])
-            gap = float(self.certificate.gap[index])
-            if relative < float("inf"):
-                proven = f"certified relative gap {relative:.1e}"
-            elif gap < float("inf"):  # the minimum may be zero
-                proven = f"certified gap {gap:.1e}"
-            else:
-                proven = f"no certificate (gradient rms {float(self.stationarity[index]):.1e})"
-            lines.append(
-                f"{status.name.lower().replace('_', ' ')} after {int(self.iterations[index])} "
-                f"iterations: {proven}"
-            )
-        if self.first is not None:
-            rounds = (self.first.summary().split("\n"), lines)
-            lines = [
-                f"round {number}: {line}"
-                for pair in zip(*rounds, strict=True)
-                for number, line in enumerate(pair)
-            ]
-        return "\n".join(lines)
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How to solve."""
-
-    solver: Solver[Any]
-    max_iter: int
-    time_limit: float | None
-    callback: Callable[[Progress], None] | None
+    def term(self, sigma: Sigma) -> Objective:
+        """`R(.; sigma)`."""
+        ...
 
 
 @dataclass(frozen=True)
 class Tolerance:
-    """When to stop; with neither given the first of the defaults that can be certified."""
+    """When a solve may stop: the certified relative gap, the rms of the gradient, or either.
+
+    With neither given it is the first of the defaults below that can be certified.
+
+    :ivar strongly_convex_gap: where the data term alone makes the problem strongly convex (denoising).
+    :ivar gap: where the anchor or a bounded box does.
+    :ivar uncertified: rms of the gradient where nothing does.
+    """
 
     gap_tol: float | None = None
     gtol: float | None = None
@@ -112,126 +53,181 @@ class Tolerance:
     uncertified: float = 1e-5
 
 
-LOOSE = Tolerance(
-    strongly_convex_gap=FIRST_ROUND_GAP, gap=FIRST_ROUND_GAP, uncertified=FIRST_ROUND_GRADIENT
-)
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Problem:
-    """What is minimised, but for the anchor."""
+    """Minimise `D(A x, y) + lam R(x; sigma) + anchor |x - centre|^2 / 2` over a box.
 
-    y: Tensor
-    physics: Any
-    bounds: OperatorBounds
-    model: ConvexRegularizer
-    fidelity: Any
-    sigma: Tensor
-    weight: Tensor
-    box: Box
+    Nothing is checked here: see `reconstruction.checks`. Everything that varies what is minimised
+    returns another problem.
 
-    def data(self) -> Objective:
-        """The data term."""
-        if self.fidelity is None:
-            return LeastSquares(self.physics, self.y, self.bounds)
-        return data_term(self.fidelity, self.physics, self.y, self.bounds)
+    :ivar data: the data term, which holds operator and measurements, see `solvers.data_term`.
+    :ivar regularizer: convex (but for baselines that make no use of it), in the dtype of the data.
+    :ivar sigma: noise level that the regularizer is conditioned on, one number or one per image.
+    :ivar lam: weight of the regularizer, one number or one per image.
+    :ivar anchor: weight of the proximal term that draws the image towards `centre`.
+    """
 
-    def objective(self, start: Tensor, anchor: float) -> Objective:
-        """The sum of data term, regularizer and anchor."""
-        terms = [self.data(), self.model.term(self.sigma)]
-        coefficients: list[Tensor | float] = [1.0, self.weight]
-        if anchor:
-            terms.append(Proximity(start))
-            coefficients.append(anchor)
+    data: Objective
+    regularizer: Regularization
+    sigma: Sigma
+    lam: Tensor | float = 1.0
+    anchor: float = 0.0
+    centre: Tensor | None = None
+    box: Box = field(default_factory=Box)
+
+    @cached_property
+    def objective(self) -> Sum:
+        """What is minimised, but for the box."""
+        terms = [self.data, self.regularizer.term(self.sigma)]
+        coefficients: list[Tensor | float] = [1.0, self.lam]
+        if self.centre is not None and self.anchor > 0:
+            terms.append(Proximity(self.centre))
+            coefficients.append(self.anchor)
         return Sum(terms, coefficients)
 
+    def with_weight(self, lam: Tensor | float) -> Problem:
+        """The same problem with another weight of the regularizer."""
+        return replace(self, lam=lam)
 
-def solve(
-    problem: Problem,
-    start: Tensor,
-    anchor: float | Literal["auto"],
-    settings: Settings,
-    tolerance: Tolerance,
-) -> Reconstruction:
-    """Solve one convex problem from `start`."""
-    strongly_convex = bool((problem.data().strong_convexity(start) > 0).all())
-    if anchor == "auto":
-        anchor = 0.0 if strongly_convex else ANCHOR
-    gap_tol, gtol = tolerance.gap_tol, tolerance.gtol
-    if gap_tol is None and gtol is None:
-        if strongly_convex:
-            gap_tol = tolerance.strongly_convex_gap
-        elif anchor > 0 or problem.box.bounded:
-            gap_tol = tolerance.gap
-        else:
-            gtol = tolerance.uncertified
-    solution = minimise(
-        problem.objective(start, anchor),
-        start,
-        settings.solver,
-        box=problem.box,
-        # A margin, so that rounding of the solve does not decide about the certificate; what is not
-        # positive is passed on as it is, to be refused.
-        gap_tol=None if gap_tol is None else min(gap_tol, 0.99 * gap_tol),
-        gtol=gtol,
-        max_iter=settings.max_iter,
-        time_limit=settings.time_limit,
-        callback=settings.callback,
-    )
-    certificate, status = _certify_in_float64(problem, start, anchor, solution), solution.status
-    if gap_tol is not None:
-        kept = certificate.relative_gap <= gap_tol
-        if gtol is not None:
-            kept |= solution.stationarity <= gtol
-        unproven = (status == Status.CONVERGED) & ~kept
-        status = torch.where(unproven, int(Status.STAGNATED), status)
-    return Reconstruction(
-        image=solution.x,
-        status=status,
-        certificate=certificate,
-        iterations=solution.iterations,
-        evaluations=solution.evaluations,
-        stationarity=solution.stationarity,
-        lam=problem.weight,
-        anchor=anchor,
-        box=problem.box,
-        method=_describe(settings.solver, problem.bounds),
-        seconds=solution.seconds,
-    )
+    def anchored(self, centre: Tensor, anchor: float | Literal["auto"] = "auto") -> Problem:
+        """The same problem with an anchor at `centre`: by default of weight `ANCHOR` where the data term
+        is not strongly convex, zero where it is."""
+        if anchor == "auto":
+            anchor = 0.0 if self.strongly_convex_data(centre) else ANCHOR
+        return replace(self, anchor=anchor, centre=centre)
 
+    def strongly_convex_data(self, x: Tensor) -> bool:
+        """Whether the data term alone has one minimiser, for images shaped like `x`."""
+        return bool((self.data.strong_convexity(x) > 0).all())
 
-def _certify_in_float64(
-    problem: Problem, start: Tensor, anchor: float, solution: Solution
-) -> Certificate:
-    """The certificate of the solution, free of the rounding of a float32 solve where possible."""
-    if problem.y.dtype == torch.float64:
-        return solution.certificate
-    x = solution.x.double()
-    try:
-        duplicate = copy.deepcopy(problem.physics)
-        # .to(torch.float64) would corrupt deepinv's complex buffers
-        physics: Any = duplicate.double() if isinstance(duplicate, torch.nn.Module) else duplicate
-        there = physics.A(x)
-        if (there - problem.physics.A(solution.x)).abs().max() > 1e-4 * there.abs().max():
-            return solution.certificate  # the conversion changed the operator
-        exact = replace(
-            problem,
-            y=problem.y.double(),
-            physics=physics,
-            bounds=operator_bounds(physics, x),
-            model=copy.deepcopy(problem.model).double(),
+    def exact(self, x: Tensor) -> Problem:
+        """The same problem in float64, for images shaped like `x`.
+
+        :raises PrecisionError: the data term or the regularizer has no float64 version.
+        """
+        if not isinstance(self.data, DataTerm):
+            raise PrecisionError(f"the data term {type(self.data).__name__} has no float64 version")
+        data = self.data.in_float64(x)
+        data.bounds = operator_bounds(data.operator, x.double())
+        regularizer = self.regularizer
+        if isinstance(regularizer, nn.Module):
+            regularizer = converted(regularizer, x.device, torch.float64)
+        centre = None if self.centre is None else self.centre.double()
+        return replace(self, data=data, regularizer=regularizer, centre=centre)
+
+    def tolerances(self, tolerance: Tolerance, x: Tensor) -> tuple[float | None, float | None]:
+        """Certified relative gap and rms of the gradient to reach, with the defaults filled in."""
+        if tolerance.gap_tol is not None or tolerance.gtol is not None:
+            return tolerance.gap_tol, tolerance.gtol
+        if self.strongly_convex_data(x):
+            return tolerance.strongly_convex_gap, None
+        if bool((self.objective.strong_convexity(x) > 0).all()) or self.box.bounded:
+            return tolerance.gap, None
+        return None, tolerance.uncertified
+
+    def minimise(
+        self,
+        start: Tensor,
+        *,
+        tolerance: Tolerance | None = None,
+        solver: Solver[Any] | None = None,
+        max_iter: int = 1000,
+        time_limit: float | None = None,
+        callback: Callable[[Progress], None] | None = None,
+        throw: bool = True,
+    ) -> Solution:
+        """The minimiser to a tolerance, see `solvers.minimise`."""
+        gap_tol, gtol = self.tolerances(tolerance or Tolerance(), start)
+        return minimise(
+            self.objective,
+            start,
+            solver or QuasiNewton(),
+            box=self.box,
+            gap_tol=gap_tol,
+            gtol=gtol,
+            max_iter=max_iter,
+            time_limit=time_limit,
+            callback=callback,
+            throw=throw,
         )
-        return certify(exact.objective(start.double(), anchor), x, problem.box)
-    except (RuntimeError, TypeError, ValueError):
-        # an operator or a data term that cannot be copied or cannot compute in float64
-        return solution.certificate
+
+    def inverse_hessian(
+        self, x: Tensor, v: Tensor, *, tol: float = 1e-6, max_iter: int = 200
+    ) -> HessianSolve:
+        """`H^{-1} v` at `x`, by conjugate gradients to a relative residual.
+
+        With a box `H` is that of the pixels strictly inside of it, and the others get zero. Only the
+        regularizer is differentiated: the physics may be anything with `A` and `A_adjoint`.
+
+        :raises TypeError: a data term made by hand, whose Hessian is not known.
+        """
+        if not isinstance(self.data, DataTerm):
+            raise TypeError(f"the Hessian of the data term {type(self.data).__name__} is not known")
+        data = self.data
+        # tensors made in inference mode cannot be differentiated, nor saved for it
+        with torch.inference_mode(False), torch.enable_grad():
+            point = x.clone().requires_grad_()
+            grad = self.regularizer.term(_usable(self.sigma)).grad(point)
+        lam = per_image(torch.as_tensor(self.lam, device=x.device).to(x.dtype), x)
+        free = ((x > self.box.lower) & (x < self.box.upper)).to(x.dtype)
+        with torch.no_grad():
+            curvature = self.objective.curvature(x)
+            precondition = None if curvature is None else Preconditioner(curvature)
+
+        def product(u: Tensor) -> Tensor:
+            (bent,) = torch.autograd.grad(grad, point, u, retain_graph=True)
+            return free * (data.hessian_product(x, u) + lam * bent + self.anchor * u)
+
+        return conjugate_gradient(
+            product,
+            free * v,
+            tol=tol,
+            max_iter=max_iter,
+            preconditioner=None
+            if precondition is None
+            else lambda u: free * precondition(free * u),
+        )
+
+    @property
+    def inputs(self) -> list[Tensor]:
+        """The tensors that the minimiser depends on and that are being differentiated."""
+        candidates: list[Any] = [self.sigma, self.lam, self.centre]
+        if isinstance(self.data, DataTerm):
+            candidates += [self.data.y, *_tensors(self.data.operator)]
+        candidates += _tensors(self.regularizer)
+        return [t for t in candidates if isinstance(t, Tensor) and t.requires_grad]
+
+    def differentiable(self, x: Tensor, derivative: ImplicitSolution | None = None) -> Tensor:
+        """The minimiser `x` with the derivatives of the exact one, to any order, in `inputs`.
+
+        :param derivative: how they are computed; its diagnostics hold the last backward pass.
+        :raises ValueError: a box, where the minimiser is not differentiable.
+        """
+        if not torch.is_grad_enabled() or not self.inputs:
+            return x
+        if not self.box.everything:
+            raise ValueError(
+                "the derivative of a reconstruction is available without a box only; train without "
+                "one, or evaluate under torch.no_grad()"
+            )
+        derivative = derivative or ImplicitSolution()
+        with torch.no_grad():
+            curvature = self.objective.curvature(x)
+        derivative.preconditioner = None if curvature is None else Preconditioner(curvature)
+        return derivative.attach(self.objective.grad, x, self.inputs)
 
 
-def _describe(solver: Solver[Any], bounds: OperatorBounds) -> str:
-    name = type(solver).__name__
-    if isinstance(solver, QuasiNewton):
-        return f"{name} (line search; needs no bound on |A|)"
-    if getattr(solver, "backtracking", None) or getattr(solver, "search", None):
-        return f"{name} with backtracking"
-    source = f"|A|^2 <= {float(torch.as_tensor(bounds.largest).max()):.4g}, {bounds.proof}"
-    return f"{name} with the proven step 1/L ({source})"
+def proximal_problem(
+    y: Tensor, regularizer: Regularization, sigma: Sigma, lam: Tensor | float = 1.0
+) -> Problem:
+    """`|x - y|^2 / 2 + lam R(x; sigma)`, strongly convex: denoising, and every proximal operator."""
+    physics = Identity()
+    return Problem(LeastSquares(physics, y, operator_bounds(physics, y)), regularizer, sigma, lam)
+
+
+def _usable(sigma: Sigma) -> Sigma:
+    return sigma.clone() if isinstance(sigma, Tensor) else sigma
+
+
+def _tensors(owner: Any) -> list[Tensor]:
+    return [*owner.parameters(), *owner.buffers()] if isinstance(owner, nn.Module) else []

@@ -10,10 +10,6 @@ from torch.nn import functional
 
 from convexreg.solvers.objective import inner, per_image
 
-ANCHOR = 1e-3
-"""Weight of the squared distance to the starting image where nothing else makes a problem strongly convex;
-it changes a PSNR by hundredths of a decibel."""
-
 
 def starting_image(y: Tensor, physics: Any, sigma: Tensor | float) -> Tensor:
     """A rough reconstruction, `(B, C, H, W)`.
@@ -27,37 +23,75 @@ def starting_image(y: Tensor, physics: Any, sigma: Tensor | float) -> Tensor:
     :param sigma: standard deviation of the noise, a number or `(B,)`.
     """
     image = physics.A_adjoint(y)
-    again = physics.A(image)
-    if image.shape == y.shape and torch.equal(image, y) and torch.equal(again, y):
+    if is_identity(physics, image):
         return local_wiener(y, sigma) if y.ndim == 4 else y
+    again = physics.A(image)
     energy = inner(again, again)
     scale = torch.where(energy > 0, inner(again, y) / energy, 0.0).to(y)
-    start = back_projection(image, scale, physics)
+    weight = physics.A_adjoint(physics.A(torch.ones_like(image)))
+    start = back_projection(image, scale, weight)
     if start.shape != y.shape:
         return start
     there, misfit = physics.A(y) - y, physics.A(start) - y
-    return torch.where(per_image(inner(there, there) <= inner(misfit, misfit), y), y, start)
+    # where some pixels are not seen the measurements say nothing of them, however well they fit
+    better = (inner(there, there) <= inner(misfit, misfit)) & _seen(weight).flatten(1).all(1)
+    return torch.where(per_image(better, y), y, start)
 
 
-def back_projection(image: Tensor, scale: Tensor, physics: Any) -> Tensor:
+def is_identity(physics: Any, x: Tensor) -> bool:
+    """Whether a linear operator is the identity, for every image and not for one with zeros in its holes.
+
+    It is, with probability one, if it leaves a random image and its adjoint leaves it too.
+
+    :param x: an image batch of the shape that the operator takes.
+    """
+    generator = torch.Generator(device=x.device).manual_seed(0)
+    random = torch.empty_like(x).normal_(generator=generator)
+    return torch.equal(physics.A(random), random) and torch.equal(physics.A_adjoint(random), random)
+
+
+def back_projection(image: Tensor, scale: Tensor, weight: Tensor) -> Tensor:
     """`A^T y / A^T A 1`, pixel by pixel, which is exact on constant images.
 
     It extends what was measured to pixels that were hardly seen, as beyond the borders of a blurred
-    photograph; those not seen at all get the mean. Images where `A^T A 1` has negative values get
-    `scale A^T y`.
+    photograph; those not seen at all are filled from those around them. Images where `A^T A 1` has
+    negative values get `scale A^T y`.
 
     :param image: `A^T y`, `(B, C, H, W)`.
     :param scale: `(B,)`.
+    :param weight: `A^T A 1`, in the shape of the image.
     """
-    weight = physics.A_adjoint(physics.A(torch.ones_like(image)))
-    every = tuple(range(1, image.ndim))
-    most = weight.amax(every, keepdim=True)
-    seen = weight > 1e-2 * most
-    total = (weight * seen).sum(every, keepdim=True)
-    mean = (image * seen).sum(every, keepdim=True) / torch.where(total > 0, total, 1.0)
-    extended = torch.where(seen, image / torch.where(seen, weight, 1.0), mean)
-    usable = (weight >= -1e-4 * most).flatten(1).all(1) & (most.flatten(1) > 0).all(1)
+    seen = _seen(weight)
+    extended = _filled(image / torch.where(seen, weight, 1.0), seen)
+    most = weight.flatten(1).amax(1)
+    usable = (weight >= per_image(-1e-4 * most, weight)).flatten(1).all(1) & (most > 0)
     return torch.where(per_image(usable, image), extended, image * per_image(scale, image))
+
+
+def _seen(weight: Tensor) -> Tensor:
+    """Which pixels the measurements say something of, from `A^T A 1`."""
+    return weight > per_image(1e-2 * weight.flatten(1).amax(1), weight)
+
+
+def _filled(image: Tensor, seen: Tensor) -> Tensor:
+    """Unseen pixels from the seen ones around them, coarse to fine: means of 2 x 2 pixels, interpolated.
+
+    Means of all where there is nothing to halve.
+    """
+    if bool(seen.all()):
+        return image
+    known = torch.where(seen, image, 0.0)
+    if image.ndim != 4 or max(image.shape[2:]) == 1:
+        every = tuple(range(1, image.ndim))
+        count = seen.sum(every, keepdim=True).clamp_min(1)
+        return torch.where(seen, image, known.sum(every, keepdim=True) / count)
+    share, total = (
+        functional.avg_pool2d(plane, 2, ceil_mode=True) for plane in (seen.to(image), known)
+    )
+    coarse = _filled(total / torch.where(share > 0, share, 1.0), share > 0)
+    size = (image.shape[2], image.shape[3])
+    around = functional.interpolate(coarse, size=size, mode="bilinear", align_corners=False)
+    return torch.where(seen, image, around)
 
 
 def local_wiener(y: Tensor, sigma: Tensor | float, *, window: int = 5) -> Tensor:

@@ -1,35 +1,54 @@
-"""The weight of the regularizer that predicts the measurements best, by Stein's unbiased risk estimate."""
+"""The weight of the regularizer from the measurements: by the noise level, or by the estimated risk.
+
+A rule takes a problem of least squares and a start, and returns one weight per image, `(B,)` in float64.
+Problems are solved roughly, to an rms of the gradient of 1e-4, with the problem's own anchor and box.
+"""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-from convexreg.models.files import as_regularizer
-from convexreg.reconstruction.start import ANCHOR, starting_image
-from convexreg.regularizer import ConvexRegularizer
-from convexreg.solvers.curvature import Curvature, Preconditioner
-from convexreg.solvers.data_terms import LeastSquares, Proximity
-from convexreg.solvers.implicit import conjugate_gradient
-from convexreg.solvers.loop import minimise
-from convexreg.solvers.objective import Sum, inner
-from convexreg.solvers.physics_norms import OperatorBounds
-from convexreg.solvers.quasi_newton import QuasiNewton
+from convexreg.reconstruction.problem import Problem, Tolerance
+from convexreg.solvers.data_terms import LeastSquares
+from convexreg.solvers.objective import inner
 
+_SMALLEST, _BISECTIONS = 2.0**-6, 6
 _WEIGHTS = [2.0**exponent for exponent in range(2, -7, -1)]
+_ROUGH = Tolerance(gtol=1e-4)
 
 
 @torch.no_grad()
-def sure_weight(
-    y: Tensor,
-    physics: Any,
-    *,
-    sigma: Tensor | float,
-    regularizer: ConvexRegularizer | str | Path = "mgradnet-m",
-) -> Tensor:
+def discrepancy_weight(problem: Problem, start: Tensor) -> Tensor:
+    """The largest weight `lam <= 1` whose reconstruction fits the measurements as the noise lets it:
+
+        |A x_lam - y|^2 <= m sigma^2      (Morozov 1966)
+
+    with `m` the number of measurements (zeros are taken for places without one). The misfit of minimisers
+    grows with `lam` for every convex regularizer, so that bisection on a logarithmic scale finds it,
+    between 1/64 and 1, to 7 %, but for what rough solves and an anchor leave open. Where no such weight
+    fits it is 1/64. One is what denoising asks for; operators that lose more need less.
+    """
+    data, level = _data(problem), _level(problem, start)
+    allowed = (data.y != 0).flatten(1).sum(1) * level.square()
+    low = torch.full_like(level, _SMALLEST)
+    high = weight = torch.ones_like(level)
+    x = start
+    for _ in range(_BISECTIONS + 1):
+        x = problem.with_weight(weight).minimise(x, tolerance=_ROUGH, max_iter=40).x
+        misfit = data.operator.A(x) - data.y
+        fits = inner(misfit, misfit) <= allowed
+        low, high = torch.where(fits, weight, low), torch.where(fits, high, weight)
+        if bool((low == high).all()):
+            break
+        weight = (low * high).sqrt()
+    return low
+
+
+@torch.no_grad()
+def sure_weight(problem: Problem, start: Tensor) -> Tensor:
     """The weight `lam` in `[1/64, 4]` with the least estimated prediction risk.
 
     For `y = A x + noise` of variance `sigma^2` in `m` measurements and the minimiser `x_lam(y)`
@@ -37,63 +56,50 @@ def sure_weight(
         SURE(lam) = |A x_lam - y|^2 - m sigma^2 + 2 sigma^2 div_y(A x_lam)
 
     is an unbiased estimate of `|A x_lam - A x|^2` (Stein 1981). By the implicit function theorem the
-    derivative of `A x_lam` in `y` is `A H^{-1} A^T` with the Hessian `H` of the objective, up to that of the
-    anchor of weight 1e-3, and its trace is estimated by `b^T A H^{-1} A^T b` with one vector `b` of random
-    signs (Hutchinson 1990; Ramani, Blu & Unser 2008), the same for every weight. The weights are the
-    powers of two and the vertex of a parabola through the best three.
+    derivative of `A x_lam` in `y` is `A H^{-1} A^T` with the Hessian `H` of the objective (with a box, of
+    the pixels strictly inside of it), taking the anchor's centre for given, and its trace is estimated by
+    `b^T A H^{-1} A^T b` with one vector `b` of random signs (Hutchinson 1990; Ramani, Blu & Unser 2008),
+    the same for every weight. The weights are the powers of two and the vertex of a parabola through the
+    best three.
 
     It judges the fit of `A x`, not `x`: what `A` does not transmit has no say. Zeros are taken for places
     without a measurement.
-
-    :param y: measurements `(B, ...)`.
-    :param sigma: standard deviation of the noise, a number or one per image.
-    :return: `(B,)` in float64.
     """
-    model = as_regularizer(regularizer)
-    level = torch.as_tensor(sigma, dtype=torch.float64, device=y.device).reshape(-1)
-    level = level.expand(y.shape[0])
-    start = starting_image(y, physics, sigma)
-    data = LeastSquares(physics, y, OperatorBounds(float("inf")))
+    data, level = _data(problem), _level(problem, start)
     generator = torch.Generator().manual_seed(0)
-    signs = 2.0 * torch.randint(2, (1, *y.shape[1:]), generator=generator) - 1
-    probe = signs.to(y) * (y != 0)
+    shape = (1, *data.y.shape[1:])
+    signs = 2.0 * torch.randint(2, shape, generator=generator, device="cpu") - 1
+    probe = signs.to(data.y) * (data.y != 0)
     x, risks = start, []
     for weight in _WEIGHTS:
-        objective = Sum([data, model.term(level), Proximity(start)], [1.0, weight, ANCHOR])
-        x = minimise(objective, x, QuasiNewton(), gtol=1e-4, max_iter=100).x
-        misfit = physics.A(x) - y
-        solved = _inverse_hessian(model, physics, x, level, weight, objective.curvature(x), probe)
-        freedom = inner(probe, physics.A(solved))
+        here = problem.with_weight(weight)
+        x = here.minimise(x, tolerance=_ROUGH, max_iter=100).x
+        misfit = data.operator.A(x) - data.y
+        moved = here.inverse_hessian(x, data.operator.A_adjoint(probe), tol=1e-2, max_iter=100)
+        freedom = inner(probe, data.operator.A(moved.solution))
         risks.append(inner(misfit, misfit) + 2 * level.square() * freedom)
     return _least(torch.stack(risks))
 
 
-def _inverse_hessian(
-    model: ConvexRegularizer,
-    physics: Any,
-    x: Tensor,
-    sigma: Tensor,
-    weight: float,
-    curvature: Curvature | None,
-    probe: Tensor,
-) -> Tensor:
-    """`H^{-1} A^T probe` at `x` to a relative residual of 1 %.
+WEIGHT_RULES: dict[str, Callable[[Problem, Tensor], Tensor]] = {
+    "discrepancy": discrepancy_weight,
+    "sure": sure_weight,
+}
 
-    Only the regularizer is differentiated: the physics may be anything with `A` and `A_adjoint`.
-    """
-    # tensors made in inference mode cannot be differentiated, nor saved for it
-    with torch.inference_mode(False), torch.enable_grad():
-        point = x.clone().requires_grad_()
-        grad = model.grad(point, sigma.clone())
 
-    def product(v: Tensor) -> Tensor:
-        (bent,) = torch.autograd.grad(grad, point, v, retain_graph=True)
-        return physics.A_adjoint(physics.A(v)) + weight * bent + ANCHOR * v
+def _data(problem: Problem) -> LeastSquares:
+    if not isinstance(problem.data, LeastSquares):
+        raise TypeError(
+            "the rules for the weight are of least squares; for "
+            f"{type(problem.data).__name__} give lam as a number"
+        )
+    return problem.data
 
-    preconditioner = None if curvature is None else Preconditioner(curvature)
-    return conjugate_gradient(
-        product, physics.A_adjoint(probe), tol=1e-2, max_iter=100, preconditioner=preconditioner
-    ).solution
+
+def _level(problem: Problem, x: Tensor) -> Tensor:
+    """The noise level of every image."""
+    level = torch.as_tensor(problem.sigma, dtype=torch.float64, device=x.device)
+    return level.reshape(-1).expand(x.shape[0])
 
 
 def _least(risks: Tensor) -> Tensor:

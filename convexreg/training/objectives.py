@@ -13,25 +13,17 @@ from dataclasses import asdict, dataclass
 import torch
 from torch import Tensor
 
-from convexreg.adaptive import FIRST_ROUND_GAP, AdaptiveRegularizer
+from convexreg.adaptive import AdaptiveRegularizer, rounds
+from convexreg.reconstruction.from_measurements import FIRST_ROUND
+from convexreg.reconstruction.problem import Tolerance, proximal_problem
 from convexreg.reconstruction.start import local_wiener
 from convexreg.regularizer import ConvexRegularizer
-from convexreg.solvers.curvature import Preconditioner
-from convexreg.solvers.data_terms import Proximity
 from convexreg.solvers.implicit import ImplicitSolution
-from convexreg.solvers.loop import minimise
-from convexreg.solvers.objective import Sum, per_image
-from convexreg.solvers.quasi_newton import QuasiNewton
+from convexreg.solvers.objective import per_image
 
 _TYPICAL_ERROR, _TYPICAL_EXPONENT = 10**-2.86, 1.23
 """Mean squared error that convex models leave at 25/255 on photographs, and how it grows with the noise
 level (28.6 dB, and 37.4 to 25.1 dB from 5 to 50/255)."""
-
-
-def psnr(image: Tensor, reference: Tensor) -> Tensor:
-    """Peak signal-to-noise ratio for peak 1, without clipping, `(B,)` in dB."""
-    error = (image - reference).flatten(1).double().square().mean(1)
-    return -10 * error.log10()
 
 
 def patch_loss(error: Tensor, sigma: Tensor, emphasis: float) -> Tensor:
@@ -52,21 +44,11 @@ def patch_loss(error: Tensor, sigma: Tensor, emphasis: float) -> Tensor:
     return (torch.expm1(emphasis * relative) / emphasis).mean()
 
 
-def prepare(
-    model: ConvexRegularizer | AdaptiveRegularizer, noisy: Tensor, sigma: Tensor | float
-) -> tuple[ConvexRegularizer, Tensor]:
-    """The convex regularizer that denoises `noisy`, and where its solve starts.
+@dataclass(frozen=True)
+class Denoised:
+    """The result of one round."""
 
-    An adaptive one needs a first reconstruction, whose derivative is not taken: the weights depend
-    on the parameters through what is made of it only.
-    """
-    start = local_wiener(noisy, sigma)
-    if isinstance(model, ConvexRegularizer):
-        return model, start
-    with torch.no_grad():
-        objective = Sum([Proximity(noisy), model.first.term(sigma)], [1.0, 1.0])
-        first = minimise(objective, start, QuasiNewton(), gap_tol=FIRST_ROUND_GAP).x
-    return model.given(first, sigma), first
+    image: Tensor
 
 
 class TrainingObjective(ABC):
@@ -95,10 +77,20 @@ class TrainingObjective(ABC):
         *,
         emphasis: float = 0.0,
     ) -> Tensor:
-        """`patch_loss` over the batch, 0-dim."""
-        regularizer, start = prepare(model, noisy, sigma)
-        error = (self.denoise(regularizer, noisy, sigma, start) - clean).flatten(1).square().mean(1)
-        return patch_loss(error, sigma, emphasis)
+        """`patch_loss` over the batch, 0-dim.
+
+        The last round of an adaptive regularizer is differentiated; the reconstruction before it is
+        taken as given: the weights depend on the parameters through what is made of it only.
+        """
+
+        def solve(regularizer: ConvexRegularizer, start: Tensor, is_last: bool) -> Denoised:
+            if is_last:
+                return Denoised(self.denoise(regularizer, noisy, sigma, start))
+            problem = proximal_problem(noisy, regularizer, sigma)
+            return Denoised(problem.minimise(start, tolerance=FIRST_ROUND).x)
+
+        _, restored = rounds(model, solve, local_wiener(noisy, sigma), sigma)
+        return patch_loss((restored.image - clean).flatten(1).square().mean(1), sigma, emphasis)
 
     def after_backward(self) -> None:  # noqa: B027 - most objectives have nothing to add
         """Complete the diagnostics with those of the backward pass."""
@@ -173,22 +165,12 @@ class Equilibrium(TrainingObjective):
     def denoise(
         self, regularizer: ConvexRegularizer, noisy: Tensor, sigma: Tensor, start: Tensor
     ) -> Tensor:
-        objective = Sum([Proximity(noisy), regularizer.term(sigma)], [1.0, 1.0])
-        with torch.no_grad():
-            solution = minimise(
-                objective,
-                start,
-                QuasiNewton(),
-                gap_tol=self.accuracy.gap,
-                max_iter=self.accuracy.max_iter,
-            )
-            curvature = objective.curvature(solution.x)
-        derivative = ImplicitSolution(
-            tol=self.accuracy.backward,
-            preconditioner=None if curvature is None else Preconditioner(curvature),
+        problem = proximal_problem(noisy, regularizer, sigma)
+        solution = problem.minimise(
+            start, tolerance=Tolerance(self.accuracy.gap), max_iter=self.accuracy.max_iter
         )
-        restored = derivative.attach(lambda x: x - noisy + regularizer.grad(x, sigma), solution.x)
-        self._implicit = derivative
+        self._implicit = ImplicitSolution(tol=self.accuracy.backward)
+        restored = problem.differentiable(solution.x, self._implicit)
         self.diagnostics = {
             "forward_evaluations": float(solution.evaluations.max()),
             "forward_relative_gap": float(solution.certificate.relative_gap.max()),

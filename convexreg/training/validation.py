@@ -9,11 +9,8 @@ import torch
 from torch import Tensor
 
 from convexreg.models.config import AnyRegularizer
-from convexreg.solvers.data_terms import Proximity
-from convexreg.solvers.loop import minimise
-from convexreg.solvers.objective import Sum
-from convexreg.solvers.quasi_newton import QuasiNewton
-from convexreg.training.objectives import prepare, psnr
+from convexreg.reconstruction.from_measurements import reconstruct
+from convexreg.solvers.operators import Identity
 
 VALIDATION_SIGMAS = (5 / 255, 15 / 255, 25 / 255, 50 / 255)
 
@@ -43,8 +40,7 @@ def denoised_psnr(
     """
     noise = torch.randn(image.shape, generator=torch.Generator().manual_seed(seed))
     noisy = (image + sigma * noise.to(image.device)).unsqueeze(0)
-    with torch.no_grad():
-        convex, start = prepare(regularizer, noisy, sigma)
-        objective = Sum([Proximity(noisy), convex.term(sigma)], [1.0, 1.0])
-        solution = minimise(objective, start, QuasiNewton(), gap_tol=gap_tol, max_iter=1000)
-    return psnr(solution.x, image.unsqueeze(0))[0]
+    result = reconstruct(
+        noisy, Identity(), sigma=sigma, regularizer=regularizer, gap_tol=gap_tol, anchor=0.0
+    )
+    return psnr(result.image, image.unsqueeze(0))

@@ -1,0 +1,141 @@
+"""What a reconstruction returns: the image, and what is proven of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from convexreg.reconstruction.problem import Problem
+from convexreg.solvers.certificates import Certificate, certify
+from convexreg.solvers.operators import PrecisionError
+from convexreg.solvers.solution import Solution, Status
+
+
+@dataclass(frozen=True, repr=False)
+class Reconstruction:
+    """A minimiser of `D(A x, y) + lam R(x; sigma) + anchor |x - x0|^2 / 2`, and what is proven.
+
+    Per-image tensors have shape `(B,)`.
+
+    :ivar image: `(B, C, H, W)`, in the dtype of the measurements.
+    :ivar status: `solvers.Status` codes.
+    :ivar certificate: at `image`: `gap` bounds how far the objective is above its minimum,
+        `relative_gap` the same relative to the minimum, `distance` (with a strongly convex objective)
+        the 2-norm to the minimiser. Infinite where nothing is proven. `dtype` says in which precision
+        it was evaluated: float64, unless `remark` says why that was not possible.
+    :ivar iterations, evaluations: steps and gradient evaluations.
+    :ivar stationarity: rms of the gradient (of the projected gradient with a box).
+    :ivar problem: what was minimised.
+    :ivar method: solver, and where its step size comes from.
+    :ivar seconds: wall time of this solve.
+    :ivar remark: what has to be known about the result; empty when there is nothing.
+    :ivar first: with an adaptive regularizer the first round, whose image decided the weights and is
+        the centre of the anchor here; what is proven holds given that image.
+    """
+
+    image: Tensor
+    status: Tensor
+    certificate: Certificate
+    iterations: Tensor
+    evaluations: Tensor
+    stationarity: Tensor
+    problem: Problem
+    method: str
+    seconds: float
+    remark: str = ""
+    first: Reconstruction | None = None
+
+    @classmethod
+    def certified(
+        cls,
+        problem: Problem,
+        solution: Solution,
+        gap_tol: float | None,
+        gtol: float | None,
+        method: str,
+    ) -> Reconstruction:
+        """A solution with its certificate in float64, free of the rounding of a float32 solve.
+
+        An image that the solver took for converged and whose certificate misses `gap_tol` has
+        stagnated.
+        """
+        certificate, remark, status = solution.certificate, "", solution.status
+        if solution.x.dtype != torch.float64:
+            try:
+                exact = problem.exact(solution.x)
+            except PrecisionError as error:
+                remark = (
+                    f"certified in {str(solution.x.dtype).removeprefix('torch.')} only: {error}"
+                )
+            else:
+                exact.objective.check(solution.x.double())
+                certificate = certify(exact.objective, solution.x.double(), problem.box)
+        if gap_tol is not None:
+            kept = certificate.relative_gap <= gap_tol
+            if gtol is not None:
+                kept |= solution.stationarity <= gtol
+            unproven = (status == Status.CONVERGED) & ~kept
+            status = torch.where(unproven, int(Status.STAGNATED), status)
+        return cls(
+            image=solution.x,
+            status=status,
+            certificate=certificate,
+            iterations=solution.iterations,
+            evaluations=solution.evaluations,
+            stationarity=solution.stationarity,
+            problem=problem,
+            method=method,
+            seconds=solution.seconds,
+            remark=remark,
+        )
+
+    def after(self, first: Reconstruction | None) -> Reconstruction:
+        """The same result with the round before it."""
+        return replace(self, first=first)
+
+    @property
+    def lam(self) -> Tensor:
+        """The weight of the regularizer, `(B,)` in float64."""
+        lam = torch.as_tensor(self.problem.lam, dtype=torch.float64, device=self.status.device)
+        return lam.expand(self.status.shape[0])
+
+    @property
+    def anchor(self) -> float:
+        """The weight of the anchor, zero where there is none."""
+        return self.problem.anchor
+
+    @property
+    def converged(self) -> bool:
+        """Whether every image reached the tolerance; of an adaptive regularizer that of the last round."""
+        return bool((self.status == Status.CONVERGED).all())
+
+    def summary(self) -> str:
+        """One line per image: status, certificate, iterations."""
+        lines = []
+        for index in range(len(self.status)):
+            status = Status(int(self.status[index]))
+            relative = float(self.certificate.relative_gap[index])
+            gap = float(self.certificate.gap[index])
+            if relative < float("inf"):
+                proven = f"certified relative gap {relative:.1e}"
+            elif gap < float("inf"):  # the minimum may be zero
+                proven = f"certified gap {gap:.1e}"
+            else:
+                proven = f"no certificate (gradient rms {float(self.stationarity[index]):.1e})"
+            lines.append(
+                f"{status.name.lower().replace('_', ' ')} after {int(self.iterations[index])} "
+                f"iterations: {proven}"
+            )
+        if self.first is not None:
+            rounds = (self.first.summary().split("\n"), lines)
+            lines = [
+                f"round {number}: {line}"
+                for pair in zip(*rounds, strict=True)
+                for number, line in enumerate(pair)
+            ]
+        return "\n".join([*lines, self.remark] if self.remark else lines)
+
+    def __repr__(self) -> str:
+        return f"Reconstruction of {tuple(self.image.shape)} by {self.method}:\n{self.summary()}"
