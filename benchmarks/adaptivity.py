@@ -12,8 +12,8 @@ from torch import Tensor
 
 from benchmarks.harness import drawing
 from benchmarks.harness.datasets import open_images
-from benchmarks.harness.records import read_rows, write_rows
 from benchmarks.harness.options import Options
+from benchmarks.harness.records import read_rows, write_rows
 from benchmarks.harness.registry import Benchmark, Figure, Table, register
 from benchmarks.methods.summary import standard_error
 from benchmarks.problems.table import Measurement, named_problem

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from benchmarks.harness.drawing import canvas, legend_below, style_of
-from benchmarks.harness.records import read_rows, write_rows
 from benchmarks.harness.options import Options
+from benchmarks.harness.records import read_rows, write_rows
 from benchmarks.harness.registry import Benchmark, Figure, Table, register
 from convexreg import reconstruct
 from convexreg.models.config import Architecture, ModelConfig

@@ -13,8 +13,8 @@ from torch import Tensor
 from benchmarks.harness.clock import Clock
 from benchmarks.harness.drawing import canvas, legend_below, style_of
 from benchmarks.harness.memory import peak_mebibytes
-from benchmarks.harness.records import read_rows, write_rows
 from benchmarks.harness.options import Options
+from benchmarks.harness.records import read_rows, write_rows
 from benchmarks.harness.registry import Benchmark, Figure, Table, register, selected
 from convexreg.models.config import Architecture, ModelConfig, parameter_count
 from convexreg.regularizer import ConvexRegularizer

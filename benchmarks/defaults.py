@@ -13,8 +13,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from benchmarks.harness.datasets import open_images
-from benchmarks.harness.records import read_rows, write_rows
 from benchmarks.harness.options import Options
+from benchmarks.harness.records import read_rows, write_rows
 from benchmarks.harness.registry import Benchmark, Table, register, selected
 from benchmarks.problems.table import PROBLEMS, Measurement
 from convexreg import Reconstruction, reconstruct

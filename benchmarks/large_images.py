@@ -13,8 +13,8 @@ from benchmarks.harness.clock import Clock
 from benchmarks.harness.datasets import open_images
 from benchmarks.harness.drawing import canvas
 from benchmarks.harness.memory import peak_mebibytes
-from benchmarks.harness.records import read_rows, write_rows
 from benchmarks.harness.options import Options
+from benchmarks.harness.records import read_rows, write_rows
 from benchmarks.harness.registry import Benchmark, Figure, Table, register
 from convexreg.cli.memory import keep_freed_memory
 from convexreg.reconstruction.from_measurements import reconstruct

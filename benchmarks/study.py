@@ -15,8 +15,8 @@ from tqdm import tqdm
 from benchmarks.candidates import CANDIDATES, CHANNELS, inherit
 from benchmarks.harness.datasets import NamedImages, open_images
 from benchmarks.harness.drawing import canvas, legend_below, style_of
-from benchmarks.harness.records import keep_protocol, read_rows, write_rows
 from benchmarks.harness.options import Options
+from benchmarks.harness.records import keep_protocol, read_rows, write_rows
 from benchmarks.harness.registry import Benchmark, Figure, Table, register, selected
 from benchmarks.methods.summary import standard_error
 from convexreg.adaptive import AdaptiveRegularizer

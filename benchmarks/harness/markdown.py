@@ -11,10 +11,14 @@ from benchmarks.harness.registry import Table
 def table_lines(table: Table) -> str:
     """A table, its title above and its note below."""
     text = table.rows.where(table.rows.notna(), "").astype(str)
-    cells = [[cell.replace("|", "\\|") for cell in line] for line in (text.columns, *text.to_numpy())]
+    cells = [
+        [cell.replace("|", "\\|") for cell in line] for line in (text.columns, *text.to_numpy())
+    ]
     first, *others = (f"| {' | '.join(line)} |" for line in cells)
     lines = [first, "|" + "---|" * len(text.columns), *others]
-    return "\n\n".join(part for part in (f"**{table.title}**", "\n".join(lines), table.note) if part)
+    return "\n\n".join(
+        part for part in (f"**{table.title}**", "\n".join(lines), table.note) if part
+    )
 
 
 def environment_line(name: str, document: dict[str, Any]) -> str:

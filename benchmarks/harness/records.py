@@ -35,7 +35,9 @@ def replace_rows(path: Path, rows: Rows, *columns: str) -> None:
     """
     old, new = read_rows(path), DataFrame(rows, dtype=object)
     if len(old) and len(new):
-        keys = (pandas.MultiIndex.from_frame(each[list(columns)].astype(str)) for each in (old, new))
+        keys = (
+            pandas.MultiIndex.from_frame(each[list(columns)].astype(str)) for each in (old, new)
+        )
         old = old[~next(keys).isin(next(keys))]
     write_rows(path, pandas.concat([old, new]))
 

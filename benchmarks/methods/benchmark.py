@@ -12,18 +12,18 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from benchmarks.methods import report
 from benchmarks.harness.clock import Clock
 from benchmarks.harness.datasets import NamedImages, centre, open_images
+from benchmarks.harness.options import Options
 from benchmarks.harness.outcome import Outcome
 from benchmarks.harness.records import keep_protocol, read_rows, write_rows
-from benchmarks.harness.options import Options
 from benchmarks.harness.registry import Benchmark, Figure, Table, register
-from benchmarks.methods.summary import summarise
-from benchmarks.methods.tuning import coarse_to_fine
+from benchmarks.methods import report
 from benchmarks.methods.models import Unavailable
 from benchmarks.methods.result import Result
+from benchmarks.methods.summary import summarise
 from benchmarks.methods.table import Method, methods
+from benchmarks.methods.tuning import coarse_to_fine
 from benchmarks.problems.table import Measurement, Problem, problems
 from convexreg.pictures.files import Photograph, write_image
 from convexreg.training.objectives import psnr

@@ -23,8 +23,8 @@ from functools import partial
 
 from torch import Tensor
 
-from benchmarks.harness.outcome import outcome_of
 from benchmarks.harness.options import Options
+from benchmarks.harness.outcome import outcome_of
 from benchmarks.harness.registry import selected
 from benchmarks.methods import (
     block_matching,

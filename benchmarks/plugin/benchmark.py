@@ -13,9 +13,9 @@ from torch import Tensor
 from benchmarks.harness.clock import Clock
 from benchmarks.harness.datasets import centre, open_images
 from benchmarks.harness.drawing import canvas
+from benchmarks.harness.options import Options
 from benchmarks.harness.outcome import Outcome
 from benchmarks.harness.records import read_rows, write_rows
-from benchmarks.harness.options import Options
 from benchmarks.harness.registry import Benchmark, Figure, Table, register, selected
 from benchmarks.methods.models import default_regularizer
 from benchmarks.plugin.algorithms import ALGORITHMS, PluginProblem

@@ -69,7 +69,7 @@ class Measurement:
 
     @property
     def naive(self) -> Tensor:
-        """The measurements in the shape of the image, to compare with and for classical methods to start from.
+        """The measurements in the shape of the image, to compare with or to start from.
 
         The measurements themselves where they are an image; with borders lost, extended by
         repetition; otherwise `A^T y`.

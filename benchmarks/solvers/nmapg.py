@@ -22,7 +22,7 @@ def nmapg(task: Task, record: Recorder) -> None:
     Barzilai-Borwein lengths, here of successive extrapolated points, so that no gradient is
     evaluated for them alone; they shrink by `SHRINK` until the decrease is sufficient.
     """
-    objective, box = record.objective, task.box
+    objective, box = record.objective, task.problem.box
     x = x_old = z = task.start
     t, t_old, q, lipschitz = 1.0, 0.0, 1.0, 1.0
     average = float(objective.value(x))

@@ -2,37 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from pandas import DataFrame
 
 
-def performance_profile(
-    costs: Mapping[str, Mapping[str, float]],
-) -> dict[str, tuple[list[float], list[float]]]:
+def performance_profile(costs: DataFrame) -> dict[str, tuple[list[float], list[float]]]:
     """Share of problems each method solves within `tau` times the best cost, as steps `(tau, share)`.
 
-    :param costs: `costs[method][problem]`, `inf` for unsolved; a missing problem is unsolved.
+    :param costs: one row per problem, one column per method, NaN for unsolved.
     """
-    problems = sorted({problem for of_method in costs.values() for problem in of_method})
-    best = {
-        problem: min(of_method.get(problem, float("inf")) for of_method in costs.values())
-        for problem in problems
-    }
-    ratios = {
-        method: sorted(
-            of_method.get(problem, float("inf")) / best[problem]
-            for problem in problems
-            if best[problem] < float("inf")
-        )
-        for method, of_method in costs.items()
-    }
-    finite = [ratio for of_method in ratios.values() for ratio in of_method if ratio < float("inf")]
-    last = 1.1 * max(finite, default=1.0)
+    ratios = costs.div(costs.min(axis=1), axis=0)
+    last = 1.1 * ratios.max(axis=None) if ratios.notna().any(axis=None) else 1.1
     curves = {}
-    for method, of_method in ratios.items():
-        steps = [ratio for ratio in of_method if ratio < float("inf")]
-        shares = [(k + 1) / len(problems) for k in range(len(steps))]
-        curves[method] = (
-            [1.0, *steps, last],
-            [0.0, *shares, shares[-1] if shares else 0.0],
-        )
+    for method in ratios:
+        steps = ratios[method].dropna().sort_values().tolist()
+        shares = [k / len(ratios) for k in range(len(steps) + 1)]
+        curves[str(method)] = ([1.0, *steps, last], [*shares, shares[-1]])
     return curves

@@ -89,7 +89,7 @@ class Recorder:
         iterations: int | None = None,
     ) -> None:
         self.task, self.reference = task, reference
-        self.objective = CountedObjective(task.objective)
+        self.objective = CountedObjective(task.problem.objective)
         self.target, self.max_evaluations, self.time_limit = target, max_evaluations, time_limit
         self.iterations = iterations
         self.points: list[Point] = []

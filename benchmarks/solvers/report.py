@@ -2,129 +2,108 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+import math
+from collections.abc import Sequence
 from pathlib import Path
+
+from pandas import DataFrame
 
 from benchmarks.harness.drawing import canvas, legend_below, style_of, ticks_of_seconds
 from benchmarks.harness.outcome import Outcome
-from benchmarks.solvers.recorder import MAX_EVALUATIONS
 from benchmarks.harness.records import read_rows
 from benchmarks.harness.registry import Figure, Table
 from benchmarks.solvers.profile import performance_profile
+from benchmarks.solvers.recorder import MAX_EVALUATIONS
 
-Rows = list[dict[str, str]]
+NUMBERS = ["evaluations", "certified_evaluations", "seconds", "seconds_min", "seconds_max"]
 
 
-def _group(task: str) -> str:
-    """Tasks that differ in the image only belong together: `noise-25 camera` and `noise-25 coins`."""
-    problem, _, *constraint = task.split(" ")
-    return " ".join([problem, *constraint])
+def _read(folder: Path, name: str, numbers: Sequence[str]) -> DataFrame:
+    """A file, with the kind of its tasks without their image: `noise-25` of `noise-25 coins`."""
+    rows = read_rows(folder / f"{name}.csv")
+    if rows.empty:
+        return rows
+    kinds = rows["task"].str.split(" ").map(lambda words: " ".join([words[0], *words[2:]]))
+    return rows.astype(dict.fromkeys(numbers, float)).assign(kind=kinds)
 
 
 def tables(folder: Path) -> list[Table]:
     """One table per kind of task, then the reference minima."""
-    groups: dict[str, Rows] = defaultdict(list)
-    for row in read_rows(folder / "summary.csv"):
-        groups[_group(row["task"])].append(row)
-    result = [_group_table(group, rows) for group, rows in groups.items()]
-    references = read_rows(folder / "references.csv")
-    if references:
-        result.append(
-            Table(
-                "Reference minima",
-                references,
-                "Computed in float64. The certificate is proven; without strong convexity or a box "
-                "there is none, and the gradient's rms says how close it is.",
-            )
-        )
-    return result
-
-
-def _group_table(group: str, rows: Rows) -> Table:
-    tasks = list(dict.fromkeys(row["task"] for row in rows))
-    cells: dict[str, dict[str, Rows]] = defaultdict(lambda: defaultdict(list))
-    for row in rows:
-        cells[row["method"]][row["tolerance"]].append(row)
-    lines = []
-    for method, by_tolerance in cells.items():
-        line: dict[str, object] = {"method": method}
-        for tolerance, entries in by_tolerance.items():
-            line[f"evaluations to {tolerance}"] = _mean(entries, "evaluations")
-        middle = by_tolerance.get("1e-6") or next(iter(by_tolerance.values()))
-        line["certified"] = _mean(middle, "certified_evaluations")
-        line["seconds"] = _mean(middle, "seconds", "seconds_min", "seconds_max")
-        line["outcome"] = _outcomes(middle)
-        lines.append(line)
+    summary = _read(folder, "summary", NUMBERS)
+    if summary.empty:
+        return []
+    result = [_kind_table(str(kind), rows) for kind, rows in summary.groupby("kind", sort=False)]
     note = (
-        f"Mean over {len(tasks)} image(s). A gradient evaluation counts one, a value alone one half. "
-        "Columns 'evaluations' are to a true relative gap, 'certified' is where the method itself "
+        "Computed in float64. The certificate is proven; without strong convexity or a box "
+        "there is none, and the gradient's rms says how close it is."
+    )
+    return [*result, Table("Reference minima", read_rows(folder / "references.csv"), note)]
+
+
+def _kind_table(kind: str, rows: DataFrame) -> Table:
+    # the mean over images; none when one of them did not get there
+    cells = rows.groupby(["method", "tolerance"], sort=False)
+    means = cells[NUMBERS].agg(lambda values: values.mean(skipna=False))
+    tolerances = rows["tolerance"].unique()
+    chosen = "1e-6" if "1e-6" in tolerances else tolerances[0]
+    lines = []
+    for method in rows["method"].unique():
+        its = means.loc[method]
+        middle = its.loc[chosen]
+        entries = rows[(rows["method"] == method) & (rows["tolerance"] == chosen)]
+        outcomes = entries.groupby("outcome", sort=False).size()
+        lines.append(
+            {
+                "method": method,
+                **{f"evaluations to {t}": _number(its.loc[t, "evaluations"]) for t in tolerances},
+                "certified": _number(middle["certified_evaluations"]),
+                "seconds": "-"
+                if math.isnan(middle["seconds"])
+                else "{:.2f} ({:.2f} to {:.2f})".format(*middle[NUMBERS[2:]]),
+                "outcome": ", ".join(f"{outcome} {count}" for outcome, count in outcomes.items()),
+            }
+        )
+    note = (
+        f"Mean over {rows['task'].nunique()} image(s). A gradient evaluation counts one, a value alone one "
+        "half. Columns 'evaluations' are to a true relative gap, 'certified' is where the method itself "
         "proves 1e-6, 'seconds' are to a true gap of 1e-6 (median of the repetitions, with the least "
         f"and the most). A dash: not reached, within at most {MAX_EVALUATIONS} evaluations (iteration limit)."
     )
-    if any(str(Outcome.STAGNATED) in str(line["outcome"]) for line in lines):
+    if any(str(Outcome.STAGNATED) in line["outcome"] for line in lines):
         note += (
             " Stagnated: at the limits of float32, it could not lower the objective any further."
         )
-    return Table(f"Convergence: {group}", lines, note)
+    return Table(f"Convergence: {kind}", DataFrame(lines), note)
 
 
-def _mean(rows: Rows, column: str, least: str | None = None, most: str | None = None) -> str:
-    """The mean over tasks; a dash when any of them did not get there."""
-    if any(row[column] == "" for row in rows):
-        return "-"
-
-    def mean(key: str) -> float:
-        return sum(float(row[key]) for row in rows) / len(rows)
-
-    if least is None or most is None:
-        return f"{mean(column):.1f}".removesuffix(".0")
-    return f"{mean(column):.2f} ({mean(least):.2f} to {mean(most):.2f})"
-
-
-def _outcomes(rows: Rows) -> str:
-    counts: dict[str, int] = defaultdict(int)
-    for row in rows:
-        counts[row["outcome"]] += 1
-    return ", ".join(f"{outcome} {count}" for outcome, count in counts.items())
+def _number(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:.1f}".removesuffix(".0")
 
 
 def figures(folder: Path) -> list[Figure]:
     """Gap against evaluations and seconds, certificates with the proven curves, profiles."""
-    traces, summary = read_rows(folder / "traces.csv"), read_rows(folder / "summary.csv")
-    methods = list(dict.fromkeys(row["method"] for row in summary))
-    first: dict[str, str] = {}
-    for row in traces:
-        first.setdefault(_group(row["task"]), row["task"])
+    columns = ("evaluations", "seconds", "gap", "certified", "proven")
+    traces, summary = _read(folder, "traces", columns), _read(folder, "summary", NUMBERS)
+    if summary.empty:
+        return []
+    methods = summary["method"].unique()
     result = []
-    for number, task in enumerate(first.values()):
-        rows = [row for row in traces if row["task"] == task]
+    firsts = [] if traces.empty else traces.drop_duplicates("kind")["task"]
+    for number, task in enumerate(firsts):
+        rows = traces[traces["task"] == task]
         for key, label in (("evaluations", "gradient evaluations"), ("seconds", "seconds")):
             result.append(_curves(rows, methods, task, key, label, f"gap-{key}-{number}"))
         result.append(_proofs(rows, methods, task, f"proofs-{number}"))
-    if summary:
-        result += [_profile(summary, methods, key) for key in ("evaluations", "seconds")]
-    return result
+    return result + [_profile(summary, methods, key) for key in ("evaluations", "seconds")]
 
 
-def _series(rows: Rows, method: str, x: str, y: str) -> tuple[list[float], list[float]]:
-    pairs = [(float(row[x]), float(row[y])) for row in rows if row["method"] == method]
-    return [pair[0] for pair in pairs], [pair[1] for pair in pairs]
-
-
-def _best_so_far(values: list[float]) -> list[float]:
-    best, result = float("inf"), []
-    for value in values:
-        best = min(best, value)
-        result.append(max(best, 1e-12))
-    return result
-
-
-def _curves(rows: Rows, methods: list[str], task: str, key: str, label: str, name: str) -> Figure:
+def _curves(
+    rows: DataFrame, methods: Sequence[str], task: str, key: str, label: str, name: str
+) -> Figure:
     figure, axes = canvas(title=task, x=label, y="relative gap", height=4.6)
-    for method in methods:
-        xs, ys = _series(rows, method, key, "gap")
-        if xs:
-            axes.plot(xs, _best_so_far(ys), label=method, **style_of(method, methods))
+    for method, its in rows.groupby("method", sort=False):
+        best = its["gap"].cummin().clip(lower=1e-12)
+        axes.plot(its[key], best, label=method, **style_of(str(method), methods))
     axes.set_yscale("log")
     axes.set_ylim(3e-9, 10)
     if key == "seconds":
@@ -134,23 +113,20 @@ def _curves(rows: Rows, methods: list[str], task: str, key: str, label: str, nam
     return Figure(name, f"{task}: true relative gap (best so far) against {label}.", figure)
 
 
-def _proofs(rows: Rows, methods: list[str], task: str, name: str) -> Figure:
+def _proofs(rows: DataFrame, methods: Sequence[str], task: str, name: str) -> Figure:
     """What is known without the reference: the certificate, and what the theorem promises."""
     figure, axes = canvas(title=task, x="gradient evaluations", y="relative gap", height=4.2)
-    for method in methods:
-        xs, certified = _series(rows, method, "evaluations", "certified")
-        _, proven = _series(rows, method, "evaluations", "proven")
-        finite = any(value < float("inf") for value in certified)
-        promised = any(value == value for value in proven)
-        if not xs or not (finite or promised):
+    for method, its in rows.groupby("method", sort=False):
+        certified = bool((its["certified"] < math.inf).any())
+        promised = bool(its["proven"].notna().any())
+        if not (certified or promised):
             continue
-        colour = style_of(method, methods)["color"]
-        _, gaps = _series(rows, method, "evaluations", "gap")
-        axes.plot(xs, _best_so_far(gaps), color=colour, label=method)
-        if finite:
-            axes.plot(xs, certified, color=colour, linestyle=":", linewidth=1.2)
+        colour, xs = style_of(str(method), methods)["color"], its["evaluations"]
+        axes.plot(xs, its["gap"].cummin().clip(lower=1e-12), color=colour, label=method)
+        if certified:
+            axes.plot(xs, its["certified"], color=colour, linestyle=":", linewidth=1.2)
         if promised:
-            axes.plot(xs, proven, color=colour, linestyle="--", linewidth=1.0)
+            axes.plot(xs, its["proven"], color=colour, linestyle="--", linewidth=1.0)
     axes.set_yscale("log")
     axes.set_ylim(3e-9, 1e3)
     axes.plot([], [], color="gray", linestyle=":", label="certificate")
@@ -163,12 +139,10 @@ def _proofs(rows: Rows, methods: list[str], task: str, name: str) -> Figure:
     return Figure(name, caption, figure)
 
 
-def _profile(summary: Rows, methods: list[str], key: str) -> Figure:
-    costs: dict[str, dict[str, float]] = defaultdict(dict)
-    for row in summary:
-        problem = f"{row['task']} {row['tolerance']}"
-        costs[row["method"]][problem] = float(row[key]) if row[key] else float("inf")
-    curves = performance_profile(costs)
+def _profile(summary: DataFrame, methods: Sequence[str], key: str) -> Figure:
+    curves = performance_profile(
+        summary.pivot_table(key, ["task", "tolerance"], "method", dropna=False)
+    )
     figure, axes = canvas(
         title=f"performance profile, {key}",
         x=f"times the fewest {key}",
@@ -176,9 +150,8 @@ def _profile(summary: Rows, methods: list[str], key: str) -> Figure:
         height=4.4,
     )
     for method in methods:
-        if method in curves:
-            xs, ys = curves[method]
-            axes.step(xs, ys, where="post", label=method, **style_of(method, methods))
+        xs, ys = curves[method]
+        axes.step(xs, ys, where="post", label=method, **style_of(method, methods))
     axes.set_xscale("log", base=2)
     axes.xaxis.set_major_formatter("{x:g}")
     axes.set_ylim(0, 1.03)

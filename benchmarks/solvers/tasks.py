@@ -1,72 +1,60 @@
-"""Minimisation tasks: the smooth convex objective of one measurement, and its exact minimum."""
+"""Minimisation tasks: the problem of one measurement, and its exact minimum."""
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import json
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-import torch
 from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor
 
 from benchmarks.problems.table import Measurement
 from convexreg.files import write_atomically
+from convexreg.reconstruction.problem import Problem, Tolerance
+from convexreg.reconstruction.start import starting_image
 from convexreg.regularizer import Regularizer
-from convexreg.solvers import Box, Objective, QuasiNewton, Sum, certify, minimise
+from convexreg.solvers import Box, QuasiNewton
 
-_FORMAT = "reference-1"
+_FORMAT = "reference-2"
 
 
 @dataclass(frozen=True)
 class Task:
-    """Minimise `|A x - y|^2 / 2 + R(x; sigma)` over a box.
+    """A problem to minimise from a feasible start.
 
     :ivar name: the problem, the image and the constraint.
     """
 
     name: str
-    measurement: Measurement
-    regularizer: Regularizer
-    box: Box = field(default_factory=Box)
+    problem: Problem
+    start: Tensor
 
-    @property
-    def sigma(self) -> float:
-        """The noise level, which the regularizer is conditioned on."""
-        return self.measurement.sigma
-
-    @cached_property
-    def objective(self) -> Objective:
-        """The objective in the dtype of the measurement."""
-        terms = [self.measurement.data_term(), self.regularizer.term(self.sigma)]
-        return Sum(terms, [1.0, 1.0])
+    @classmethod
+    def of(
+        cls, name: str, measurement: Measurement, regularizer: Regularizer, box: Box | None = None
+    ) -> Task:
+        """What `reconstruct` minimises at weight one, with its start and its anchor."""
+        m, box = measurement, box or Box()
+        start = starting_image(m.y, m.physics, m.sigma)
+        problem = Problem(m.data_term(), regularizer, m.sigma, box=box).anchored(start)
+        return cls(name, problem, box.project(start))
 
     @cached_property
-    def start(self) -> Tensor:
-        """A feasible start."""
-        return self.box.project(self.measurement.start)
-
-    @cached_property
-    def exact(self) -> Task:
-        """The same task, from the same measurements, in float64."""
-        m = self.measurement
-        height, width = m.clean.shape[-2:]
-        forward = m.problem.build(height, width, torch.float64, str(m.clean.device))
-        exact = replace(m, clean=m.clean.double(), y=m.y.double(), forward=forward)
-        return replace(
-            self, measurement=exact, regularizer=copy.deepcopy(self.regularizer).double()
-        )
+    def exact(self) -> Problem:
+        """The problem in float64."""
+        return self.problem.exact(self.start)
 
     @property
     def digest(self) -> str:
         """Identifies the objective: measurements, operator, model, constraint."""
-        content = hashlib.sha256(f"{_FORMAT} {self.measurement.problem} {self.box}".encode())
-        tensors = [self.measurement.y, *self.regularizer.state_dict().values()]
-        for tensor in tensors:
+        p, weights = self.problem, self.problem.regularizer.state_dict().values()
+        settings = f"{_FORMAT} {self.name} {p.sigma} {p.lam} {p.anchor} {p.box}"
+        content = hashlib.sha256(settings.encode())
+        for tensor in (p.data.y, p.centre, *weights):
             content.update(tensor.detach().cpu().contiguous().numpy().tobytes())
         return content.hexdigest()[:16]
 
@@ -102,25 +90,17 @@ def reference(task: Task, folder: Path) -> Reference:
 def _solve(task: Task) -> Reference:
     """A float32 solution, polished as far as float64 goes; the certificate says how far that is."""
     solver = QuasiNewton(memory=30, refresh=(2, 8, 20, 50, 100))
-    rough = minimise(
-        task.objective, task.start, solver, box=task.box, gtol=1e-6, max_iter=500, throw=False
+    rough = task.problem.minimise(
+        task.start, tolerance=Tolerance(gtol=1e-6), solver=solver, max_iter=500, throw=False
     )
-    exact = task.exact
-    provable = task.box.bounded or bool((exact.objective.strong_convexity(exact.start) > 0).all())
-    solution = minimise(
-        exact.objective,
-        rough.x.double(),
-        solver,
-        box=task.box,
-        gap_tol=1e-13 if provable else None,
-        gtol=1e-11,
-        max_iter=2000,
-        throw=False,
+    tolerance = Tolerance(gap_tol=1e-13, gtol=1e-11)
+    solution = task.exact.minimise(
+        rough.x.double(), tolerance=tolerance, solver=solver, max_iter=2000, throw=False
     )
     return Reference(
         x=solution.x,
-        value=float(exact.objective.value(solution.x)),
-        gap=float(certify(exact.objective, solution.x, task.box).gap),
+        value=float(task.exact.objective.value(solution.x)),
+        gap=float(solution.certificate.gap),
         stationarity=float(solution.stationarity),
         evaluations=float(rough.evaluations + solution.evaluations),
     )
