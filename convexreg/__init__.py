@@ -11,13 +11,12 @@ from convexreg.models.config import ModelConfig
 from convexreg.models.files import (
     Model,
     ModelFileError,
-    load_adaptive,
     load_model,
-    load_pretrained,
     pretrained_names,
     save_model,
 )
-from convexreg.reconstruction.from_measurements import Reconstruction, reconstruct
+from convexreg.reconstruction.from_measurements import reconstruct
+from convexreg.reconstruction.result import Reconstruction
 from convexreg.regularizer import ConvexRegularizer
 
 if TYPE_CHECKING:
@@ -43,9 +42,7 @@ __all__ = [
     "ModelConfig",
     "ModelFileError",
     "Reconstruction",
-    "load_adaptive",
     "load_model",
-    "load_pretrained",
     "pretrained_names",
     "reconstruct",
     "save_model",

@@ -55,6 +55,11 @@ class Regularizer(nn.Module):
         self.name = name
         self.weighted_shape: tuple[int, int, int] | None = None
 
+    @property
+    def convex(self) -> bool:
+        """Whether `R` is convex by construction."""
+        return self.network.monotone
+
     def energy(self, x: Tensor, sigma: Sigma = None) -> Tensor:
         """`R(x; sigma)`, `(B,)` in float64."""
         planes, levels = self.planes(x, sigma)

@@ -39,7 +39,7 @@ class Box:
 
     def representable(self, dtype: torch.dtype) -> Box:
         """The largest box within this one whose bounds are numbers of that type."""
-        lower, upper = torch.tensor([self.lower, self.upper], dtype=torch.float64)
+        lower, upper = torch.tensor([self.lower, self.upper], dtype=torch.float64, device="cpu")
         low, high = lower.to(dtype), upper.to(dtype)
         if low < lower:
             low = torch.nextafter(low, torch.full_like(low, float("inf")))
@@ -68,7 +68,7 @@ class Box:
 
         Separable: the maximiser is `x - grad / mu` clamped to the box, and for `mu = 0` the bound on
         the side the gradient points away from. `inf` when that is unbounded, and for `mu < 0`, where
-        nothing is proven.
+        nothing is proven; NaN where a number given is not finite.
 
         :param mu: `(B,)`.
         """
@@ -76,9 +76,7 @@ class Box:
         mu = mu.double().reshape(-1, 1).expand(x.shape[0], 1)
         # grad / 0 is infinite with the right sign; 0 / 0 is "stay"
         shift = torch.where(grad == 0, torch.zeros_like(grad), grad / mu)
-        move = (x - (x - shift).clamp(self.lower, self.upper)).nan_to_num(
-            nan=0.0, posinf=float("inf"), neginf=-float("inf")
-        )
+        move = x - (x - shift).clamp(self.lower, self.upper)
         # an infinite move may be the overflow of a large one: infinity is a bound in any case
         terms = torch.where(
             move.isinf(),
@@ -86,4 +84,6 @@ class Box:
             move * (grad - torch.where(mu > 0, mu / 2 * move, 0.0)),
         )
         descent = torch.where(grad == 0, 0.0, terms).sum(1).clamp_min(0)
-        return torch.where(mu[:, 0] < 0, float("inf"), descent)
+        descent = torch.where(mu[:, 0] < 0, float("inf"), descent)
+        known = (x.sum(1) + grad.sum(1) + mu[:, 0]).isfinite()
+        return torch.where(known, descent, float("nan"))

@@ -11,28 +11,45 @@ import torch
 from torch import Tensor
 
 from .box import Box
-from .objective import Objective, inner
+from .batch import inner
+from .objective import Objective
+from .precision import without_autocast
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Certificate:
     """How far a point can be from the minimum, per image.
 
     `gap` bounds `F(x) - F*` and `lower` bounds `F*` from below; with `mu`-strong convexity
-    `distance` bounds `|x - x*|` (2-norm). All `(B,)` in float64; `inf` (and `-inf`) when nothing is
-    proven.
+    `distance` bounds `|x - x*|` (2-norm). All `(B,)`, kept in float64; `inf` (and `-inf`) when nothing
+    is proven, NaN where the point, the value or the gradient is not finite.
+
+    :ivar dtype: the precision in which the objective was evaluated: the bounds hold to its rounding.
     """
 
     gap: Tensor
     lower: Tensor
     distance: Tensor
+    dtype: torch.dtype
 
     @property
     def relative_gap(self) -> Tensor:
         """Bound on `(F(x) - F*) / F*`: `gap / lower` where `lower > 0`, else `inf`. A zero gap is zero."""
-        ratio = self.gap / self.lower
-        ratio = torch.where(self.lower > 0, ratio, float("inf"))
-        return torch.where(self.gap <= 0, 0.0, ratio)
+        return relative_gap(self.gap, self.lower)
+
+    def __repr__(self) -> str:
+        """The worst of the batch."""
+        return (
+            f"Certificate({len(self.gap)} image(s), relative gap <= {float(self.relative_gap.max()):.2g}, "
+            f"distance <= {float(self.distance.max()):.2g}, {str(self.dtype).removeprefix('torch.')})"
+        )
+
+
+def relative_gap(gap: Tensor, lower: Tensor) -> Tensor:
+    """`gap / lower` where `lower > 0`, zero where the gap is, NaN where one of them is, else `inf`."""
+    ratio = torch.where(lower > 0, gap / lower, float("inf"))
+    ratio = torch.where(gap <= 0, 0.0, ratio)
+    return torch.where(gap.isnan() | lower.isnan(), float("nan"), ratio)
 
 
 def certificate_at(value: Tensor, grad: Tensor, x: Tensor, mu: Tensor, box: Box) -> Certificate:
@@ -43,7 +60,7 @@ def certificate_at(value: Tensor, grad: Tensor, x: Tensor, mu: Tensor, box: Box)
     Frank-Wolfe gap (Jaggi 2013). For denoising the former equals the duality gap.
     """
     gap = box.furthest_descent(x, grad, mu)
-    return Certificate(gap, value - gap, _distance(gap, mu))
+    return _certificate(value, gap, gap, mu, grad.dtype)
 
 
 def certificate_after_step(
@@ -59,19 +76,26 @@ def certificate_after_step(
     rise = inner(grad, move) + lipschitz.double() / 2 * inner(move, move)
     slack = box.furthest_descent(y, grad, mu)
     gap = (rise + slack).clamp_min(0)
-    return Certificate(gap, value - slack, _distance(gap, mu))
+    return _certificate(value, gap, slack, mu, grad.dtype)
 
 
-def _distance(gap: Tensor, mu: Tensor) -> Tensor:
-    """`mu/2 |x - x*|^2 <= F(x) - F*`."""
-    return torch.where(mu > 0, (2 * gap / mu.double()).sqrt(), float("inf"))
+def _certificate(
+    value: Tensor, gap: Tensor, slack: Tensor, mu: Tensor, dtype: torch.dtype
+) -> Certificate:
+    """With `F* >= value - slack`, and the distance from `mu/2 |x - x*|^2 <= F(x) - F* <= gap`."""
+    gap = torch.where(value.isfinite(), gap, float("nan"))
+    distance = torch.where(mu > 0, (2 * gap / mu.double()).sqrt(), float("inf"))
+    return Certificate(gap, value - slack, distance, dtype)
 
 
+@without_autocast
 def certify(objective: Objective, x: Tensor, box: Box | None = None) -> Certificate:
     """Certificate of the feasible point `x` by one evaluation of `objective`.
 
     In float64 the rounding of the gradient is negligible; call it with a float64 objective and point
     to certify the result of a float32 run.
+
+    An image that is not finite, or whose value or gradient is not, has a gap of NaN.
 
     :raises ValueError: a point outside of the box, of which nothing is proven.
     """

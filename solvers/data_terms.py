@@ -8,8 +8,9 @@ from abc import abstractmethod
 import torch
 from torch import Tensor
 
+from .batch import inner
 from .curvature import Curvature, probed_curvature
-from .objective import Objective, inner
+from .objective import Objective
 from .operators import (
     NOTHING_PROVEN,
     LinearOperator,
@@ -67,7 +68,7 @@ class DataTerm(Objective):
         return self.operator.A_adjoint(self.distance(self.operator.A(x))[1])
 
     def hessian_product(self, x: Tensor, u: Tensor) -> Tensor:
-        """`A^T Diag(weight) A u` at `x`: the Hessian times `u` where `weight` is `d''`, as for least squares."""
+        """`A^T Diag(weight) A u` at `x`: the Hessian times `u` where `weight` is `d''`."""
         weight = self.weight(self.operator.A(x))
         return self.operator.A_adjoint(weight * self.operator.A(u))
 

@@ -8,20 +8,20 @@ import torch
 from torch import Tensor
 
 from .box import Box
+from .contradictions import Evaluation, contradict, contradict_convexity
 from .loop import Solver, State
-from .objective import Objective, per_image
-from .proximal_step import Backtracking, contradicts, proximal_step, starting_constant
+from .batch import per_image
+from .objective import Objective
+from .proximal_step import Backtracking, describe_step, proximal_step, starting_constant
 
 
 @dataclass(frozen=True)
 class FISTAState(State):
-    """`y`: the extrapolated point of the next step; `previous*`: the last evaluation."""
+    """`y`: the extrapolated point of the next step; `previous`: the last evaluation."""
 
     y: Tensor
     momentum: Tensor
-    previous_y: Tensor
-    previous_value: Tensor
-    previous_grad: Tensor
+    previous: Evaluation
     lipschitz: Tensor
     mu: Tensor
 
@@ -41,6 +41,10 @@ class FISTA(Solver[FISTAState]):
 
     backtracking: Backtracking | None = None
 
+    @property
+    def description(self) -> str:
+        return f"{type(self).__name__} with {describe_step(self.backtracking)}"
+
     def init(self, objective: Objective, x: Tensor, box: Box) -> FISTAState:
         batch = x.shape[0]
         nothing = x.new_full((batch,), float("inf"), dtype=torch.float64)
@@ -58,11 +62,10 @@ class FISTA(Solver[FISTAState]):
             step_size=nothing,
             evaluations=x.new_zeros(batch, dtype=torch.float64),
             violated=x.new_zeros(batch, dtype=torch.bool),
+            value=None,
             y=x,
             momentum=x.new_ones(batch, dtype=torch.float64),
-            previous_y=x,
-            previous_value=nothing,
-            previous_grad=torch.zeros_like(x),
+            previous=Evaluation(x, nothing, torch.zeros_like(x)),
             lipschitz=starting_constant(objective, x, self.backtracking),
             mu=mu,
         )
@@ -75,16 +78,12 @@ class FISTA(Solver[FISTAState]):
         root = (state.mu / step.lipschitz).clamp(0, 1).sqrt()
         t = (1 + torch.sqrt(1 + 4 * state.momentum**2)) / 2
         beta = torch.where(state.mu > 0, (1 - root) / (1 + root), (state.momentum - 1) / t)
-        violated = state.violated
+        evaluation = Evaluation(y, value, grad)
         if search is None:
-            violated = torch.isfinite(state.previous_value) & contradicts(
-                state.previous_value,
-                state.previous_grad,
-                state.previous_y,
-                value,
-                grad,
-                y,
-                step.lipschitz,
+            violated = contradict(state.previous, evaluation, step.lipschitz)
+        else:
+            violated, _ = contradict_convexity(
+                objective, state.previous, evaluation, step.lipschitz
             )
         return FISTAState(
             x=step.x,
@@ -94,11 +93,10 @@ class FISTA(Solver[FISTAState]):
             step_size=step.step_size,
             evaluations=state.evaluations + 1 + step.value_evaluations / 2,
             violated=violated,
+            value=None,
             y=step.x + per_image(beta.to(y.dtype), y) * move,
             momentum=t,
-            previous_y=y,
-            previous_value=value,
-            previous_grad=grad,
+            previous=evaluation,
             lipschitz=step.lipschitz,
             mu=state.mu,
         )

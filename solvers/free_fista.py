@@ -3,34 +3,60 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import pairwise
 
 import torch
 from torch import Tensor
 
 from .box import Box
+from .contradictions import Evaluation, contradict_convexity
 from .loop import Solver, State
-from .objective import Objective, inner, per_image
-from .proximal_step import Backtracking, Step, proximal_step
+from .batch import inner, per_image
+from .objective import Objective
+from .proximal_step import Backtracking, Step, describe_step, proximal_step
 
-Blocks = tuple[tuple[float, int], ...]
-"""Of every block of iterations between restarts: the value of `F` where it starts, and its length."""
+
+@dataclass(frozen=True)
+class Blocks:
+    """Blocks of iterations that have ended, one a column: `F` at their start and end, and their length.
+
+    All `(B, N)`; an end of `-inf` marks a column that is not a block of that image.
+    """
+
+    before: Tensor
+    after: Tensor
+    length: Tensor
+
+    @classmethod
+    def of(cls, before: Tensor, after: Tensor, length: Tensor) -> Blocks:
+        """One block of every image, from tensors `(B,)`."""
+        return cls(before.unsqueeze(1), after.unsqueeze(1), length.unsqueeze(1))
+
+    def followed_by(self, other: Blocks) -> Blocks:
+        """The columns of both."""
+        return Blocks(
+            torch.cat([self.before, other.before], 1),
+            torch.cat([self.after, other.after], 1),
+            torch.cat([self.length, other.length], 1),
+        )
 
 
 @dataclass(frozen=True)
 class FreeFISTAState(State):
-    """`previous`: the iterate before `x`; `position` in the block of `length` iterations; `growing`:
-    whether the next step may be longer; `blocks`, one history per image, the current block last."""
+    """`previous`: the iterate before `x`; `position` in the block of `length` iterations, which started at
+    the value `start`; `growing`: whether the next step may be longer; `blocks`: those that have ended;
+    `evaluation`: the last one, at an extrapolated point."""
 
     previous: Tensor
     value: Tensor
+    evaluation: Evaluation
     momentum: Tensor
     lipschitz: Tensor
     growing: Tensor
     mu: Tensor
     position: Tensor
     length: Tensor
-    blocks: tuple[Blocks, ...]
+    start: Tensor
+    blocks: Blocks
 
 
 @dataclass(frozen=True)
@@ -55,6 +81,10 @@ class FreeFISTA(Solver[FreeFISTAState]):
     search: Backtracking = Backtracking()  # noqa: RUF009 - immutable
 
     @property
+    def description(self) -> str:
+        return f"{type(self).__name__} with {describe_step(self.search)}"
+
+    @property
     def _restart_constant(self) -> float:
         return 6.38 * self.search.increase**0.5
 
@@ -62,7 +92,7 @@ class FreeFISTA(Solver[FreeFISTAState]):
         batch = x.shape[0]
         nothing = x.new_full((batch,), float("inf"), dtype=torch.float64)
         ones = torch.ones_like(nothing)
-        length = int(2 * self._restart_constant)
+        length = x.new_full((batch,), int(2 * self._restart_constant), dtype=torch.long)
         value = objective.value(x)
         mu = objective.strong_convexity(x).double().to(x.device).expand(batch)
         if bool((mu < 0).any()):
@@ -80,23 +110,28 @@ class FreeFISTA(Solver[FreeFISTAState]):
             violated=x.new_zeros(batch, dtype=torch.bool),
             previous=x,
             value=value,
+            evaluation=Evaluation(x, nothing, torch.zeros_like(x)),
             momentum=ones,
             lipschitz=self.search.initial * ones,
             growing=x.new_zeros(batch, dtype=torch.bool),
             mu=mu,
             position=x.new_zeros(batch, dtype=torch.long),
-            length=x.new_full((batch,), length, dtype=torch.long),
-            blocks=tuple(((float(start), length),) for start in value),
+            length=length,
+            start=value,
+            blocks=Blocks.of(value, -nothing, length),
         )
 
     def step(self, objective: Objective, state: FreeFISTAState, box: Box) -> FreeFISTAState:
-        taken, value, momentum, spare, trials = self._search(objective, state, box)
+        taken, evaluation, value, momentum, spare, trials = self._search(objective, state, box)
+        violated, _ = contradict_convexity(objective, state.evaluation, evaluation, taken.lipschitz)
         position = state.position + 1
         ended = position == state.length
-        blocks, lengths = list(state.blocks), state.length.tolist()
-        for image in ended.nonzero().flatten().tolist():
-            lengths[image] = self._next_length(blocks[image], float(value[image]))
-            blocks[image] = (*blocks[image], (float(value[image]), lengths[image]))
+        blocks, length, start = state.blocks, state.length, state.start
+        if bool(ended.any()):
+            length = torch.where(ended, self.next_length(blocks, value, length), length)
+            after = torch.where(ended, value, -float("inf"))
+            blocks = blocks.followed_by(Blocks.of(start, after, state.length))
+            start = torch.where(ended, value, start)
         return FreeFISTAState(
             x=taken.x,
             gap=taken.certificate.gap,
@@ -104,36 +139,37 @@ class FreeFISTA(Solver[FreeFISTAState]):
             stationarity=taken.stationarity,
             step_size=taken.step_size,
             evaluations=state.evaluations + 1.5 * trials,
-            violated=state.violated,
+            violated=violated,
             previous=torch.where(per_image(ended, taken.x), taken.x, state.x),
             value=value,
+            evaluation=evaluation,
             momentum=torch.where(ended, 1.0, momentum),
             lipschitz=taken.lipschitz,
             growing=spare,
             mu=state.mu,
             position=torch.where(ended, 0, position),
-            length=torch.tensor(lengths, device=state.length.device),
-            blocks=tuple(blocks),
+            length=length,
+            start=start,
+            blocks=blocks,
         )
 
-    def _next_length(self, blocks: Blocks, value: float) -> int:
-        """Length of the next block, from the blocks so far and the value now."""
-        length = blocks[-1][1]
-        ratio = float("inf")
-        for (before, count), (after, _) in pairwise(blocks):
-            if after > value:  # otherwise rounding hides what was gained since
-                decay = (before - value) / (after - value)
-                ratio = min(ratio, 4 * self.search.increase / (count + 1) ** 2 * decay)
-        return 2 * length if 0 < ratio <= (self._restart_constant / length) ** 2 else length
+    def next_length(self, blocks: Blocks, value: Tensor, length: Tensor) -> Tensor:
+        """Lengths of the next blocks, from those before the current one and the value now, `(B,)`."""
+        value = value.unsqueeze(1)
+        decay = (blocks.before - value) / (blocks.after - value)
+        ratio = 4 * self.search.increase / (blocks.length + 1).double() ** 2 * decay
+        # where a block ended at the value of now rounding hides what was gained since
+        ratio = torch.where(blocks.after > value, ratio, float("inf")).amin(1)
+        short = (ratio > 0) & (ratio <= (self._restart_constant / length.double()) ** 2)
+        return torch.where(short, 2 * length, length)
 
     def _search(
         self, objective: Objective, state: FreeFISTAState, box: Box
-    ) -> tuple[Step, Tensor, Tensor, Tensor, Tensor]:
+    ) -> tuple[Step, Evaluation, Tensor, Tensor, Tensor, Tensor]:
         """The first step that passes the majorisation test, image by image.
 
-        Returns it with its value and momentum, whether a constant `rho` times as large would have
-        passed as well, and the number of trials. Where none passes the gap is `inf`, NaN if the last
-        value was not finite.
+        Returns it with the evaluation it starts from, its value and momentum, whether a constant `rho`
+        times as large would have passed as well, and the number of trials.
         """
         rho = 1 / self.search.increase
         longer = state.lipschitz * self.search.decrease
@@ -161,6 +197,6 @@ class FreeFISTA(Solver[FreeFISTAState]):
             if attempts == self.search.limit or not pending.any():
                 break
             lipschitz = torch.where(pending, lipschitz * self.search.increase, lipschitz)
-        unknown = torch.where(value.isfinite(), float("inf"), float("nan"))
-        taken = step.certified_only_where(~pending, unknown)
-        return taken, value, momentum, excess <= rho * quadratic, trials
+        taken = step.certified_only_where(~pending, value)
+        spare = excess <= rho * quadratic
+        return taken, Evaluation(y, at_y, grad), value, momentum, spare, trials

@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from .box import Box
+from .contradictions import Evaluation, contradict, contradict_convexity
 from .loop import Solver, State
 from .objective import Objective
-from .proximal_step import Backtracking, contradicts, proximal_step, starting_constant
+from .proximal_step import Backtracking, describe_step, proximal_step, starting_constant
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,10 @@ class GradientDescent(Solver[GradientDescentState]):
     """
 
     backtracking: Backtracking | None = None
+
+    @property
+    def description(self) -> str:
+        return f"{type(self).__name__} with {describe_step(self.backtracking)}"
 
     def init(self, objective: Objective, x: Tensor, box: Box) -> GradientDescentState:
         batch = x.shape[0]
@@ -60,11 +65,14 @@ class GradientDescent(Solver[GradientDescentState]):
             objective, state.x, state.value, state.grad, trial, state.mu, box, search
         )
         value, grad = objective.value_and_grad(step.x)
-        violated = state.violated
-        if search is None:  # the test is one of convexity as well
-            violated = (state.mu >= 0) & contradicts(
-                state.value, state.grad, state.x, value, grad, step.x, step.lipschitz
-            )
+        before = Evaluation(state.x, state.value, state.grad)
+        after = Evaluation(step.x, value, grad)
+        # nothing contradicts what is not said to be convex
+        constant = torch.where(state.mu >= 0, step.lipschitz, float("inf"))
+        if search is None:
+            violated = contradict(before, after, constant)
+        else:
+            violated, _ = contradict_convexity(objective, before, after, constant)
         return GradientDescentState(
             x=step.x,
             gap=step.certificate.gap,

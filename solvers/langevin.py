@@ -8,7 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .objective import Objective, per_image
+from .batch import per_image
+from .objective import Objective
+from .precision import without_autocast
 
 _FIRST_ROUND = 256
 
@@ -39,6 +41,7 @@ class Moments:
         return self.relative_error**-2
 
 
+@without_autocast
 def sample_moments(
     objective: Objective,
     starts: Tensor,
@@ -81,12 +84,13 @@ def sample_moments(
     :param callback: called after every round with the steps so far and `relative_error`.
     :raises ValueError: no proven Lipschitz constant, or settings that make no sense.
     """
+    heat = torch.as_tensor(temperature, dtype=torch.float64, device=starts.device)
     if (
         not (0 < step < 2 and 0 <= persistence < 1)
         or chains < 2
         or tol <= 0
         or max_steps < 2
-        or not bool((torch.as_tensor(temperature) > 0).all())
+        or not bool((heat > 0).all())
         or starts.shape[0] % chains
     ):
         raise ValueError(
@@ -104,7 +108,7 @@ def sample_moments(
         starts,
         (2 * step / lipschitz).sqrt(),
         persistence,
-        torch.as_tensor(temperature, device=starts.device).double().expand(starts.shape[0]),
+        heat.expand(starts.shape[0]),
         generator,
     )
     length, steps = min(_FIRST_ROUND, max_steps), 0

@@ -11,15 +11,20 @@ from typing import Generic, TypeVar
 import torch
 from torch import Tensor
 
+from .batches import take
 from .box import Box
-from .certificates import Certificate
-from .objective import Objective, per_image
+from .certificates import Certificate, relative_gap
+from .batch import per_image
+from .objective import Objective
+from .precision import without_autocast
 from .solution import Solution, SolverError, Status
 
 
 @dataclass(frozen=True)
 class State:
-    """Progress of a solve. Every tensor has the batch as its first dimension.
+    """Progress of a solve. Every tensor has the batch as its first dimension, or is the same for all images.
+
+    Whatever a solver adds is taken apart image by image when some have stopped (`solvers.batches`).
 
     :ivar x: the current answer, feasible.
     :ivar gap: proven bound on `F(x) - F*`, `(B,)`, `inf` when there is none.
@@ -28,6 +33,7 @@ class State:
     :ivar step_size: rms of the last change over rms of `x`, `(B,)`.
     :ivar evaluations: gradient evaluations so far, `(B,)`; a value alone counts one half.
     :ivar violated: an evaluation contradicted the stated constants, `(B,)` booleans.
+    :ivar value: `F(x)`, `(B,)`, or `None` of solvers that do not evaluate their iterates.
     """
 
     x: Tensor
@@ -37,6 +43,7 @@ class State:
     step_size: Tensor
     evaluations: Tensor
     violated: Tensor
+    value: Tensor | None
 
 
 S = TypeVar("S", bound=State)
@@ -44,6 +51,11 @@ S = TypeVar("S", bound=State)
 
 class Solver(ABC, Generic[S]):
     """Hyper-parameters of a method; progress lives in the state, control in the loop."""
+
+    @property
+    def description(self) -> str:
+        """The method and where its steps come from, in a line; of other solvers their name alone."""
+        return type(self).__name__
 
     @abstractmethod
     def init(self, objective: Objective, x: Tensor, box: Box) -> S:
@@ -59,15 +71,25 @@ class Solver(ABC, Generic[S]):
 
 @dataclass(frozen=True)
 class Progress:
-    """What a callback sees after every iteration; per-image tensors `(B,)`."""
+    """What a callback sees after every iteration: the whole batch in its order, nothing of the solver's own.
+
+    Images `(B, ...)`, whether they go on, and numbers `(B,)` as in `State`. Safe and cheap to keep: memory
+    for one batch of images.
+    """
 
     iteration: int
-    state: State
+    x: Tensor
+    value: Tensor | None
     relative_gap: Tensor
+    gap: Tensor
+    stationarity: Tensor
+    step_size: Tensor
+    evaluations: Tensor
     active: Tensor
     seconds: float
 
 
+@without_autocast
 @torch.no_grad()
 def minimise(
     objective: Objective,
@@ -85,63 +107,68 @@ def minimise(
     """Minimise `objective` from `x0`, every image by its own rules.
 
     An image stops, and no longer changes, as soon as its certified relative gap is at most `gap_tol`
-    or the rms of its gradient mapping at most `gtol`.
+    or the rms of its gradient mapping at most `gtol`. Where the objective can be taken apart
+    (`Objective.subset`) images that have stopped are not evaluated any more.
 
     :param x0: start, `(B, ...)`; projected on the box.
     :param callback: called with a `Progress` after every iteration.
     :param throw: raise when an image fails; otherwise its status says so.
-    :raises ValueError: no tolerance given, `gap_tol` for a problem without a certificate, or numbers that
-        make no sense.
+    :raises ValueError: no tolerance given, `gap_tol` for a problem without a certificate, numbers that
+        make no sense, or a gradient that is not that of the value (`Objective.check`).
     :raises SolverError: a value became NaN or infinite, or contradicted the stated constants.
     """
     started = time.perf_counter()
     box = box or Box()
     _check_request(objective, x0, box, gap_tol, gtol, max_iter, time_limit)
     box = box.representable(x0.dtype)
-    state = solver.init(objective, box.project(x0), box)
-    batch = x0.shape[0]
-    status = torch.full((batch,), int(Status.RUNNING), device=x0.device)
-    iterations = torch.zeros(batch, dtype=torch.long, device=x0.device)
-
-    def settle(code: Status, where: Tensor) -> None:
-        status[(status == Status.RUNNING) & where] = int(code)
-
-    everywhere = torch.ones(batch, dtype=torch.bool, device=x0.device)
+    start = box.project(x0)
+    objective.check(start)
+    state, whole, divisible = solver.init(objective, start, box), objective, True
+    batch, device = x0.shape[0], x0.device
+    reached = _common(state)
+    present = torch.arange(batch, device=device, dtype=torch.long)  # images that `state` is about
+    status = torch.full((batch,), int(Status.RUNNING), device=device, dtype=torch.long)
+    iterations = torch.zeros_like(status)
     for iteration in range(1, max_iter + 1):
-        active = status == Status.RUNNING
+        codes = status[present]
+        active = codes == Status.RUNNING
         proposed = solver.step(objective, state, box)
-        finite = torch.isfinite(proposed.x).reshape(batch, -1).all(1)
-        finite &= ~torch.isnan(proposed.gap) & torch.isfinite(proposed.stationarity)
-        finite &= proposed.lower < float("inf")
-        settle(Status.NOT_FINITE, ~finite)
+        finite = _finite(proposed)
         state = _advance(active & finite, proposed, state)
-        iterations += active.long()
-        relative = _relative_gap(state)
-        reached = torch.zeros_like(everywhere)
-        if gap_tol is not None:
-            reached |= relative <= gap_tol
-        if gtol is not None:
-            reached |= state.stationarity <= gtol
-        settle(Status.BOUND_VIOLATED, state.violated)
-        settle(Status.CONVERGED, reached)
-        settle(Status.STAGNATED, state.step_size <= torch.finfo(x0.dtype).eps / 8)
-        if time_limit is not None and time.perf_counter() - started > time_limit:
-            settle(Status.TIME_LIMIT, everywhere)
+        late = time_limit is not None and time.perf_counter() - started > time_limit
+        for code, where in (
+            (Status.NOT_FINITE, ~finite),
+            (Status.BOUND_VIOLATED, state.violated),
+            (Status.CONVERGED, _within(state, gap_tol, gtol)),
+            (Status.STAGNATED, state.step_size <= torch.finfo(x0.dtype).eps / 8),
+            (Status.TIME_LIMIT, torch.full_like(active, late)),
+        ):
+            codes = codes.masked_fill((codes == Status.RUNNING) & where, int(code))
+        status[present], iterations[present] = codes, iterations[present] + active.long()
+        reached = _put(reached, present, state)
         if callback is not None:
             seconds = time.perf_counter() - started
-            callback(Progress(iteration, state, relative, status == Status.RUNNING, seconds))
-        if not (status == Status.RUNNING).any():
+            callback(_progress(iteration, reached, status == Status.RUNNING, seconds))
+        going = codes == Status.RUNNING
+        count = int(going.sum())
+        if not count:
             break
-    settle(Status.MAX_ITERATIONS, everywhere)
-    mu = objective.strong_convexity(x0).double().expand(batch)
-    distance = torch.where(mu > 0, (2 * state.gap / mu).sqrt(), float("inf"))
+        if count < len(present) and divisible:
+            smaller = whole.subset(present[going])
+            divisible = smaller is not None
+            if smaller is not None:
+                state = take(state, going.nonzero().flatten(), len(present))
+                objective, present = smaller, present[going]
+    status[status == Status.RUNNING] = int(Status.MAX_ITERATIONS)
+    mu = whole.strong_convexity(x0).to(reached.gap).expand(batch)
+    distance = torch.where(mu > 0, (2 * reached.gap / mu).sqrt(), float("inf"))
     solution = Solution(
-        state.x,
+        reached.x,
         status,
         iterations,
-        state.evaluations,
-        Certificate(state.gap, state.lower, distance),
-        state.stationarity,
+        reached.evaluations,
+        Certificate(reached.gap, reached.lower, distance, x0.dtype),
+        reached.stationarity,
         time.perf_counter() - started,
     )
     if throw and any(Status(int(code)).failed for code in status):
@@ -179,8 +206,20 @@ def _check_request(
         )
 
 
-def _relative_gap(state: State) -> Tensor:
-    return Certificate(state.gap, state.lower, state.gap).relative_gap
+def _finite(state: State) -> Tensor:
+    """Images of which everything reported is a number; gaps may be infinite."""
+    finite = torch.isfinite(state.x).flatten(1).all(1) & torch.isfinite(state.stationarity)
+    return finite & ~torch.isnan(state.gap) & (state.lower < float("inf"))
+
+
+def _within(state: State, gap_tol: float | None, gtol: float | None) -> Tensor:
+    """Images that have reached a tolerance."""
+    within = torch.zeros_like(state.violated)
+    if gap_tol is not None:
+        within |= relative_gap(state.gap, state.lower) <= gap_tol
+    if gtol is not None:
+        within |= state.stationarity <= gtol
+    return within
 
 
 def _advance(active: Tensor, new: S, old: S) -> S:
@@ -197,3 +236,35 @@ def _advance(active: Tensor, new: S, old: S) -> S:
         if isinstance(getattr(new, field.name), Tensor)
     }
     return replace(new, **merged)
+
+
+def _common(state: State) -> State:
+    """Without what the solver has added."""
+    return State(**{field.name: getattr(state, field.name) for field in fields(State)})
+
+
+def _put(whole: State, present: Tensor, state: State) -> State:
+    """The state of the whole batch, with news of the images `present`."""
+    if len(present) == len(whole.x):
+        return _common(state)
+
+    def put(old: Tensor | None, new: Tensor | None) -> Tensor | None:
+        return None if old is None or new is None else old.index_copy(0, present, new)
+
+    pairs = {f.name: (getattr(whole, f.name), getattr(state, f.name)) for f in fields(State)}
+    return State(**{name: put(old, new) for name, (old, new) in pairs.items()})
+
+
+def _progress(iteration: int, state: State, active: Tensor, seconds: float) -> Progress:
+    return Progress(
+        iteration,
+        state.x,
+        state.value,
+        relative_gap(state.gap, state.lower),
+        state.gap,
+        state.stationarity,
+        state.step_size,
+        state.evaluations,
+        active,
+        seconds,
+    )

@@ -11,9 +11,11 @@ from torch import Tensor
 
 from .box import Box
 from .certificates import certificate_at
+from .contradictions import Evaluation, contradict
 from .loop import Solver, State
-from .objective import Objective, per_image, rms
-from .proximal_step import contradicts, starting_constant
+from .batch import per_image, rms
+from .objective import Objective
+from .proximal_step import describe_step, starting_constant
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,10 @@ class OGMG(Solver[OGMGState]):
     """
 
     cycle: int = 50
+
+    @property
+    def description(self) -> str:
+        return f"{type(self).__name__} with {describe_step(None)}"
 
     @cached_property
     def _coefficients(self) -> list[tuple[float, float]]:
@@ -100,7 +106,11 @@ class OGMG(Solver[OGMGState]):
             stationarity=rms(grad),
             step_size=rms(x - state.x) / rms(x).clamp_min(1e-30),
             evaluations=state.evaluations + 1,
-            violated=contradicts(state.value, state.grad, state.x, value, grad, x, state.lipschitz),
+            violated=contradict(
+                Evaluation(state.x, state.value, state.grad),
+                Evaluation(x, value, grad),
+                state.lipschitz,
+            ),
             value=value,
             grad=grad,
             y=x if ended else y,

@@ -9,8 +9,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from .batch import inner, of_images
 from .curvature import Curvature
-from .objective import inner, of_images
 
 _FLOAT32_AGREEMENT = 1e-4
 """Relative change of an operator that its conversion to float64 may make: the rounding of float32."""

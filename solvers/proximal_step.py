@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from .batch import inner, per_image, rms
 from .box import Box
 from .certificates import Certificate, certificate_after_step
-from .objective import Objective, inner, per_image, rms
+from .objective import Objective
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,11 @@ class Backtracking:
             )
 
 
+def describe_step(search: Backtracking | None) -> str:
+    """How a method finds the length of its steps, in words."""
+    return "the proven step 1/L" if search is None else "backtracking"
+
+
 @dataclass(frozen=True)
 class Step:
     """Where a step led, `x`, with the constant it was taken with and what it proves."""
@@ -44,11 +50,15 @@ class Step:
     step_size: Tensor
     value_evaluations: Tensor
 
-    def certified_only_where(self, passed: Tensor, otherwise: Tensor) -> Step:
-        """The step with `otherwise` for the gap of images whose majorisation test has not passed."""
-        gap = torch.where(passed, self.certificate.gap, otherwise)
-        distance = torch.where(passed, self.certificate.distance, otherwise)
-        return replace(self, certificate=Certificate(gap, self.certificate.lower, distance))
+    def certified_only_where(self, passed: Tensor, value: Tensor) -> Step:
+        """Without a certificate for images whose majorisation test has not passed.
+
+        Their gap is `inf`, and NaN if the last `value` was not finite.
+        """
+        unknown = torch.full_like(value, float("inf")).where(value.isfinite(), float("nan"))
+        gap = torch.where(passed, self.certificate.gap, unknown)
+        distance = torch.where(passed, self.certificate.distance, unknown)
+        return replace(self, certificate=replace(self.certificate, gap=gap, distance=distance))
 
 
 def starting_constant(objective: Objective, x: Tensor, search: Backtracking | None) -> Tensor:
@@ -105,37 +115,4 @@ def proximal_step(
     step = Step(x, lipschitz, certificate, stationarity, step_size, attempts)
     if search is None:
         return step
-    unknown = torch.where(rise.isfinite(), float("inf"), float("nan"))
-    return step.certified_only_where(~untested, unknown)
-
-
-def contradicts(
-    value_a: Tensor,
-    grad_a: Tensor,
-    a: Tensor,
-    value_b: Tensor,
-    grad_b: Tensor,
-    b: Tensor,
-    lipschitz: Tensor,
-) -> Tensor:
-    """Whether two evaluations cannot come from a convex function with that Lipschitz constant.
-
-    For such functions `F(a) >= F(b) + <grad F(b), a - b> + |grad F(a) - grad F(b)|^2 / (2 L)`
-    (Nesterov 2018, Thm 2.1.5), tested to rounding; it costs no evaluation. `(B,)` booleans.
-
-    Rounding is that of the sums, and that of what cancels before them: where data are met closely, the
-    residual is a difference of numbers of the size of the data, so that gradients are wrong by
-    `eps L |x|` however small they are.
-    """
-    eps = torch.finfo(a.dtype).eps
-    move, difference = a - b, grad_a - grad_b
-    needed = inner(grad_b, move) + inner(difference, difference) / (2 * lipschitz)
-    magnitude = value_a.abs() + value_b.abs() + inner(grad_b.abs(), move.abs())
-    error = 10 * eps * lipschitz * _norm(b)
-    reach = _norm(move) + _norm(difference) / lipschitz
-    reach = reach + (2 * value_b.abs() / lipschitz).sqrt() + error / lipschitz
-    return value_a + 100 * eps * magnitude + error * reach < value_b + needed
-
-
-def _norm(x: Tensor) -> Tensor:
-    return inner(x, x).sqrt()
+    return step.certified_only_where(~untested, rise)

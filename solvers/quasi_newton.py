@@ -9,9 +9,11 @@ from torch import Tensor
 
 from .box import Box
 from .certificates import certificate_at
-from .curvature import Preconditioner
+from .contradictions import Evaluation, contradict_convexity
+from .curvature import SumPreconditioner
 from .loop import Solver, State
-from .objective import Objective, inner, per_image, rms
+from .batch import inner, per_image, rms
+from .objective import Objective
 
 _NEAR = 1e-6
 """How near a bound a pixel is held at most, relative to the box or one. The proof takes any number; holding
@@ -55,15 +57,18 @@ class Pair:
 class QuasiNewtonState(State):
     """Value and gradient at `x`, the pairs (newest last) and the initial matrix.
 
+    `constant` is the largest Lipschitz constant that the evaluations so far have shown, infinite where the
+    objective is not said to be convex and nothing can contradict it.
     The loop never reactivates an image, so pairs need not be kept from changing after it stopped.
     """
 
     value: Tensor
     grad: Tensor
     mu: Tensor
+    constant: Tensor
     iteration: int
     pairs: tuple[Pair, ...]
-    preconditioner: Preconditioner | None
+    preconditioner: SumPreconditioner | None
 
 
 @dataclass(frozen=True)
@@ -76,10 +81,15 @@ class QuasiNewton(Solver[QuasiNewtonState]):
 
     Guarantees. Without a box and with `mu > 0`: `H_k` has eigenvalues in a fixed positive interval
     and the iterates converge linearly to the minimiser (Liu & Nocedal 1989, Thm 7.1, whose
-    conditions Armijo backtracking meets by Byrd & Nocedal 1989, Thm 3.2). With a box and `mu > 0`: the
-    matrix is applied to the free variables only, the others, at or near a bound that the gradient holds
-    them at, take gradient steps (two-metric projection), and the iterates converge to the minimiser
-    (Bertsekas 1982, Prop. 2; `Pair.rho_within` bounds the matrices). Both as long as `max_halvings` suffice.
+    conditions Armijo backtracking meets by Byrd & Nocedal 1989, Thm 3.2). Those theorems ask for two
+    continuous derivatives, which spline and Huber potentials lack; all that their proofs use is
+    `mu |s|^2 <= <s, y>` and `|y|^2 <= L <s, y>` for moves `s` and changes `y` of the gradient, true of every
+    `mu`-strongly convex function with an `L`-Lipschitz gradient (Nesterov 2018, Thms 2.1.10, 2.1.5). With a
+    box and `mu > 0`: the matrix is applied to the free variables only, the others, at or near a bound that
+    the gradient holds them at, take gradient steps (two-metric projection), and the iterates converge to
+    the minimiser (Bertsekas 1982, Prop. 2; `Pair.rho_within` bounds the matrices).
+    An image for which `max_halvings` find no step takes the proven one, `P(x - grad / L)`, if that
+    decreases the value; objectives without a proven `L` converge as long as the halvings suffice.
     With `mu = 0` no step increases the objective, and what is proven of the result is its certificate.
 
     :param memory: pairs kept.
@@ -98,11 +108,16 @@ class QuasiNewton(Solver[QuasiNewtonState]):
                 f"the quasi-Newton method needs memory >= 1, max_halvings >= 1 and 0 < armijo < 1/2: {self}"
             )
 
+    @property
+    def description(self) -> str:
+        return f"{type(self).__name__}, line search, no bound on |A| needed"
+
     def init(self, objective: Objective, x: Tensor, box: Box) -> QuasiNewtonState:
         batch = x.shape[0]
         nothing = x.new_full((batch,), float("inf"), dtype=torch.float64)
         value, grad = objective.value_and_grad(x)
         curvature = objective.curvature(x)
+        mu = objective.strong_convexity(x).double().to(x.device).expand(batch)
         return QuasiNewtonState(
             x=x,
             gap=nothing,
@@ -113,10 +128,11 @@ class QuasiNewton(Solver[QuasiNewtonState]):
             violated=x.new_zeros(batch, dtype=torch.bool),
             value=value,
             grad=grad,
-            mu=objective.strong_convexity(x).double().to(x.device).expand(batch),
+            mu=mu,
+            constant=torch.where(mu >= 0, 0.0, nothing),
             iteration=0,
             pairs=(),
-            preconditioner=None if curvature is None else Preconditioner(curvature),
+            preconditioner=None if curvature is None else SumPreconditioner(curvature),
         )
 
     def step(self, objective: Objective, state: QuasiNewtonState, box: Box) -> QuasiNewtonState:
@@ -124,14 +140,16 @@ class QuasiNewton(Solver[QuasiNewtonState]):
         if preconditioner is not None and state.iteration in self.refresh:
             curvature = objective.curvature(state.x)
             assert curvature is not None
-            preconditioner, evaluations = Preconditioner(curvature), evaluations + 1
+            preconditioner, evaluations = SumPreconditioner(curvature), evaluations + 1
         free = _free_variables(state.x, state.grad, box)
         direction = _apply(state.pairs, preconditioner, state.grad, free)
         slope = inner(direction, state.grad)
         direction = direction + (1 - free) * state.grad
-        x, value, grad, trials = self._search(objective, state, direction, slope, free, box)
-        move, change = x - state.x, grad - state.grad
-        pair = Pair.of(move, change)
+        search = _Search(objective, state, box)
+        search.along(direction, slope, free, self.armijo, self.max_halvings)
+        x, value, grad = search.x, search.value, search.grad
+        move = x - state.x
+        pair = Pair.of(move, grad - state.grad)
         certificate = certificate_at(value, grad, x, state.mu, box)
         return QuasiNewtonState(
             x=x,
@@ -139,55 +157,83 @@ class QuasiNewton(Solver[QuasiNewtonState]):
             lower=torch.maximum(state.lower, certificate.lower),
             stationarity=rms(box.gradient_mapping(x, grad, torch.ones_like(value))),
             step_size=rms(move) / rms(x).clamp_min(1e-30),
-            evaluations=evaluations + trials,
-            violated=state.violated,
+            evaluations=evaluations + search.trials,
+            violated=search.violated,
             value=value,
             grad=grad,
             mu=state.mu,
+            constant=search.constant,
             iteration=state.iteration + 1,
             pairs=(*state.pairs, pair)[-self.memory :],
             preconditioner=preconditioner,
         )
 
-    def _search(
-        self,
-        objective: Objective,
-        state: QuasiNewtonState,
-        direction: Tensor,
-        slope: Tensor,
-        free: Tensor,
-        box: Box,
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """The first `P(x - t direction)`, `t = 1, 1/2, ...`, with enough decrease, per image.
 
-        An image for which none is found keeps its point; its value is NaN if the last trial's was not
-        finite. Returns point, value, gradient and the
-        evaluations used.
+class _Search:
+    """A search for a better point, image by image: what it found, and what it spent and saw.
+
+    :ivar pending: images without a new point; they keep theirs.
+    :ivar violated: images of which a trial contradicts convexity.
+    """
+
+    def __init__(self, objective: Objective, state: QuasiNewtonState, box: Box) -> None:
+        self.objective, self.state, self.box = objective, state, box
+        self.x, self.value, self.grad = state.x, state.value, state.grad
+        self.constant = state.constant
+        self.trials = torch.zeros_like(state.value)
+        self.violated = torch.zeros_like(state.violated)
+        self.pending = torch.ones_like(state.violated)
+
+    def along(
+        self, direction: Tensor, slope: Tensor, free: Tensor, armijo: float, halvings: int
+    ) -> None:
+        """The first `P(x - t direction)`, `t = 1, 1/2, ...`, with enough decrease, else the proven step.
+
+        An image for which neither is found has a value of NaN if the last trial's was not finite.
         """
-        t = torch.ones_like(slope)
-        pending = torch.ones_like(state.violated)
-        x, value, grad = state.x, state.value, state.grad
-        trials = torch.zeros_like(slope)
-        rounding = 4 * torch.finfo(x.dtype).eps * state.value.abs() / x[0].numel() ** 0.5
-        for _ in range(self.max_halvings):
-            trial = box.project(state.x - per_image(t.to(x.dtype), x) * direction)
-            its_value, its_grad = objective.value_and_grad(trial)
-            trials = trials + pending.double()
-            bound = inner((1 - free) * state.grad, state.x - trial)
-            enough = its_value <= state.value - self.armijo * (t * slope + bound) + rounding
-            accepted = pending & enough
-            if bool(accepted.all()):
-                return trial, its_value, its_grad, trials
-            x = torch.where(per_image(accepted, x), trial, x)
-            grad = torch.where(per_image(accepted, x), its_grad, grad)
-            value = torch.where(accepted, its_value, value)
-            pending = pending & ~enough
-            if not pending.any():
-                break
+        state, t = self.state, torch.ones_like(slope)
+        rounding = 4 * torch.finfo(self.x.dtype).eps * state.value.abs() / self.x[0].numel() ** 0.5
+        last = state.value
+        for _ in range(halvings):
+            trial = self._evaluate(state.x - per_image(t.to(self.x.dtype), self.x) * direction)
+            last = trial.value
+            bound = inner((1 - free) * state.grad, state.x - trial.x)
+            limit = state.value - armijo * (t * slope + bound) + rounding
+            self._accept(trial, last <= limit)
+            if not self.pending.any():
+                return
             t = t / 2
+        proven = self.objective.lipschitz(state.x).to(slope).expand_as(slope)
+        self.pending, lost = self.pending & proven.isfinite(), self.pending & ~last.isfinite()
+        if self.pending.any():
+            step = per_image((1 / proven).to(self.x.dtype), self.x) * state.grad
+            trial = self._evaluate(state.x - step)
+            self._accept(trial, trial.value < state.value)
+            lost = lost & (self.pending | ~proven.isfinite())
         # no step however short gives a number: that is not stagnation
-        lost = pending & ~torch.isfinite(its_value)
-        return x, torch.where(lost, float("nan"), value), grad, trials
+        self.value = torch.where(lost, float("nan"), self.value)
+
+    def _evaluate(self, x: Tensor) -> Evaluation:
+        x, state = self.box.project(x), self.state
+        trial = Evaluation(x, *self.objective.value_and_grad(x))
+        self.trials = self.trials + self.pending.double()
+        start = Evaluation(state.x, state.value, state.grad)
+        violated, constant = contradict_convexity(self.objective, start, trial, self.constant)
+        # an image that has its point sees no more trials: it would not alone either
+        self.violated = self.violated | (violated & self.pending)
+        self.constant = torch.where(self.pending, constant, self.constant)
+        return trial
+
+    def _accept(self, trial: Evaluation, enough: Tensor) -> None:
+        accepted = self.pending & enough
+        self.pending = self.pending & ~enough
+        if bool(accepted.all()):
+            self.x, self.value, self.grad = trial.x, trial.value, trial.grad
+            return
+        where = per_image(accepted, self.x)
+        self.x = torch.where(where, trial.x, self.x)
+        self.grad = torch.where(where, trial.grad, self.grad)
+        self.value = torch.where(accepted, trial.value, self.value)
 
 
 def _free_variables(x: Tensor, grad: Tensor, box: Box) -> Tensor:
@@ -206,7 +252,7 @@ def _free_variables(x: Tensor, grad: Tensor, box: Box) -> Tensor:
 
 
 def _apply(
-    pairs: tuple[Pair, ...], preconditioner: Preconditioner | None, grad: Tensor, free: Tensor
+    pairs: tuple[Pair, ...], preconditioner: SumPreconditioner | None, grad: Tensor, free: Tensor
 ) -> Tensor:
     """The two-loop recursion (Nocedal 1980), `H_k grad`, with everything restricted to the free variables.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -44,9 +45,9 @@ _MESSAGES = {
     "is not reached. Loosen it, or solve in float64",
     Status.NOT_FINITE: "the objective or its gradient became NaN or infinite. Check the measurements and "
     "the model's weights for non-finite numbers; the last finite iterate is returned",
-    Status.BOUND_VIOLATED: "two evaluations contradict convexity with the stated Lipschitz constant. "
-    "Either the constant is too small or the function is not convex (often an adjoint that is not the "
-    "adjoint); use backtracking, or correct the constant",
+    Status.BOUND_VIOLATED: "two evaluations contradict what is stated of the objective. Either its gradient "
+    "is not that of its value (often an adjoint that is not the adjoint), or it is not convex, or, with "
+    "fixed steps, the Lipschitz constant is too small: correct it, or use backtracking",
 }
 
 
@@ -64,7 +65,7 @@ class SolverError(RuntimeError):
         self.solution = solution
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Solution:
     """Result of `minimise`; everything but `x` is one number per image, `(B,)`.
 
@@ -86,6 +87,15 @@ class Solution:
     seconds: float
 
     @property
-    def converged(self) -> Tensor:
-        """`(B,)` booleans."""
-        return self.status == Status.CONVERGED
+    def converged(self) -> bool:
+        """Whether every image reached the tolerance; `status` has them one by one."""
+        return bool((self.status == Status.CONVERGED).all())
+
+    def __repr__(self) -> str:
+        """How it ended, and the largest numbers of the batch."""
+        codes = Counter(Status(int(code)).name for code in self.status)
+        ends = ", ".join(f"{count} {name}" for name, count in codes.items())
+        return (
+            f"Solution({len(self.status)} image(s): {ends}; {int(self.iterations.max())} iterations, "
+            f"{float(self.evaluations.max()):g} evaluations, {self.seconds:.2g} s; {self.certificate!r})"
+        )

@@ -77,7 +77,10 @@ class Quadratic(Objective):
             (self.smallest - rounding).clamp_min(0),
         )
 
-    def __getitem__(self, index: slice) -> Quadratic:
+    def subset(self, index: Tensor) -> Quadratic:
+        return self[index]
+
+    def __getitem__(self, index: slice | Tensor) -> Quadratic:
         return Quadratic(
             self.matrix[index],
             self.centre[index],

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 
-from benchmarks.solvers.recorder import Recorder
-from benchmarks.solvers.tasks import Task
-from convexreg.solvers.objective import inner
+from benchmarks.harness.recorder import Recorder
+from benchmarks.harness.tasks import Task
+from convexreg.solvers.batch import inner
 
 
 def accelerated_gradient_with_restart(task: Task, record: Recorder) -> None:

@@ -6,9 +6,9 @@ import math
 
 import torch
 
-from benchmarks.solvers.recorder import Recorder
-from benchmarks.solvers.tasks import Task
-from convexreg.solvers.objective import inner
+from benchmarks.harness.recorder import Recorder
+from benchmarks.harness.tasks import Task
+from convexreg.solvers.batch import inner
 
 # Delta, eta and rho of the paper's experiments with learned regularizers.
 SUFFICIENT_DECREASE, AVERAGING, SHRINK = 0.1, 0.8, 0.9

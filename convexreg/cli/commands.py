@@ -18,7 +18,7 @@ from convexreg.adaptive import AdaptiveRegularizer
 from convexreg.cli.card import as_text
 from convexreg.files import write_atomically
 from convexreg.models.config import AnyRegularizer, parameter_count
-from convexreg.models.files import open_model, pretrained_names
+from convexreg.models.files import load_model, pretrained_names
 from convexreg.pictures.files import ImageError, Photograph, check_writable, read_image, write_image
 from convexreg.reconstruction.from_measurements import Reconstruction, reconstruct
 from convexreg.solvers.loop import Progress
@@ -270,7 +270,7 @@ def info(options: argparse.Namespace) -> None:
     names = [options.model] if options.model else pretrained_names()
     cards = {}
     for name in names:
-        model = open_model(name)
+        model = load_model(name)
         cards[name] = {
             "architecture": model.config.architecture,
             "adaptive": model.config.adaptive,

@@ -13,9 +13,9 @@ from convexreg.cli import commands
 from convexreg.cli.arguments import count, device, positive
 from convexreg.cli.memory import keep_freed_memory
 from convexreg.models.config import ARCHITECTURES
-from convexreg.models.files import ModelFileError
+from convexreg.models.files import DEFAULT_MODEL, ModelFileError
 from convexreg.pictures.files import ImageError
-from convexreg.reconstruction.from_measurements import BLUR_WEIGHT, DEFAULT_MODEL
+from convexreg.reconstruction.from_measurements import BLUR_WEIGHT
 from convexreg.solvers.solution import SolverError
 
 

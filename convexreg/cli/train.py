@@ -17,7 +17,7 @@ import torch
 from tqdm import tqdm
 
 from convexreg.models.config import AnyRegularizer, ModelConfig, parameter_count
-from convexreg.models.files import open_model, save_model
+from convexreg.models.files import load_model, save_model
 from convexreg.pictures.files import ImageError
 from convexreg.training.data import ImageFolder
 from convexreg.training.objectives import Equilibrium, Score, TrainingObjective, Unrolled
@@ -134,7 +134,7 @@ def _initial(options: argparse.Namespace) -> tuple[ModelConfig, AnyRegularizer]:
     if options.start:
         if options.filters:
             raise ValueError("the filters are those of --start; leave --filters out")
-        start = open_model(options.start)
+        start = load_model(options.start)
         config = replace(start.config, adaptive=options.adaptive)
         if config.architecture != options.architecture or start.config.adaptive > options.adaptive:
             kind = "n adaptive" if start.config.adaptive else ""

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, overload
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -21,7 +21,10 @@ from torch import Tensor
 from convexreg.adaptive import AdaptiveRegularizer
 from convexreg.files import write_atomically
 from convexreg.models.config import AnyRegularizer, ModelConfig
-from convexreg.regularizer import ConvexRegularizer
+from convexreg.regularizer import ConvexRegularizer, Regularizer
+
+DEFAULT_MODEL = "mgradnet-m"
+"""The shipped model that is used where none is named."""
 
 _FORMAT = "convexreg-1"
 
@@ -75,8 +78,7 @@ def _difference(
 ) -> str | None:
     """What loading `state` with this configuration would not give back, settings without weights included:
     those show in the gradient."""
-    with torch.random.fork_rng(devices=[]):
-        twin = _build(config, regularizer.name)
+    twin = _build(config, regularizer.name)
     expected = twin.state_dict()
     for key in sorted(expected.keys() | state.keys()):
         if key not in state or key not in expected or state[key].shape != expected[key].shape:
@@ -106,17 +108,92 @@ def _rounds(regularizer: AnyRegularizer) -> list[ConvexRegularizer]:
     return [regularizer]
 
 
-@torch.inference_mode(False)  # the tensors of a model must serve differentiated calls as well
-def load_model(path: str | Path) -> Model:
-    """Read a model file.
+def load_model(name: str | Path = DEFAULT_MODEL) -> Model:
+    """A shipped model by name, or a model file by path: frozen and in evaluation mode.
 
-    :raises ModelFileError: not a readable safetensors file, not one of ours, or inconsistent.
+    Random numbers are left alone.
+
+    :param name: see `pretrained_names()`, or a path.
+    :raises ModelFileError: no such model or file, not a readable safetensors file, not one of ours, or
+        inconsistent.
     """
-    path = Path(path)
+    path = Path(name)
+    if isinstance(name, Path) or path.name != name or path.suffix:
+        return _read(path)
+    if name not in pretrained_names():
+        if path.is_file():
+            return _read(path)
+        raise ModelFileError(
+            f"there is no shipped model {name!r}; shipped: {', '.join(pretrained_names())}. A model "
+            "file is given by its path"
+        )
+    shipped = resources.files("convexreg.models") / "pretrained" / f"{name}.safetensors"
+    with resources.as_file(shipped) as file:
+        return _read(file)
+
+
+def pretrained_names() -> list[str]:
+    """Names of the shipped models."""
+    folder = resources.files("convexreg.models") / "pretrained"
+    return sorted(
+        entry.name.removesuffix(".safetensors")
+        for entry in folder.iterdir()
+        if entry.name.endswith(".safetensors")
+    )
+
+
+_BROUGHT = (("term",), ("energy", "grad"), ("fn", "grad"), ("value_and_grad",))
+"""The methods of what is not ours and can be minimised with, see `reconstruction.regularization`."""
+
+
+@overload
+def regularizer_of(thing: Any, *, convex: Literal[True]) -> ConvexRegularizer: ...
+@overload
+def regularizer_of(thing: Any, *, convex: bool = False) -> AnyRegularizer: ...
+def regularizer_of(thing: Any, *, convex: bool = False) -> AnyRegularizer:
+    """The regularizer that is meant by the name of a shipped model, the path of a model file, or itself.
+
+    An object of another class is taken as it is, if it has the method `term(sigma)` or the methods `energy`
+    and `grad`.
+
+    :param convex: refuse an adaptive regularizer, of which no one convex function is known yet.
+    :raises ModelFileError: no such model, an unusable file, or an adaptive model where a convex one is
+        needed.
+    :raises TypeError: an object that is none of these, or such an adaptive regularizer.
+    :raises ValueError: a regularizer that is not convex.
+    """
+    regularizer = load_model(thing).regularizer if isinstance(thing, (str, Path)) else thing
+    if isinstance(regularizer, AdaptiveRegularizer):
+        if convex:
+            kind = TypeError if thing is regularizer else ModelFileError
+            raise kind(
+                f"{regularizer.name} is adaptive: which convex regularizer it is depends on a first "
+                "reconstruction. Freeze it by regularizer.given(image, sigma), or use reconstruct or "
+                "ConvexReconstructor"
+            )
+    elif isinstance(regularizer, Regularizer):
+        if not regularizer.convex:
+            raise ValueError(f"the regularizer {regularizer.name} is not convex")
+    elif not any(_has(regularizer, *methods) for methods in _BROUGHT):
+        raise TypeError(
+            "a regularizer is the name of a shipped model, the path of a model file, a ConvexRegularizer, "
+            "an AdaptiveRegularizer, a deepinv prior, or an object with the methods energy "
+            "and grad; got "
+            f"{type(thing).__name__}"
+        )
+    return regularizer
+
+
+def _has(thing: object, *methods: str) -> bool:
+    return all(callable(getattr(thing, name, None)) for name in methods)
+
+
+@torch.inference_mode(False)  # the tensors of a model must serve differentiated calls as well
+def _read(path: Path) -> Model:
     if not path.is_file():
         raise ModelFileError(f"there is no model file {path}")
     try:
-        with safe_open(path, framework="pt") as file:
+        with safe_open(path, framework="pt") as file, torch.device("cpu"):
             metadata = file.metadata() or {}
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a mapping
     except (SafetensorError, OSError) as error:
@@ -150,7 +227,9 @@ def load_model(path: str | Path) -> Model:
 
 
 def _build(config: ModelConfig, name: str) -> AnyRegularizer:
-    return config.build_adaptive(name) if config.adaptive else config.build(name)
+    """Freshly initialised on the CPU, without a trace in the caller's random numbers."""
+    with torch.random.fork_rng(devices=[]), torch.device("cpu"):
+        return config.build_adaptive(name) if config.adaptive else config.build(name)
 
 
 def _common_dtype(tensors: Mapping[str, Tensor]) -> torch.dtype:
@@ -158,81 +237,3 @@ def _common_dtype(tensors: Mapping[str, Tensor]) -> torch.dtype:
     if len(dtypes) != 1 or not (dtype := dtypes.pop()).is_floating_point:
         raise ValueError("the weights are not of one floating-point type")
     return dtype
-
-
-def pretrained_names() -> list[str]:
-    """Names of the shipped models."""
-    folder = resources.files("convexreg.models") / "pretrained"
-    return sorted(
-        entry.name.removesuffix(".safetensors")
-        for entry in folder.iterdir()
-        if entry.name.endswith(".safetensors")
-    )
-
-
-def open_model(name: str | Path) -> Model:
-    """A shipped model by name, or a model file by path.
-
-    :raises ModelFileError: no such model, or an unusable file.
-    """
-    path = Path(name)
-    if isinstance(name, Path) or path.name != name or path.suffix:
-        return load_model(path)
-    if name not in pretrained_names():
-        if path.is_file():
-            return load_model(path)
-        raise ModelFileError(
-            f"there is no shipped model {name!r}; shipped: {', '.join(pretrained_names())}. A model "
-            "file is given by its path"
-        )
-    shipped = resources.files("convexreg.models") / "pretrained" / f"{name}.safetensors"
-    with resources.as_file(shipped) as file:
-        return load_model(file)
-
-
-def load_pretrained(name: str | Path = "mgradnet-m") -> ConvexRegularizer:
-    """The convex regularizer of a shipped model, frozen and in evaluation mode.
-
-    :param name: see `pretrained_names()`, or the path of a model file.
-    :raises ModelFileError: no such model, an unusable file, or an adaptive model.
-    """
-    regularizer = open_model(name).regularizer
-    if isinstance(regularizer, AdaptiveRegularizer):
-        raise ModelFileError(
-            f"{name} is adaptive: which convex regularizer it is depends on a first reconstruction. Use "
-            f'reconstruct or ConvexReconstructor, or freeze it: load_adaptive("{name}").given(image, sigma)'
-        )
-    return regularizer
-
-
-def load_adaptive(name: str | Path = "mgradnet-m-adaptive") -> AdaptiveRegularizer:
-    """The adaptive regularizer of a shipped model or a model file, frozen and in evaluation mode.
-
-    :raises ModelFileError: no such model, an unusable file, or a model that is not adaptive.
-    """
-    regularizer = open_model(name).regularizer
-    if isinstance(regularizer, ConvexRegularizer):
-        raise ModelFileError(f"{name} is not adaptive; load it with load_pretrained")
-    return regularizer
-
-
-def as_regularizer(regularizer: ConvexRegularizer | str | Path) -> ConvexRegularizer:
-    """The regularizer itself, or the one `load_pretrained` finds by name or path.
-
-    :raises TypeError: an adaptive regularizer whose weights are not frozen.
-    """
-    if isinstance(regularizer, AdaptiveRegularizer):
-        raise TypeError(
-            "which convex regularizer an adaptive one is depends on a first reconstruction: freeze it by "
-            "regularizer.given(image, sigma), or use reconstruct or ConvexReconstructor"
-        )
-    if isinstance(regularizer, ConvexRegularizer):
-        return regularizer
-    return load_pretrained(regularizer)
-
-
-def as_model(regularizer: AnyRegularizer | str | Path) -> AnyRegularizer:
-    """The regularizer itself, convex or adaptive, or the one of a shipped model or a model file."""
-    if isinstance(regularizer, (ConvexRegularizer, AdaptiveRegularizer)):
-        return regularizer
-    return open_model(regularizer).regularizer

@@ -8,10 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from convexreg.solvers.batch import inner
 from convexreg.solvers.data_terms import DataTerm
 from convexreg.solvers.deepinv_rules import noise_level
 from convexreg.solvers.loop import Solver
-from convexreg.solvers.objective import Objective, inner
+from convexreg.solvers.objective import Objective
 
 
 def check_operator(physics: Any, y: Tensor) -> None:

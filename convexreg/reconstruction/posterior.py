@@ -66,7 +66,7 @@ def sample_posterior(
     deviation (rms over the pixels).
 
     :param y: measurements `(B, ...)`.
-    :param physics: a deepinv physics whose norm is proven (`solvers.physics_norms`), that takes any
+    :param physics: a deepinv physics whose norm is proven (`solvers.deepinv_rules`), that takes any
         batch size.
     :param sigma: standard deviation of the noise, one number or one per image; see `reconstruct`.
     :raises ValueError: measurements that make no sense, or a physics without a proven norm.

@@ -11,13 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from convexreg.networks.base import Sigma, converted
+from convexreg.solvers.batch import per_image
 from convexreg.solvers.box import Box
 from convexreg.solvers.curvature import Preconditioner
 from convexreg.solvers.data_terms import DataTerm, LeastSquares, Proximity
 from convexreg.solvers.deepinv_rules import operator_bounds
 from convexreg.solvers.implicit import HessianSolve, ImplicitSolution, conjugate_gradient
 from convexreg.solvers.loop import Progress, Solver, minimise
-from convexreg.solvers.objective import Objective, Sum, per_image
+from convexreg.solvers.objective import Objective, Sum
 from convexreg.solvers.operators import Identity, PrecisionError
 from convexreg.solvers.quasi_newton import QuasiNewton
 from convexreg.solvers.solution import Solution

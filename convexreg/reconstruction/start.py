@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from convexreg.solvers.objective import inner, per_image
+from convexreg.solvers.batch import inner, per_image
 
 
 def starting_image(y: Tensor, physics: Any, sigma: Tensor | float) -> Tensor:

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from convexreg.reconstruction.problem import Problem, Tolerance
+from convexreg.solvers.batch import inner
 from convexreg.solvers.data_terms import LeastSquares
-from convexreg.solvers.objective import inner
 
 _SMALLEST, _BISECTIONS = 2.0**-6, 6
 _WEIGHTS = [2.0**exponent for exponent in range(2, -7, -1)]

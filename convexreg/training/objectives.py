@@ -18,8 +18,8 @@ from convexreg.reconstruction.from_measurements import FIRST_ROUND
 from convexreg.reconstruction.problem import Tolerance, proximal_problem
 from convexreg.reconstruction.start import local_wiener
 from convexreg.regularizer import ConvexRegularizer
+from convexreg.solvers.batch import per_image
 from convexreg.solvers.implicit import ImplicitSolution
-from convexreg.solvers.objective import per_image
 
 _TYPICAL_ERROR, _TYPICAL_EXPONENT = 10**-2.86, 1.23
 """Mean squared error that convex models leave at 25/255 on photographs, and how it grows with the noise

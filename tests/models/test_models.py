@@ -12,18 +12,15 @@ import numpy
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
-from convexreg import (
-    ModelConfig,
-    ModelFileError,
-    load_adaptive,
-    load_model,
-    load_pretrained,
-    save_model,
-)
+from convexreg import AdaptiveRegularizer, ModelConfig, ModelFileError, load_model, save_model
 from convexreg.models.config import ARCHITECTURES, parameter_count
-from convexreg.models.files import open_model, pretrained_names
-from convexreg.networks.operators import Convolution
+from convexreg.models.files import DEFAULT_MODEL, pretrained_names, regularizer_of
+from convexreg.networks.cascaded import GradNetC
+from convexreg.networks.operators import Convolution, Dense
+from convexreg.networks.potentials import LogCosh
+from convexreg.regularizer import Regularizer
 from tests.tables import perturbed
 
 CONFIG = ModelConfig("mgradnet-m", (1, 2, 4), (3, 3), sigma_min=0.01, sigma_max=0.3)
@@ -257,26 +254,79 @@ def test_long_names_can_be_written(tmp_path: Path) -> None:
 
 def test_shipped_models_load_by_name(tmp_path: Path) -> None:
     for name in pretrained_names():
-        model = open_model(name)
-        assert model.card["parameters"] == parameter_count(model.regularizer)
+        model = load_model(name)
+        regularizer = model.regularizer
+        assert model.card["parameters"] == parameter_count(regularizer)
+        assert model.config.adaptive == isinstance(regularizer, AdaptiveRegularizer)
         x = torch.rand(1, 1, 16, 16)
         convex = (
-            load_adaptive(name).given(x, 0.1) if model.config.adaptive else load_pretrained(name)
+            regularizer.given(x, 0.1)
+            if isinstance(regularizer, AdaptiveRegularizer)
+            else regularizer
         )
         assert torch.isfinite(convex.grad(x, 0.1)).all()
-        assert model.regularizer.name == name
+        assert regularizer.name == name
+    assert load_model().regularizer.name == DEFAULT_MODEL
     path = write(tmp_path / "a.safetensors")
-    assert load_pretrained(path).name == "mine"
-    assert load_pretrained(str(path)).name == "mine"
+    assert load_model(path).regularizer.name == load_model(str(path)).regularizer.name == "mine"
     with pytest.raises(ModelFileError, match="no shipped model 'resnet'; shipped: "):
-        open_model("resnet")
+        load_model("resnet")
+
+
+class Custom:
+    """A regularizer of somebody else."""
+
+    def energy(self, x: Tensor, sigma: object = None) -> Tensor:
+        return x.flatten(1).square().sum(1) / 2
+
+    def grad(self, x: Tensor, sigma: object = None) -> Tensor:
+        return x
+
+
+class CustomTerm:
+    def term(self, sigma: object = None) -> None:
+        return None
+
+
+def test_what_stands_for_a_regularizer(tmp_path: Path) -> None:
+    """Names and paths are loaded, regularizers are themselves, whatever has the methods passes."""
+    path = write(tmp_path / "a.safetensors")
+    convex = CONFIG.build("mine")
+    adaptive = replace(CONFIG, adaptive=True, weight_width=4)
+    model = adaptive.build_adaptive("two")
+    save_model(tmp_path / "b.safetensors", model, adaptive, CARD)
+    assert regularizer_of(model) is model
+    for convex_needed in (False, True):
+        for thing in (convex, Custom(), CustomTerm()):
+            assert regularizer_of(thing, convex=convex_needed) is thing
+        for thing in (path, str(path)):
+            assert regularizer_of(thing, convex=convex_needed).name == "mine"
+        for thing in (None, 3, torch.zeros(1), [DEFAULT_MODEL], torch.nn.Identity()):
+            with pytest.raises(
+                TypeError, match=r"a regularizer is the name of a shipped model, .* got "
+            ):
+                regularizer_of(thing, convex=convex_needed)
+        with pytest.raises(ValueError, match="unnamed is not convex"):
+            regularizer_of(Regularizer(GradNetC(Dense(4, 3), [LogCosh()])), convex=convex_needed)
+    with pytest.raises(TypeError, match=r"two is adaptive.*regularizer\.given\(image, sigma\)"):
+        regularizer_of(model, convex=True)
+    with pytest.raises(ModelFileError, match="two is adaptive"):
+        regularizer_of(tmp_path / "b.safetensors", convex=True)
+
+
+@pytest.mark.parametrize("name", pretrained_names())
+def test_loading_moves_no_random_numbers(name: str) -> None:
+    state = torch.get_rng_state()
+    load_model(name)
+    regularizer_of(name)
+    assert torch.equal(torch.get_rng_state(), state)
 
 
 @pytest.mark.parametrize("name", ["mine", "mine.pt", "./mine", "mine.safetensors"])
 def test_a_model_file_opens_by_whatever_it_is_called(name, tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     write(tmp_path / name)
-    assert open_model(name).regularizer.name == "mine"
+    assert load_model(name).regularizer.name == "mine"
 
 
 def test_a_file_that_nobody_could_load_is_not_written(tmp_path: Path) -> None:

@@ -27,8 +27,8 @@ def test_the_last_gradient_of_every_cycle_obeys_the_theorem(build, cycle: int) -
     norms: list[torch.Tensor] = []
 
     def record(progress: Progress) -> None:
-        values.append(objective.value(progress.state.x))
-        norms.append(objective.value_and_grad(progress.state.x)[1].flatten(1).square().sum(1))
+        values.append(objective.value(progress.x))
+        norms.append(objective.value_and_grad(progress.x)[1].flatten(1).square().sum(1))
 
     minimise(objective, problem.x0, OGMG(cycle), gtol=1e-14, max_iter=3 * cycle, callback=record)
     least = problem.least
@@ -53,7 +53,7 @@ def test_the_bound_is_attained(cycle: int) -> None:
         OGMG(cycle),
         gtol=1e-30,
         max_iter=cycle,
-        callback=lambda progress: ends.append(progress.state.x),
+        callback=lambda progress: ends.append(progress.x),
         throw=False,
     )
     grad = problem.objective.value_and_grad(ends[-1])[1]
@@ -69,7 +69,7 @@ def test_one_evaluation_a_step_and_images_independent() -> None:
     problem = blur(Box())
     counting = Counting(problem.objective)
     solution = minimise(counting, problem.x0, OGMG(20), gtol=1e-3, max_iter=2000)
-    assert solution.converged.all()
+    assert solution.converged
     assert counting.evaluations == 1 + int(solution.iterations.max())
     assert torch.equal(solution.evaluations, 1.0 + solution.iterations.double())
     assert (solution.stationarity <= 1e-3).all()

@@ -1,0 +1,26 @@
+"""Arithmetic on batches, image by image."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def per_image(value: Tensor, x: Tensor) -> Tensor:
+    """Shape a 0-dim or `(B,)` tensor to broadcast against `x`, `(B, ...)`."""
+    return value if value.ndim == 0 else value.reshape(-1, *[1] * (x.ndim - 1))
+
+
+def of_images(value: Tensor, index: Tensor) -> Tensor:
+    """Those of some images of a tensor of one number, or of one entry per image `(B, ...)`."""
+    return value if value.ndim == 0 or value.shape[0] == 1 else value[index.to(value.device)]
+
+
+def rms(x: Tensor) -> Tensor:
+    """Root mean square of each image, accumulated in float64, `(B,)`."""
+    return x.flatten(1).double().square().mean(1).sqrt()
+
+
+def inner(a: Tensor, b: Tensor) -> Tensor:
+    """`<a, b>` of each image, accumulated in float64, `(B,)`."""
+    return (a * b).flatten(1).sum(1, dtype=torch.float64)
