@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
-from benchmarks.harness.recorder import Recorder
-from benchmarks.harness.tasks import Task
+from benchmarks.solvers.recorder import Recorder
+from benchmarks.solvers.tasks import Task
 from convexreg.solvers.batch import inner
 
 

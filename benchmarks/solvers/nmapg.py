@@ -6,8 +6,8 @@ import math
 
 import torch
 
-from benchmarks.harness.recorder import Recorder
-from benchmarks.harness.tasks import Task
+from benchmarks.solvers.recorder import Recorder
+from benchmarks.solvers.tasks import Task
 from convexreg.solvers.batch import inner
 
 # Delta, eta and rho of the paper's experiments with learned regularizers.
