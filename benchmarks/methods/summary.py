@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections import defaultdict
-from collections.abc import Sequence
-from statistics import mean, median, stdev
+from pandas import DataFrame, Series
 
 from benchmarks.harness.outcome import Outcome
 
@@ -13,74 +10,54 @@ from benchmarks.harness.outcome import Outcome
 BASELINES = ("crr_deq_multinoise (published)", "crr", "TV")
 
 
-def standard_error(values: Sequence[float]) -> float:
-    """Of the mean; NaN for fewer than two values."""
-    return stdev(values) / math.sqrt(len(values)) if len(values) > 1 else float("nan")
+def mean_with_error(values: Series, form: str = ".2f", *, sign: bool = False) -> str:
+    """The mean and its standard error, which a single value does not have."""
+    mean = f"{values.mean():{'+' if sign else ''}{form}}"
+    return f"{mean} ± {values.sem():{form}}" if len(values) > 1 else mean
 
 
-def summarise(rows: Sequence[dict[str, str]]) -> list[dict[str, object]]:
+def summarise(rows: DataFrame) -> DataFrame:
     """One row per problem and method.
 
     A method that failed on an image has no mean PSNR: the mean over the rest would flatter it.
     """
-    groups: dict[str, dict[str, list[dict[str, str]]]] = defaultdict(lambda: defaultdict(list))
-    for row in rows:
-        groups[row["problem"]][row["method"]].append(row)
+    numbers = dict.fromkeys(("psnr", "evaluations", "certified", "seconds"), float)
     summary = []
-    for problem, by_method in groups.items():
-        baseline = next((b for b in BASELINES if b in by_method and _complete(by_method[b])), None)
-        reference = (
-            {row["image"]: float(row["psnr"]) for row in by_method[baseline]} if baseline else {}
-        )
-        for method, entries in by_method.items():
-            summary.append(_row(problem, method, entries, baseline or "", reference))
-    return summary
+    for _, of_problem in rows.astype(numbers).groupby("problem", sort=False):
+        scores = of_problem.pivot_table("psnr", "image", "method", sort=False, dropna=False)
+        complete = [name for name in BASELINES if name in scores and scores[name].notna().all()]
+        baseline = complete[0] if complete else ""
+        for method, its in of_problem.groupby("method", sort=False):
+            reference = scores[baseline] if baseline and method != baseline else None
+            summary.append(_row(its.set_index("image"), baseline, reference))
+    return DataFrame(summary, dtype=object)
 
 
-def _complete(entries: list[dict[str, str]]) -> bool:
-    return all(row["psnr"] != "" for row in entries)
-
-
-def _row(
-    problem: str,
-    method: str,
-    entries: list[dict[str, str]],
-    baseline: str,
-    reference: dict[str, float],
-) -> dict[str, object]:
-    outcomes: dict[str, int] = defaultdict(int)
-    for row in entries:
-        outcomes[row["outcome"]] += 1
-    result: dict[str, object] = {
-        "problem": problem,
-        "method": method,
-        "images": len(entries),
+def _row(its: DataFrame, baseline: str, reference: Series | None) -> dict[str, object]:
+    outcomes = its.groupby("outcome", sort=False).size()
+    messages = its["message"].dropna()
+    row: dict[str, object] = {
+        "problem": its["problem"].iloc[0],
+        "method": its["method"].iloc[0],
+        "images": len(its),
         "outcomes": "; ".join(f"{outcome} {count}" for outcome, count in outcomes.items()),
-        "message": next((row["message"] for row in entries if row["message"]), ""),
-        "psnr": "",
-        "psnr_error": "",
+        "message": messages.iloc[0] if len(messages) else None,
+        **dict.fromkeys(("psnr", "psnr_error")),
         "baseline": baseline,
-        "difference": "",
-        "difference_error": "",
-        "weight": entries[0]["weight"],
-        "evaluations": "",
-        "certified": "",
-        "seconds": "",
-        "seconds_min": "",
-        "seconds_max": "",
+        **dict.fromkeys(("difference", "difference_error")),
+        "weight": its["weight"].iloc[0],
+        **dict.fromkeys(("evaluations", "certified", "seconds", "seconds_min", "seconds_max")),
     }
-    if not _complete(entries) or str(Outcome.SKIPPED) in outcomes:
-        return result
-    values = {row["image"]: float(row["psnr"]) for row in entries}
-    result["psnr"] = f"{mean(values.values()):.3f}"
-    result["psnr_error"] = f"{standard_error(list(values.values())):.3f}"
-    if reference and method != baseline and values.keys() <= reference.keys():
-        differences = [value - reference[image] for image, value in values.items()]
-        result["difference"] = f"{mean(differences):.3f}"
-        result["difference_error"] = f"{standard_error(differences):.3f}"
-    seconds = [float(row["seconds"]) for row in entries]
-    result["seconds"] = f"{median(seconds):.3f}"
-    result["seconds_min"], result["seconds_max"] = f"{min(seconds):.3f}", f"{max(seconds):.3f}"
-    result["evaluations"] = f"{mean(float(row['evaluations']) for row in entries):.1f}"
-    result["certified"] = f"{max(float(row['certified']) for row in entries):.1e}"
-    return result
+    if its["psnr"].isna().any() or str(Outcome.SKIPPED) in outcomes:
+        return row
+    compared = {"psnr": its["psnr"]}
+    if reference is not None and its.index.isin(reference.index).all():
+        compared["difference"] = its["psnr"] - reference[its.index]
+    for key, values in compared.items():
+        row[key], row[f"{key}_error"] = f"{values.mean():.3f}", f"{values.sem():.3f}"
+    seconds = its["seconds"]
+    row["seconds"] = f"{seconds.median():.3f}"
+    row["seconds_min"], row["seconds_max"] = f"{seconds.min():.3f}", f"{seconds.max():.3f}"
+    row["evaluations"] = f"{its['evaluations'].mean(skipna=False):.1f}"
+    row["certified"] = f"{its['certified'].max(skipna=False):.1e}"
+    return row
