@@ -61,7 +61,8 @@ class AdaptiveRegularizer(nn.Module):
         :param x: `(B, C, H, W)`.
         :param sigma: noise level that the weights are for, one number or one per image.
         """
-        return self.second.with_weights(self.weights(x, sigma))
+        colour = x.shape[1] != self.in_channels
+        return self.second.with_weights(self.weights(x, sigma), colour=colour)
 
 
 class HasImage(Protocol):

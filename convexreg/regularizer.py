@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from convexreg.networks import tiling
-from convexreg.networks.base import GradientNetwork, Sigma, replaced
+from convexreg.networks.base import GradientNetwork, Sigma, replaced, squeeze_batch
 from convexreg.solvers.curvature import Curvature
 from convexreg.solvers.objective import Objective
+from convexreg.solvers.precision import without_autocast
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 def colour_transform(dtype: torch.dtype, device: torch.device) -> Tensor:
     """Orthonormal `(3, 3)` from red, green and blue to luminance and two opponent colours."""
     with torch.inference_mode(False):  # the cached tensor must serve differentiated calls as well
-        rows = torch.tensor([[1, 1, 1], [1, 0, -1], [1, -2, 1]], dtype=torch.float64)
+        rows = torch.tensor([[1, 1, 1], [1, 0, -1], [1, -2, 1]], dtype=torch.float64, device="cpu")
         return (rows / rows.norm(dim=1, keepdim=True)).to(device, dtype)
 
 
@@ -54,12 +55,14 @@ class Regularizer(nn.Module):
         self.sigma_range = sigma_range
         self.name = name
         self.weighted_shape: tuple[int, int, int] | None = None
+        self.colour_weights = False
 
     @property
     def convex(self) -> bool:
         """Whether `R` is convex by construction."""
         return self.network.monotone
 
+    @without_autocast
     def energy(self, x: Tensor, sigma: Sigma = None) -> Tensor:
         """`R(x; sigma)`, `(B,)` in float64."""
         planes, levels = self.planes(x, sigma)
@@ -67,6 +70,7 @@ class Regularizer(nn.Module):
         assert value is not None
         return self._merge_values(value, x)
 
+    @without_autocast
     def grad(self, x: Tensor, sigma: Sigma = None) -> Tensor:
         """`grad R(x; sigma)`, in the shape of `x`. Differentiable in `x` and the parameters."""
         planes, levels = self.planes(x, sigma)
@@ -76,6 +80,7 @@ class Regularizer(nn.Module):
 
     forward = grad
 
+    @without_autocast
     def value_and_grad(self, x: Tensor, sigma: Sigma = None) -> tuple[Tensor, Tensor]:
         """Energy and gradient, sharing the filter responses."""
         planes, levels = self.planes(x, sigma)
@@ -84,18 +89,24 @@ class Regularizer(nn.Module):
         assert grad is not None
         return self._merge_values(value, x), self._merge(grad, x)
 
+    @without_autocast
     def lipschitz(self, image_size: tuple[int, int] | None = None, sigma: Sigma = None) -> Tensor:
         """Proven Lipschitz constant of `grad R` (2-norm): 0-dim, or `(B,)` with one sigma or weights per
-        image (three weights, and bounds, per colour image).
+        image.
 
         :param image_size: `(H, W)` for a bound on that grid; for every size when omitted.
         """
-        return self.network.lipschitz(image_size, self._checked(sigma))
+        sigma = self._checked(sigma)
+        if not self.colour_weights:
+            return self.network.lipschitz(image_size, sigma)
+        bounds = self.network.lipschitz(image_size, _per_plane(sigma))
+        return squeeze_batch(bounds.reshape(-1, 3).amax(1))
 
     def strong_convexity(self) -> Tensor:
         """Proven modulus of strong convexity of a convex `R`, 0-dim in float64."""
         return self.network.strong_convexity()
 
+    @without_autocast
     def curvature(self, x: Tensor, sigma: Sigma = None) -> Curvature | None:
         """Model of the Hessian at `x` for preconditioning; colour channels share the average."""
         planes, levels = self.planes(x, sigma)
@@ -107,23 +118,30 @@ class Regularizer(nn.Module):
         )
         return Curvature(symbol, diagonal)
 
+    @without_autocast
     def magnitudes(self, x: Tensor, sigma: Sigma = None) -> Tensor:
         """Size of the argument of every term at every pixel, `(B, terms, H, W)`, nonnegative.
 
-        Colour images give three times as many images: the channels of the colour transform.
+        Colour images give three times as many images, three in a row for each: the channels of the colour
+        transform.
         """
         return self.network.magnitudes(*self.planes(x, sigma))
 
-    def with_weights(self, weights: Tensor) -> Self:
+    def with_weights(self, weights: Tensor, *, colour: bool = False) -> Self:
         """The same regularizer, sharing its parameters, with a weight for every term and pixel.
 
         It stays convex, and its bounds scale with the largest weight of each term. Moving or converting
         it moves or converts the parameters of both: make it from a `copy.deepcopy` to avoid that.
 
-        :param weights: nonnegative, `(B or 1, terms, H, W)` as `magnitudes` gives them, three per colour
-            image. The result takes images of that size.
-        :raises ValueError: a wrong shape, negative or not finite.
+        :param weights: nonnegative, `(B or 1, terms, H, W)`. The result takes images of that size.
+        :param colour: they are for colour images, `(3 B, terms, H, W)` as `magnitudes` gives them.
+        :raises ValueError: a wrong shape or number, negative or not finite.
         """
+        if colour and (self.in_channels != 1 or weights.shape[0] % 3):
+            raise ValueError(
+                f"colour images have three weights each for a gray model, got {weights.shape[0]} for a model "
+                f"of {self.in_channels} channel(s)"
+            )
         if weights.ndim != 4 or weights.shape[1] != self.network.terms:
             raise ValueError(
                 f"the weights must be (B, {self.network.terms}, H, W), one per term of the model "
@@ -133,6 +151,20 @@ class Regularizer(nn.Module):
             raise ValueError("the weights must be finite and nonnegative")
         twin = replaced(self, network=self.network.with_weights(weights))
         twin.weighted_shape = (weights.shape[0], weights.shape[2], weights.shape[3])
+        twin.colour_weights = colour
+        return twin
+
+    def subset(self, index: Tensor) -> Self:
+        """The regularizer of some images of a batch: itself, unless every image has weights of its own.
+
+        :param index: their numbers, `(N,)` integers.
+        """
+        if self.weighted_shape is None or self.weighted_shape[0] == 1:
+            return self
+        if self.colour_weights:
+            index = (3 * index.unsqueeze(1) + index.new_tensor([0, 1, 2])).flatten()
+        twin = replaced(self, network=self.network.part(index))
+        twin.weighted_shape = (index.numel(), *self.weighted_shape[1:])
         return twin
 
     def term(self, sigma: Sigma = None) -> RegularizationTerm:
@@ -147,7 +179,9 @@ class Regularizer(nn.Module):
             raise ValueError(
                 f"the model {self.name} is conditioned on the noise level: give sigma (deepinv: g_param)"
             )
-        level = torch.as_tensor(sigma, dtype=None if isinstance(sigma, Tensor) else torch.float64)
+        level = sigma
+        if not isinstance(sigma, Tensor):
+            level = torch.tensor(sigma, dtype=torch.float64, device="cpu")
         # levels are compared with the room that float32 rounding of 1/255 needs
         if not bool(((level >= low * (1 - 1e-5)) & (level <= high * (1 + 1e-5))).all()):
             raise ValueError(
@@ -170,49 +204,65 @@ class Regularizer(nn.Module):
                 f"images must be floating-point tensors (B, C, H, W), got {x.dtype} {tuple(x.shape)}"
             )
         sigma = self._checked(sigma)
-        dtype = next(self.parameters()).dtype
-        if x.dtype != dtype:
+        own = next(self.parameters())
+        if (x.dtype, x.device) != (own.dtype, own.device):
             raise ValueError(
-                f"the images are {x.dtype} and the model {self.name} is {dtype}; convert one of them"
+                f"the images are {x.dtype} on {x.device} and the weights of the model {self.name} are "
+                f"{own.dtype} on {own.device}; convert one of them"
             )
         levels = sigma.numel() if isinstance(sigma, Tensor) else 1
         if levels not in (1, x.shape[0]):
             raise ValueError(
                 f"got {x.shape[0]} images and {levels} noise levels; give one level, or one per image"
             )
+        self._check_weighted(x)
         if x.shape[1] == self.in_channels:
-            self._check_weighted(x.shape[0], x)
             return x, sigma
         if x.shape[1] != 3 or self.in_channels != 1:
             raise ValueError(
                 f"the model {self.name} takes images of {self.in_channels} channel(s)"
                 f"{' or colour' if self.in_channels == 1 else ''}, got {x.shape[1]} channels"
             )
-        self._check_weighted(3 * x.shape[0], x)
-        planes = torch.einsum("kc,bchw->bkhw", colour_transform(x.dtype, x.device), x)
-        if isinstance(sigma, Tensor) and sigma.numel() > 1:
-            sigma = sigma.reshape(-1).repeat_interleave(3)
-        return planes.flatten(0, 1).unsqueeze(1), sigma
+        planes = _mixed(colour_transform(x.dtype, x.device), x)
+        return planes.flatten(0, 1).unsqueeze(1), _per_plane(sigma)
 
-    def _check_weighted(self, planes: int, x: Tensor) -> None:
+    def _check_weighted(self, x: Tensor) -> None:
         if self.weighted_shape is None:
             return
         count, *size = self.weighted_shape
-        if size != list(x.shape[2:]) or count not in (1, planes):
+        colour = x.shape[1] != self.in_channels
+        if self.colour_weights:
+            fits = colour and count == 3 * x.shape[0]
+        else:
+            fits = count == 1 or (not colour and count == x.shape[0])
+        if not fits or size != list(x.shape[2:]):
+            kind = f"{count // 3} colour" if self.colour_weights else f"{count}"
             raise ValueError(
-                f"the weights of the model {self.name} are for {count} image(s) of {tuple(size)} pixels (a "
-                f"colour image counts three times), got {planes} of {tuple(x.shape[2:])}"
+                f"the weights of the model {self.name} are for {kind} image(s) of {tuple(size)} pixels, got "
+                f"{x.shape[0]}{' colour' if colour else ''} image(s) of {tuple(x.shape[2:])}"
             )
 
     def _merge(self, grad: Tensor, x: Tensor) -> Tensor:
         if x.shape[1] == self.in_channels:
             return grad
-        return torch.einsum(
-            "kc,bkhw->bchw", colour_transform(x.dtype, x.device), grad.reshape(x.shape)
-        )
+        return _mixed(colour_transform(x.dtype, x.device).mT, grad.reshape(x.shape))
 
     def _merge_values(self, value: Tensor, x: Tensor) -> Tensor:
-        return value if x.shape[1] == self.in_channels else value.reshape(x.shape[0], -1).sum(1)
+        return value if x.shape[1] == self.in_channels else value.reshape(-1, 3).sum(1)
+
+
+def _mixed(matrix: Tensor, x: Tensor) -> Tensor:
+    """`matrix` applied to the three channels of `x`, in arithmetic that autocast leaves alone."""
+    red, green, blue = (channel.unsqueeze(1) for channel in x.unbind(1))
+    a, b, c = (column.reshape(1, 3, 1, 1) for column in matrix.unbind(1))
+    return a * red + b * green + c * blue
+
+
+def _per_plane(sigma: Sigma) -> Sigma:
+    """The noise levels of the three planes of every colour image."""
+    if isinstance(sigma, Tensor) and sigma.numel() > 1:
+        return sigma.reshape(-1).repeat_interleave(3)
+    return sigma
 
 
 class ConvexRegularizer(Regularizer):
@@ -251,15 +301,22 @@ class RegularizationTerm(Objective):
     def value(self, x: Tensor) -> Tensor:
         return self.regularizer.energy(x, self.sigma)
 
+    def grad(self, x: Tensor) -> Tensor:
+        return self.regularizer.grad(x, self.sigma)
+
     def curvature(self, x: Tensor) -> Curvature | None:
         return self.regularizer.curvature(x, self.sigma)
 
     def lipschitz(self, x: Tensor) -> Tensor:
-        bound = self.regularizer.lipschitz((x.shape[-2], x.shape[-1]), self.sigma)
-        # spatial weights of a colour image have a bound for each of its three planes
-        return bound.reshape(x.shape[0], -1).amax(1) if bound.numel() > x.shape[0] else bound
+        return self.regularizer.lipschitz((x.shape[-2], x.shape[-1]), self.sigma).to(x.device)
 
     def strong_convexity(self, x: Tensor) -> Tensor:
-        if self.regularizer.network.monotone:
+        if self.regularizer.convex:
             return self.regularizer.strong_convexity().to(x.device)
         return -self.lipschitz(x)  # no Hessian of a function with L-Lipschitz gradient is below -L
+
+    def subset(self, index: Tensor) -> RegularizationTerm:
+        sigma = self.sigma
+        if isinstance(sigma, Tensor) and sigma.numel() > 1:
+            sigma = sigma.reshape(-1)[index.to(sigma.device)]
+        return RegularizationTerm(self.regularizer.subset(index), sigma)

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .box import Box
 from .batch import inner
+from .box import Box
 from .objective import Objective
 from .precision import without_autocast
 

@@ -60,14 +60,14 @@ def _broken(a: Evaluation, b: Evaluation, lipschitz: Tensor, gain: Tensor) -> Te
 
     Rounding is that of the sums, and that of what cancels before them: where data are met closely, the
     residual is a difference of numbers of the size of the data, so that gradients are wrong by
-    `eps L |x|` however small they are. Infinite values excuse everything.
+    `eps L |x|` however small they are, and values by that times `|x|`. Infinite values excuse everything.
     """
     eps = torch.finfo(a.x.dtype).eps
     move = a.x - b.x
     size = a.value.abs() + b.value.abs()
-    error = 10 * eps * lipschitz * torch.maximum(_norm(a.x), _norm(b.x))
-    reach = _norm(move) + _norm(a.grad - b.grad) / lipschitz
-    reach = reach + (2 * size / lipschitz).sqrt() + error / lipschitz
+    far = torch.maximum(_norm(a.x), _norm(b.x))
+    error = 10 * eps * lipschitz * far
+    reach = far + _norm(a.grad - b.grad) / lipschitz + (2 * size / lipschitz).sqrt()
 
     def fails(rise: Tensor, slope: Tensor, steepness: Tensor) -> Tensor:
         return rise + 100 * eps * (size + steepness) + error * reach < slope + gain

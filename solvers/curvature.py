@@ -56,9 +56,7 @@ class Curvature:
     def subset(self, index: Tensor) -> Curvature:
         """The model for some images of the batch."""
         terms = tuple(term.subset(index) for term in self.terms)
-        return Curvature(
-            of_images(self.symbol, index), of_images(self.diagonal, index), terms
-        )
+        return Curvature(of_images(self.symbol, index), of_images(self.diagonal, index), terms)
 
 
 @torch.no_grad()

@@ -103,15 +103,20 @@ class DataTerm(Objective):
             check_adjoint(self.operator, x)
             self._checked = True
 
+    def given(self, *, operator: LinearOperator, y: Tensor) -> DataTerm:
+        """The same data term of another operator and other measurements; bounds are kept."""
+        other = copy.copy(self)
+        other.operator, other.y = operator, y
+        return other
+
     def in_float64(self, x: Tensor) -> DataTerm:
         """The same data term in float64, for images shaped like `x`.
 
         :raises PrecisionError: the operator cannot be copied, cannot compute in float64, or is another one
             there.
         """
-        exact = copy.copy(self)
-        exact.y, exact._checked, exact._normal = self.y.double(), False, None
-        exact.operator = operator_in_float64(self.operator, x)
+        exact = self.given(operator=operator_in_float64(self.operator, x), y=self.y.double())
+        exact._checked, exact._normal = False, None
         return exact
 
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from .batch import per_image
 from .box import Box
 from .contradictions import Evaluation, contradict, contradict_convexity
 from .loop import Solver, State
-from .batch import per_image
 from .objective import Objective
 from .proximal_step import Backtracking, describe_step, proximal_step, starting_constant
 

@@ -11,10 +11,10 @@ from typing import Generic, TypeVar
 import torch
 from torch import Tensor
 
+from .batch import per_image
 from .batches import take
 from .box import Box
 from .certificates import Certificate, relative_gap
-from .batch import per_image
 from .objective import Objective
 from .precision import without_autocast
 from .solution import Solution, SolverError, Status

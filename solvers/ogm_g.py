@@ -9,11 +9,11 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from .batch import per_image, rms
 from .box import Box
 from .certificates import certificate_at
 from .contradictions import Evaluation, contradict
 from .loop import Solver, State
-from .batch import per_image, rms
 from .objective import Objective
 from .proximal_step import describe_step, starting_constant
 

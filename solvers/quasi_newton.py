@@ -7,12 +7,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from .batch import inner, per_image, rms
 from .box import Box
 from .certificates import certificate_at
 from .contradictions import Evaluation, contradict_convexity
 from .curvature import SumPreconditioner
 from .loop import Solver, State
-from .batch import inner, per_image, rms
 from .objective import Objective
 
 _NEAR = 1e-6

@@ -254,7 +254,7 @@ def test_noise_levels_outside_the_range_are_refused() -> None:
         (torch.zeros(1, 8, 8).double(), "floating-point tensors"),
         (torch.zeros(1, 2, 8, 8).double(), "got 2 channels"),
         (torch.zeros(1, 4, 8, 8).double(), "got 4 channels"),
-        (torch.zeros(1, 1, 8, 8), "are torch.float32 and the model .* is torch.float64"),
+        (torch.zeros(1, 1, 8, 8), "images are torch.float32 .* the model .* are torch.float64"),
     ],
 )
 def test_images_of_another_kind_are_refused(x: Tensor, message: str) -> None:

@@ -8,8 +8,9 @@ from torch.nn import functional
 
 from convexreg.networks.base import GradientNetwork, Sigma
 from convexreg.networks.convolution import analysis, synthesis
-from convexreg.networks.operators import Convolution, Reach
+from convexreg.networks.operators import Convolution, Reach, round_up
 from convexreg.networks.potentials import per_channel
+from convexreg.networks.symbol import symbol_maximum
 
 
 class ConvolutionalICNN(GradientNetwork):
@@ -32,10 +33,12 @@ class ConvolutionalICNN(GradientNetwork):
         size = kernel_sizes[1]
         self.smoothing = smoothing
         self.first = Convolution((image, hidden), kernel_sizes[:1])
-        self.first_bias = nn.Parameter(torch.zeros(hidden))
-        self.raw_second = nn.Parameter(torch.randn(top, hidden, size, size) * 0.1 - 10)
-        self.second_bias = nn.Parameter(torch.zeros(top))
-        self.log_weight = nn.Parameter(torch.zeros(top))
+        self.first_bias = nn.Parameter(torch.zeros(hidden, dtype=torch.float32))
+        self.raw_second = nn.Parameter(
+            torch.randn(top, hidden, size, size, dtype=torch.float32) * 0.1 - 10
+        )
+        self.second_bias = nn.Parameter(torch.zeros(top, dtype=torch.float32))
+        self.log_weight = nn.Parameter(torch.zeros(top, dtype=torch.float32))
 
     @property
     def monotone(self) -> bool:
@@ -79,10 +82,8 @@ class ConvolutionalICNN(GradientNetwork):
         `0 <= D_1, s' <= 1` and `0 <= s'' <= 1 / e`.
         """
         del sigma
-        top, hidden, size, _ = self.raw_second.shape
-        stage = Convolution((hidden, top), (size,), zero_mean=False).to(self.raw_second)
-        stage.requires_grad_(False).kernels[0].copy_(self.second)
-        weight = self.log_weight.exp()
-        spread = torch.einsum("o,oihw->i", weight, self.second).max()
-        norms = stage.squared_norm() * weight.max() + spread
-        return self.first.squared_norm(image_size=image_size) * norms / self.smoothing
+        second, weight = self.second.double(), self.log_weight.double().exp()
+        spread = torch.einsum("o,oihw->i", weight, second).max()
+        norms = symbol_maximum(second) * weight.max() + spread
+        first = self.first.squared_norm(image_size=image_size)
+        return first * round_up(norms / self.smoothing, first.dtype)

@@ -7,7 +7,8 @@ card as JSON. Nothing is ever unpickled.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib import resources
 from pathlib import Path
@@ -226,9 +227,15 @@ def _read(path: Path) -> Model:
     return Model(regularizer.eval().requires_grad_(False), config, card)
 
 
-def _build(config: ModelConfig, name: str) -> AnyRegularizer:
-    """Freshly initialised on the CPU, without a trace in the caller's random numbers."""
+@contextmanager
+def aside() -> Iterator[None]:
+    """Modules made within are on the CPU and start from random numbers that are not the caller's."""
     with torch.random.fork_rng(devices=[]), torch.device("cpu"):
+        yield
+
+
+def _build(config: ModelConfig, name: str) -> AnyRegularizer:
+    with aside():
         return config.build_adaptive(name) if config.adaptive else config.build(name)
 
 

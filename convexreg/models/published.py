@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from convexreg.models.convolutional_icnn import ConvolutionalICNN
-from convexreg.models.files import ModelFileError
+from convexreg.models.files import ModelFileError, aside
 from convexreg.networks.conditioning import Conditioning
 from convexreg.networks.modular import GradientModule
 from convexreg.networks.operators import Convolution
@@ -68,7 +68,8 @@ class SplineScaling(Conditioning):
     def forward(self, sigma: Tensor | float | None) -> tuple[Tensor, Tensor]:
         if sigma is None:
             raise ValueError("this network is conditioned on the noise level: give sigma")
-        level = 255 * torch.as_tensor(sigma).to(self.values).reshape(-1)
+        values = self.values
+        level = 255 * torch.as_tensor(sigma, dtype=values.dtype, device=values.device).reshape(-1)
         position = level / self.limit * (self.values.shape[1] - 1)
         knot = position.floor().clamp(0, self.values.shape[1] - 2).long()
         left, right = self.values[:, knot], self.values[:, knot + 1]
@@ -93,7 +94,8 @@ def load_published(path: str | Path) -> Regularizer:
         raise ModelFileError(f"{path} is not a readable safetensors file ({error})") from error
     for key, build in _BUILDERS.items():
         if key in weights:
-            model = build(weights, path.stem)
+            with aside():
+                model = build(weights, path.stem)
             return model.eval().requires_grad_(False)
     raise ModelFileError(
         f"{path} holds weights of no model known here; expected a tensor named one of "
@@ -143,7 +145,9 @@ def _multi_noise(weights: Weights, name: str) -> Regularizer:
         return (rise + rise.flip(1)) / 2
 
     concave = weights["activation_ccv.coefficients"]
-    identity = torch.linspace(-limit, limit, concave.shape[1]).expand_as(concave)
+    identity = torch.linspace(-limit, limit, concave.shape[1], dtype=concave.dtype).expand_as(
+        concave
+    )
     convex = torch.allclose(concave, identity, atol=1e-6)
     rise = weights["mu_"].exp() * increments("cvx")
     kernels = [
@@ -192,7 +196,7 @@ def _huber(weights: Weights, name: str) -> Regularizer:
     conditioning = FixedScaling(
         (beta + per_channel + inner).exp(), (outer - 2 * inner - 2 * per_channel - beta).exp()
     )
-    clip = _spline(torch.ones(1, 2), 1.0, monotone=True)
+    clip = _spline(torch.ones(1, 2, dtype=torch.float32), 1.0, monotone=True)
     operator = _chain(kernels, normalised=True)
     return ConvexRegularizer(
         GradientModule(operator, clip, bias=False, conditioning=conditioning), name=name

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
-from typing import TypeVar
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -33,6 +34,62 @@ def replaced(module: M, **children: nn.Module) -> M:
     """A copy of `module` that shares its parameters and has other modules for some of its own."""
     twin = copy.copy(module)
     twin._modules = {**module._modules, **children}
+    return twin
+
+
+def converted(module: M, device: torch.device, dtype: torch.dtype) -> M:
+    """The module on another device and in another floating-point type, differentiable in its tensors.
+
+    What need not change is shared with the original, which stays as it is; the other parameters and buffers
+    are `.to(device, dtype)` of the original's and no leaves, so that gradients reach the original's. If
+    nothing changes the module itself comes back.
+    """
+
+    def convert(tensor: Tensor) -> Tensor:
+        return tensor.to(device, dtype if tensor.is_floating_point() else tensor.dtype)
+
+    return with_tensors(module, convert)
+
+
+def with_tensors(module: M, change: Callable[[Tensor], Tensor]) -> M:
+    """The module with its parameters and buffers changed, each once; itself if none changes.
+
+    What need not change is shared with the original, which stays as it is.
+    """
+    return _with_tensors(module, change, {})
+
+
+def _with_tensors(module: M, change: Callable[[Tensor], Tensor], done: dict[Any, Any]) -> M:
+    """`done` holds what has been changed, so that what is shared stays shared."""
+    if module in done:
+        return done[module]
+
+    def changed(tensor: Tensor | None) -> Tensor | None:
+        if tensor is None:
+            return None
+        if tensor not in done:
+            done[tensor] = change(tensor)
+        return done[tensor]
+
+    parameters, buffers = (
+        {name: changed(tensor) for name, tensor in tensors.items()}
+        for tensors in (module._parameters, module._buffers)
+    )
+    children = {
+        name: None if child is None else _with_tensors(child, change, done)
+        for name, child in module._modules.items()
+    }
+    pairs = (
+        (module._parameters, parameters),
+        (module._buffers, buffers),
+        (module._modules, children),
+    )
+    if all(new[name] is old[name] for old, new in pairs for name in old):
+        twin = module
+    else:
+        twin = copy.copy(module)
+        twin.__dict__.update(_parameters=parameters, _buffers=buffers, _modules=children)
+    done[module] = twin
     return twin
 
 
@@ -79,11 +136,13 @@ class GradientNetwork(nn.Module, ABC):
 
     def strong_convexity(self) -> Tensor:
         """Proven modulus `mu >= 0` of the potential, 0-dim in float64."""
-        return torch.zeros((), dtype=torch.float64)
+        return torch.zeros((), dtype=torch.float64, device="cpu")
 
-    def slopes(self, x: Tensor, sigma: Sigma = None) -> list[tuple[LinearOperator, Tensor]] | None:
-        """Operators `W` with slopes `s` `(B, C, ...)` such that the Jacobian at `x` is about the sum of
-        `W^T Diag(s) W`, for preconditioning; `None` where there is no such model."""
+    def curvatures(
+        self, x: Tensor, sigma: Sigma = None
+    ) -> list[tuple[LinearOperator, Tensor]] | None:
+        """Operators `W` with curvatures `c` `(B, C, ...)` such that the Jacobian at `x` is about the sum of
+        `W^T Diag(c) W`, for preconditioning; `None` where there is no such model."""
         return None
 
     @property
@@ -102,9 +161,12 @@ class GradientNetwork(nn.Module, ABC):
         """
         raise NotImplementedError(f"{type(self).__name__} has no terms to give weights to")
 
-    def window(self, image: int, rows: Tensor, columns: Tensor) -> GradientNetwork:
-        """The network for a part of one image of a batch: itself, unless it has spatial weights."""
-        del image, rows, columns
+    def part(
+        self, images: Tensor, rows: Tensor | None = None, columns: Tensor | None = None
+    ) -> GradientNetwork:
+        """The network for some images of a batch, or for a part of them: itself, unless it has spatial
+        weights. All arguments are integer indices."""
+        del images, rows, columns
         return self
 
 
@@ -120,10 +182,12 @@ class ConditionedNetwork(GradientNetwork):
             conditioning, weights = conditioning.conditioning, conditioning.field * weights
         return replaced(self, conditioning=SpatialWeights(conditioning, weights))
 
-    def window(self, image: int, rows: Tensor, columns: Tensor) -> GradientNetwork:
+    def part(
+        self, images: Tensor, rows: Tensor | None = None, columns: Tensor | None = None
+    ) -> GradientNetwork:
         if not isinstance(self.conditioning, SpatialWeights):
             return self
-        return replaced(self, conditioning=self.conditioning.window(image, rows, columns))
+        return replaced(self, conditioning=self.conditioning.part(images, rows, columns))
 
 
 def squeeze_batch(bound: Tensor) -> Tensor:

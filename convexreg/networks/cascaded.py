@@ -54,10 +54,10 @@ class GradNetC(ConditionedNetwork):
         self.conditioning = conditioning
         self._monotone, self._unit_scales = monotone, unit_scales
         if not unit_scales:
-            self.raw_alpha = nn.Parameter(torch.rand(depth, channels))
-            self.raw_beta = nn.Parameter(torch.rand(depth, channels))
-        self.bias = nn.Parameter(torch.zeros(depth, channels))
-        self.output_bias = nn.Parameter(torch.zeros(operator.in_channels))
+            self.raw_alpha = nn.Parameter(torch.rand(depth, channels, dtype=torch.float32))
+            self.raw_beta = nn.Parameter(torch.rand(depth, channels, dtype=torch.float32))
+        self.bias = nn.Parameter(torch.zeros(depth, channels, dtype=torch.float32))
+        self.output_bias = nn.Parameter(torch.zeros(operator.in_channels, dtype=torch.float32))
 
     @property
     def monotone(self) -> bool:
@@ -126,27 +126,28 @@ class GradNetC(ConditionedNetwork):
         there = self.operator.reach()
         return None if there is None else Reach(2 * there.radius, there.circular)
 
-    def channel_slopes(self) -> Tensor:
+    def curvature_bound(self) -> Tensor:
         """`sum_l beta_{l-1} prod_{i >= l} alpha_i sup s_i'` in absolute value, `(C,)`."""
-        slope = torch.zeros_like(self.bias[0])
+        bound = torch.zeros_like(self.bias[0])
         for alpha, beta, activation in zip(*self.scales(), self.activations, strict=True):
-            slope = alpha.abs() * activation.slope().to(slope) * (slope + beta.abs())
-        return slope
+            bound = alpha.abs() * activation.scalar_curvature_bound() * (bound + beta.abs())
+        return bound
 
     def lipschitz(self, image_size: tuple[int, int] | None = None, sigma: Sigma = None) -> Tensor:
-        """`|| Diag(slopes)^{1/2} W ||^2`, from the Jacobian `W^T Diag(.) W` (2024 paper, eq. 41)."""
-        slopes = self.channel_slopes()
+        """`|| Diag(D)^{1/2} W ||^2` with `D` the curvature bound: the Jacobian is `W^T Diag(.) W`, the
+        entries at most `D` (2024 paper, eq. 41)."""
+        bounds = self.curvature_bound()
         if self.conditioning is not None:
             scale, weight = self.conditioning(sigma)
-            slopes = slopes * weight * scale**2
-        return squeeze_batch(self.operator.squared_norm(slopes, image_size))
+            bounds = bounds * weight * scale**2
+        return squeeze_batch(self.operator.squared_norm(bounds, image_size))
 
-    def slopes(self, x: Tensor, sigma: Sigma = None) -> list[tuple[LinearOperator, Tensor]]:
+    def curvatures(self, x: Tensor, sigma: Sigma = None) -> list[tuple[LinearOperator, Tensor]]:
         u, factors = self._argument(x, sigma)
-        slope = derivative(self.cascade, u)
+        curvature = derivative(self.cascade, u)
         if factors is not None:
-            slope = factors[1] * factors[0] ** 2 * slope
-        return [(self.operator, slope)]
+            curvature = factors[1] * factors[0] ** 2 * curvature
+        return [(self.operator, curvature)]
 
 
 class MGradNetC(GradNetC):

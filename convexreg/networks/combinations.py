@@ -12,10 +12,9 @@ from torch.nn import functional
 
 from convexreg.networks.base import GradientNetwork, Sigma, replaced
 from convexreg.networks.cascaded import MGradNetC
-from convexreg.networks.modular import GradientModule
+from convexreg.networks.modular import GradientModule, IdentityRho
 from convexreg.networks.operators import LinearOperator, Reach
 from convexreg.networks.potentials import ElementwisePotential, LogCosh, Quadratic, per_channel
-from convexreg.networks.rho import IdentityRho
 
 
 class LinearCombination(GradientNetwork):
@@ -42,14 +41,18 @@ class LinearCombination(GradientNetwork):
         self.conic = conic
         if coefficients is None:
             start = math.log(math.expm1(1.0)) if conic else 1.0
-            self.raw_coefficients = nn.Parameter(torch.full((len(networks),), start))
+            self.raw_coefficients = nn.Parameter(
+                torch.full((len(networks),), start, dtype=torch.float32)
+            )
         elif len(coefficients) != len(networks) or (conic and min(coefficients) < 0):
             raise ValueError(
                 f"{len(networks)} networks need as many coefficients, nonnegative ones in a conic "
                 f"combination; got {list(coefficients)}"
             )
         else:
-            self.register_buffer("fixed_coefficients", torch.tensor(coefficients).float())
+            self.register_buffer(
+                "fixed_coefficients", torch.tensor(coefficients, dtype=torch.float32)
+            )
 
     @property
     def coefficients(self) -> Tensor:
@@ -69,10 +72,10 @@ class LinearCombination(GradientNetwork):
 
     def density(self, x: Tensor, sigma: Sigma = None) -> Tensor:
         pairs = zip(self.coefficients, self.networks, strict=True)
-        return sum((c * network.density(x, sigma) for c, network in pairs), torch.zeros(()).to(x))
+        return sum((c * network.density(x, sigma) for c, network in pairs), x.new_zeros(()))
 
     def density_and_grad(self, x: Tensor, sigma: Sigma = None) -> tuple[Tensor, Tensor]:
-        density, grad = torch.zeros(()).to(x), torch.zeros_like(x)
+        density, grad = x.new_zeros(()), torch.zeros_like(x)
         for c, network in zip(self.coefficients, self.networks, strict=True):
             its_density, its_grad = network.density_and_grad(x, sigma)
             density, grad = density + c * its_density, grad + c * its_grad
@@ -90,8 +93,10 @@ class LinearCombination(GradientNetwork):
         pairs = zip(self.networks, parts, strict=True)
         return replaced(self, networks=nn.ModuleList(n.with_weights(part) for n, part in pairs))
 
-    def window(self, image: int, rows: Tensor, columns: Tensor) -> GradientNetwork:
-        parts = [network.window(image, rows, columns) for network in self.networks]
+    def part(
+        self, images: Tensor, rows: Tensor | None = None, columns: Tensor | None = None
+    ) -> GradientNetwork:
+        parts = [network.part(images, rows, columns) for network in self.networks]
         return replaced(self, networks=nn.ModuleList(parts))
 
     def reach(self) -> Reach | None:
@@ -102,26 +107,28 @@ class LinearCombination(GradientNetwork):
         return Reach(max(reach.radius for reach in known), known[0].circular)
 
     def lipschitz(self, image_size: tuple[int, int] | None = None, sigma: Sigma = None) -> Tensor:
-        total = torch.tensor(0.0)
+        total = self.coefficients.new_zeros(())
         for c, network in zip(self.coefficients.abs(), self.networks, strict=True):
             bound = c * network.lipschitz(image_size, sigma)
             total = total + torch.where(c > 0, bound, 0.0)  # zero times no bound is zero
         return total
 
     def strong_convexity(self) -> Tensor:
-        total = torch.zeros((), dtype=torch.float64)
+        total = torch.zeros((), dtype=torch.float64, device="cpu")
         if not self.monotone:
             return total
         pairs = zip(self.coefficients, self.networks, strict=True)
         return sum((c * network.strong_convexity() for c, network in pairs), total)
 
-    def slopes(self, x: Tensor, sigma: Sigma = None) -> list[tuple[LinearOperator, Tensor]] | None:
+    def curvatures(
+        self, x: Tensor, sigma: Sigma = None
+    ) -> list[tuple[LinearOperator, Tensor]] | None:
         result = []
         for c, network in zip(self.coefficients, self.networks, strict=True):
-            parts = network.slopes(x, sigma)
+            parts = network.curvatures(x, sigma)
             if parts is None:
                 return None
-            result += [(operator, c * slope) for operator, slope in parts]
+            result += [(operator, c * curvature) for operator, curvature in parts]
         return result
 
 
@@ -171,8 +178,10 @@ class StronglyMonotone(GradientNetwork):
         linear = self._shift(x, sigma) * x
         return density + (linear * x / 2).sum(1), grad + linear
 
-    def window(self, image: int, rows: Tensor, columns: Tensor) -> GradientNetwork:
-        return replaced(self, network=self.network.window(image, rows, columns))
+    def part(
+        self, images: Tensor, rows: Tensor | None = None, columns: Tensor | None = None
+    ) -> GradientNetwork:
+        return replaced(self, network=self.network.part(images, rows, columns))
 
     def reach(self) -> Reach | None:
         # the constant added for convexity depends on the weights of all pixels
@@ -206,7 +215,7 @@ class GradNetM(LinearCombination):
     ) -> None:
         super().__init__(modules, conic=monotone, coefficients=coefficients)
         channels = modules[0].operator.in_channels
-        self.offset = nn.Parameter(torch.zeros(channels)) if offset else None
+        self.offset = nn.Parameter(torch.zeros(channels, dtype=torch.float32)) if offset else None
 
     def forward(self, x: Tensor, sigma: Sigma = None) -> Tensor:
         grad = super().forward(x, sigma)

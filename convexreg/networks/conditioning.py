@@ -53,7 +53,9 @@ class NoiseScaling(Conditioning):
         if channels % groups:
             raise ValueError(f"{channels} channels do not divide into {groups} groups")
         self.sigma_min, self.sigma_max = sigma_min, sigma_max
-        levels = torch.linspace(math.log(sigma_min), math.log(sigma_max), knots)
+        levels = torch.linspace(
+            math.log(sigma_min), math.log(sigma_max), knots, dtype=torch.float32
+        )
         self.log_threshold = nn.Parameter(levels.unsqueeze(1).repeat(1, channels))
         self.log_slope = nn.Parameter(
             levels.unsqueeze(1).repeat(1, groups) + math.log(relative_slope)
@@ -104,11 +106,8 @@ class SpatialWeights(Conditioning):
         return self.conditioning(sigma)
 
     def forward(self, sigma: Tensor | float | None) -> tuple[Tensor, Tensor]:
-        """The largest weights of an image, which is what bounds need; a colour image has three fields."""
+        """The largest weights of an image, which is what bounds need."""
         scale, weight = self._base(sigma)
-        if scale.shape[0] > 1:
-            planes = max(1, self.field.shape[0] // scale.shape[0])
-            scale, weight = (factor.repeat_interleave(planes, 0) for factor in (scale, weight))
         return scale, weight * self.field.flatten(2).amax(2)
 
     def factors(self, u: Tensor, sigma: Tensor | float | None) -> tuple[Tensor, Tensor]:
@@ -120,13 +119,24 @@ class SpatialWeights(Conditioning):
         if field.shape[2:] != u.shape[2:] or field.shape[0] not in (1, u.shape[0]):
             raise ValueError(
                 f"the spatial weights are for {field.shape[0]} images of {tuple(field.shape[2:])} pixels "
-                f"(a colour image counts three times), got {u.shape[0]} of {tuple(u.shape[2:])}"
+                f"each, got {u.shape[0]} of {tuple(u.shape[2:])}"
             )
         scale, weight = (factor.to(u.dtype)[..., None, None] for factor in self._base(sigma))
         return scale, weight * field
 
-    def window(self, image: int, rows: Tensor, columns: Tensor) -> SpatialWeights:
-        """The weights of a part of one image."""
-        chosen = self.field[min(image, self.field.shape[0] - 1)].unsqueeze(0)
-        part = chosen.index_select(2, rows).index_select(3, columns)
-        return SpatialWeights(self.conditioning, part)
+    def part(
+        self, images: Tensor, rows: Tensor | None = None, columns: Tensor | None = None
+    ) -> SpatialWeights:
+        """The weights of some images, or of a part of them."""
+        field = (
+            self.field
+            if self.field.shape[0] == 1
+            else self.field.index_select(0, images.to(self.field.device))
+        )
+        if rows is not None:
+            field = field.index_select(2, rows)
+        if columns is not None:
+            field = field.index_select(3, columns)
+        twin = copy.copy(self)
+        twin._buffers = {"field": field}
+        return twin

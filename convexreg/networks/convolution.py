@@ -5,44 +5,28 @@ where CPU libraries leave the vector units idle (they vectorise over output chan
 therefore computes a 4 x 4 block of pixels at once, as 16 output channels of a convolution with
 stride 4, which is eight times faster for 64 to 1 channels. The two are each other's derivative, so
 training and Hessian-vector products run on the fast forms as well.
+
+With `bfloat16` the adjoint of float32 responses to 32, 64, ... filters multiplies in bfloat16, forward and
+backward. Of a gradient `W^T s(W x)` this keeps 2 to 3 digits, enough for training: the responses `W x`,
+where a pixel's own rounding would drown weak noise, stay float32. Five times faster on CPUs with matrix
+units (AMX) and on GPUs. Not for results that carry a certificate. Autocast changes nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 from torch.nn.grad import conv2d_weight
 
+from convexreg.solvers.precision import without_autocast
+
 _BLOCK = 4
 _BFLOAT16_CHANNELS = 32
 """bfloat16 is used for multiples of this many channels: it gains little for others, and oneDNN's kernels
 for AMX give wrong sums for 16 and 24 channels with a stride of 4 (found in torch 2.15)."""
-_bfloat16_synthesis: ContextVar[bool] = ContextVar("bfloat16_synthesis", default=False)
-
-
-@contextmanager
-def bfloat16_synthesis(enabled: bool = True) -> Iterator[None]:
-    """Within it `synthesis` of float32 responses to 32, 64, ... filters multiplies in bfloat16.
-
-    Of a gradient `W^T s(W x)` this keeps 2 to 3 digits, enough for training: the responses `W x`, where a
-    pixel's own rounding would drown weak noise, stay float32. Five times faster on CPUs with matrix
-    units (AMX) and on GPUs. Not for results that carry a certificate.
-    """
-    token = _bfloat16_synthesis.set(enabled)
-    try:
-        yield
-    finally:
-        _bfloat16_synthesis.reset(token)
-
-
-def in_bfloat16() -> bool:
-    """Whether the caller is within `bfloat16_synthesis`."""
-    return _bfloat16_synthesis.get()
 
 
 def compose_kernels(kernels: Sequence[Tensor]) -> Tensor:
@@ -55,17 +39,18 @@ def compose_kernels(kernels: Sequence[Tensor]) -> Tensor:
     return composed
 
 
-def analysis(x: Tensor, kernel: Tensor, padding: str) -> Tensor:
+def analysis(x: Tensor, kernel: Tensor, padding: str, *, bfloat16: bool = False) -> Tensor:
     """`W x`: `(B, C_in, H, W)` to `(B, C_out, H, W)`, kernel `(C_out, C_in, k, k)` with `k` odd.
 
+    :param bfloat16: for its derivative.
     :raises ValueError: the image is smaller than the circular padding.
     """
-    return _Analysis.apply(x, kernel, padding)
+    return _Analysis.apply(x, kernel, padding, bfloat16)
 
 
-def synthesis(z: Tensor, kernel: Tensor, padding: str) -> Tensor:
+def synthesis(z: Tensor, kernel: Tensor, padding: str, *, bfloat16: bool = False) -> Tensor:
     """`W^T z`: `(B, C_out, H, W)` to `(B, C_in, H, W)`, the exact adjoint of `analysis`."""
-    return _Synthesis.apply(z, kernel, padding)
+    return _Synthesis.apply(z, kernel, padding, bfloat16)
 
 
 def _pad(x: Tensor, amount: int, padding: str, bottom: int = 0, right: int = 0) -> Tensor:
@@ -87,9 +72,9 @@ def _correlate(x: Tensor, kernel: Tensor, padding: str) -> Tensor:
     return functional.conv2d(x, kernel, padding=half)
 
 
-def _correlate_adjoint(z: Tensor, kernel: Tensor, padding: str) -> Tensor:
-    if in_bfloat16() and z.dtype == torch.float32 and z.shape[1] % _BFLOAT16_CHANNELS == 0:
-        coarse = _correlate_adjoint(z.bfloat16(), kernel.bfloat16(), padding)
+def _correlate_adjoint(z: Tensor, kernel: Tensor, padding: str, bfloat16: bool) -> Tensor:
+    if bfloat16 and z.dtype == torch.float32 and z.shape[1] % _BFLOAT16_CHANNELS == 0:
+        coarse = _correlate_adjoint(z.bfloat16(), kernel.bfloat16(), padding, False)
         return coarse.to(z.dtype)
     size, in_channels = kernel.shape[-1], kernel.shape[1]
     flipped = kernel.flip(2, 3).transpose(0, 1)
@@ -119,35 +104,39 @@ def _kernel_gradient(x: Tensor, z: Tensor, kernel: Tensor, padding: str) -> Tens
 
 class _Analysis(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x: Tensor, kernel: Tensor, padding: str) -> Tensor:
+    @without_autocast
+    def forward(ctx, x: Tensor, kernel: Tensor, padding: str, bfloat16: bool) -> Tensor:
         ctx.save_for_backward(x, kernel)
-        ctx.padding = padding
+        ctx.padding, ctx.bfloat16 = padding, bfloat16
         return _correlate(x, kernel, padding)
 
     @staticmethod
+    @without_autocast
     def backward(ctx, grad_output: Tensor):
         x, kernel = ctx.saved_tensors
         grad_x = grad_kernel = None
         if ctx.needs_input_grad[0]:
-            grad_x = _Synthesis.apply(grad_output, kernel, ctx.padding)
+            grad_x = _Synthesis.apply(grad_output, kernel, ctx.padding, ctx.bfloat16)
         if ctx.needs_input_grad[1]:
             grad_kernel = _kernel_gradient(x, grad_output, kernel, ctx.padding)
-        return grad_x, grad_kernel, None
+        return grad_x, grad_kernel, None, None
 
 
 class _Synthesis(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, z: Tensor, kernel: Tensor, padding: str) -> Tensor:
+    @without_autocast
+    def forward(ctx, z: Tensor, kernel: Tensor, padding: str, bfloat16: bool) -> Tensor:
         ctx.save_for_backward(z, kernel)
-        ctx.padding = padding
-        return _correlate_adjoint(z, kernel, padding)
+        ctx.padding, ctx.bfloat16 = padding, bfloat16
+        return _correlate_adjoint(z, kernel, padding, bfloat16)
 
     @staticmethod
+    @without_autocast
     def backward(ctx, grad_output: Tensor):
         z, kernel = ctx.saved_tensors
         grad_z = grad_kernel = None
         if ctx.needs_input_grad[0]:
-            grad_z = _Analysis.apply(grad_output, kernel, ctx.padding)
+            grad_z = _Analysis.apply(grad_output, kernel, ctx.padding, ctx.bfloat16)
         if ctx.needs_input_grad[1]:
             grad_kernel = _kernel_gradient(grad_output, z, kernel, ctx.padding)
-        return grad_z, grad_kernel, None
+        return grad_z, grad_kernel, None, None

@@ -1,15 +1,67 @@
-"""The module of modular gradient networks: an operator and the gradient of a potential."""
+"""The module of modular gradient networks (2024 paper, Thms 10 and 12): `rho(phi(z)) W^T grad phi(z)`."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from convexreg.networks.base import ConditionedNetwork, Sigma, squeeze_batch
 from convexreg.networks.conditioning import Conditioning
 from convexreg.networks.operators import LinearOperator, Reach
-from convexreg.networks.potentials import Potential, per_channel
-from convexreg.networks.rho import Rho
+from convexreg.networks.potentials import Potential, ScaledSigmoids, per_channel
+from convexreg.networks.quadrature import line_integral
+
+
+class Rho(nn.Module, ABC):
+    """`rho`, elementwise, with its antiderivative `P(t) = int_0^t rho`."""
+
+    monotone: bool
+    """Whether `rho` is nonnegative and nondecreasing (see `needs_nonnegative`)."""
+    needs_nonnegative: bool = False
+    """Whether that holds for nonnegative arguments only."""
+
+    @abstractmethod
+    def forward(self, value: Tensor) -> Tensor:
+        """`rho(t)`."""
+
+    @abstractmethod
+    def integral(self, value: Tensor) -> Tensor:
+        """`P(t)`."""
+
+
+class IdentityRho(Rho):
+    """`rho(t) = t`, the choice of M-MGN (2023 paper); monotone on nonnegative arguments."""
+
+    monotone = True
+    needs_nonnegative = True
+
+    def forward(self, value: Tensor) -> Tensor:
+        return value
+
+    def integral(self, value: Tensor) -> Tensor:
+        return value * value / 2
+
+
+class LearnedRho(Rho):
+    """`softplus` of a one-dimensional mGradNet (Lemma 6): learned, nonnegative and nondecreasing.
+
+    The antiderivative is a Gauss-Legendre integral, see `convexreg.networks.quadrature`.
+    """
+
+    monotone = True
+
+    def __init__(self, terms: int = 8) -> None:
+        super().__init__()
+        self.inner = ScaledSigmoids(1, terms)
+
+    def forward(self, value: Tensor) -> Tensor:
+        return functional.softplus(self.inner.activation(value.unsqueeze(1)).squeeze(1))
+
+    def integral(self, value: Tensor) -> Tensor:
+        return line_integral(self, value)
 
 
 class GradientModule(ConditionedNetwork):
@@ -36,7 +88,9 @@ class GradientModule(ConditionedNetwork):
         super().__init__()
         self.operator, self.phi, self.rho = operator, potential, rho
         self.conditioning = conditioning
-        self.bias = nn.Parameter(torch.zeros(operator.out_channels)) if bias else None
+        self.bias = (
+            nn.Parameter(torch.zeros(operator.out_channels, dtype=torch.float32)) if bias else None
+        )
 
     @property
     def monotone(self) -> bool:
@@ -95,18 +149,20 @@ class GradientModule(ConditionedNetwork):
 
     def lipschitz(self, image_size: tuple[int, int] | None = None, sigma: Sigma = None) -> Tensor:
         if self.rho is not None:
-            return torch.tensor(float("inf"))
+            return torch.tensor(float("inf"), dtype=torch.float32, device="cpu")
         scale = weight = None
         if self.conditioning is not None:
             scale, weight = self.conditioning(sigma)
-        curvature = self.phi.curvature_bound(self.operator.out_channels, weight)
+        bound = self.phi.curvature_bound(self.operator.out_channels, weight)
         if scale is not None:
-            curvature = curvature * scale**2
-        return squeeze_batch(self.operator.squared_norm(curvature, image_size))
+            bound = bound * scale**2
+        return squeeze_batch(self.operator.squared_norm(bound, image_size))
 
-    def slopes(self, x: Tensor, sigma: Sigma = None) -> list[tuple[LinearOperator, Tensor]] | None:
+    def curvatures(
+        self, x: Tensor, sigma: Sigma = None
+    ) -> list[tuple[LinearOperator, Tensor]] | None:
         if self.rho is not None:
             return None
         z, scale, weight = self.argument(x, sigma)
-        slope = self.phi.curvature(z, weight)
-        return [(self.operator, slope if scale is None else scale**2 * slope)]
+        curvature = self.phi.curvature(z, weight)
+        return [(self.operator, curvature if scale is None else scale**2 * curvature)]

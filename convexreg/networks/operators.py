@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from convexreg.networks.convolution import analysis, compose_kernels, synthesis
+from convexreg.networks.symbol import symbol_maximum, transform
 
 Padding = Literal["circular", "zero"]
 
@@ -66,7 +67,7 @@ class LinearOperator(nn.Module, ABC):
         return None
 
 
-def _round_up(bound: Tensor, dtype: torch.dtype) -> Tensor:
+def round_up(bound: Tensor, dtype: torch.dtype) -> Tensor:
     """Cast a float64 bound to `dtype` without letting rounding bring it below the exact value."""
     return (bound * (1 + 4 * torch.finfo(dtype).eps + 1e-12)).to(dtype)
 
@@ -82,7 +83,9 @@ class Dense(LinearOperator):
         super().__init__()
         self.in_channels, self.out_channels = in_channels, out_channels
         bound = 1 / math.sqrt(in_channels)
-        self.weight = nn.Parameter(torch.empty(out_channels, in_channels).uniform_(-bound, bound))
+        self.weight = nn.Parameter(
+            torch.empty(out_channels, in_channels, dtype=torch.float32).uniform_(-bound, bound)
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         return x @ self.weight.mT
@@ -96,9 +99,9 @@ class Dense(LinearOperator):
         del image_size
         matrix = self.weight.double()
         if weights is not None:
-            matrix = matrix * weights.double().sqrt().unsqueeze(-1)
+            matrix = matrix * weights.to(matrix).sqrt().unsqueeze(-1)
         gram = matrix.mT @ matrix if matrix.shape[-1] <= matrix.shape[-2] else matrix @ matrix.mT
-        return _round_up(torch.linalg.eigvalsh(gram)[..., -1], self.weight.dtype)
+        return round_up(torch.linalg.eigvalsh(gram)[..., -1], self.weight.dtype)
 
 
 class Convolution(LinearOperator):
@@ -112,17 +115,15 @@ class Convolution(LinearOperator):
     :param staged: apply the convolutions one after the other, padding before each. By default the
         chain is materialised as one kernel and padded once; with circular padding both are the
         same operator.
+    :ivar bfloat16: multiply the adjoint in bfloat16, see `convexreg.networks.convolution`; off.
 
     Bounds (`squared_norm`). Let `M(w) = sum_c s_c w_c^(w)^* w_c^(w)`, `C_0 x C_0`, be the weighted
     symbol of the materialised kernel.
 
     - Circular padding, size given: the operator is block-diagonalised by the DFT of that grid, so
       the largest eigenvalue of `M` over the grid is *exact* (Sedghi, Gupta & Long 2019, Thm 6).
-    - Otherwise: extending by zeros and restricting are contractions, so `sup_w lambda_max(M(w))`
-      is a bound. For unit `v`, `v^* M v` is a nonnegative trigonometric polynomial of degree `n`
-      per axis (kernel support `n + 1`), so its maximum on an `N`-point grid is at least
-      `cos(pi n / N)` times its supremum per axis (Pfister & Bresler 2018, Thm 1); dividing the
-      grid maximum by `cos^2` gives a bound.
+    - Otherwise: extending by zeros and restricting are contractions, so `sup_w lambda_max(M(w))` is a
+      bound, and what bounds it from a grid is proven in `convexreg.networks.symbol`.
     - Zero padding before every stage: the stages do not commute with the restrictions, the symbol
       of the composition proves nothing, and the product of the stages' bounds is used.
     """
@@ -148,8 +149,9 @@ class Convolution(LinearOperator):
             raise ValueError(f'padding must be "zero" or "circular", got {padding!r}')
         self.in_channels, self.out_channels = channels[0], channels[-1]
         self.padding, self.zero_mean, self.staged = padding, zero_mean, staged
+        self.bfloat16 = False
         self.kernels = nn.ParameterList(
-            torch.randn(after, before, size, size) / (size * math.sqrt(before))
+            torch.randn(after, before, size, size, dtype=torch.float32) / (size * math.sqrt(before))
             for before, after, size in zip(channels, channels[1:], kernel_sizes, strict=False)
         )
 
@@ -168,12 +170,12 @@ class Convolution(LinearOperator):
 
     def forward(self, x: Tensor) -> Tensor:
         for kernel in self.stages if self.staged else [self.kernel]:
-            x = analysis(x, kernel, self.padding)
+            x = analysis(x, kernel, self.padding, bfloat16=self.bfloat16)
         return x
 
     def adjoint(self, z: Tensor) -> Tensor:
         for kernel in reversed(self.stages) if self.staged else [self.kernel]:
-            z = synthesis(z, kernel, self.padding)
+            z = synthesis(z, kernel, self.padding, bfloat16=self.bfloat16)
         return z
 
     def squared_norm(
@@ -181,10 +183,10 @@ class Convolution(LinearOperator):
     ) -> Tensor:
         *first, last = self.stages if self.staged and self.padding == "zero" else [self.kernel]
         grid = image_size if self.padding == "circular" else None
-        bound = _symbol_maximum(last, weights, grid)
+        bound = symbol_maximum(last, weights, grid)
         for kernel in first:
-            bound = bound * _symbol_maximum(kernel, None, None)
-        return _round_up(bound, last.dtype)
+            bound = bound * symbol_maximum(kernel)
+        return round_up(bound, last.dtype)
 
     def reach(self) -> Reach:
         radius = sum(kernel.shape[-1] // 2 for kernel in self.kernels)
@@ -201,55 +203,10 @@ class Convolution(LinearOperator):
         autocorrelation = nn.functional.conv2d(
             kernel.flatten(0, 1).unsqueeze(0), scaled, padding=size - 1
         ).transpose(0, 1)
-        symbol = _fourier(autocorrelation, grid).real / self.in_channels
+        symbol = transform(autocorrelation, grid).real / self.in_channels
         return symbol.clamp_min(0).to(weights.dtype)
 
     def normal_diagonal(self, weights: Tensor) -> Tensor:
         """`sum_c weights_c * w_c^2`, `(B, 1, H, W)`, the average over input channels."""
         squares = self.kernel.detach().square().mean(1, keepdim=True)
         return synthesis(weights, squares, self.padding)
-
-
-def _fourier(autocorrelation: Tensor, grid: tuple[int, int]) -> Tensor:
-    """Transform of lags `-d .. d` per axis on the half grid `(H, W // 2 + 1)`, complex128."""
-    degree = autocorrelation.shape[-1] // 2
-    lags = torch.arange(-degree, degree + 1, dtype=torch.float64, device=autocorrelation.device)
-    rows, columns = (
-        torch.exp(-2j * math.pi / points * torch.outer(torch.arange(count).to(lags), lags))
-        for points, count in ((grid[0], grid[0]), (grid[1], grid[1] // 2 + 1))
-    )
-    return rows @ autocorrelation.to(torch.complex128) @ columns.mT
-
-
-def _symbol_maximum(kernel: Tensor, weights: Tensor | None, grid: tuple[int, int] | None) -> Tensor:
-    """Largest eigenvalue of the weighted symbol: exact on `grid`, a bound on the supremum without one.
-
-    Works on the autocorrelation `a[i, j] = sum_c s_c w_ci (*) w_cj`, whose Fourier transform is the
-    symbol: one small matrix product per axis instead of a transform per channel.
-    """
-    kernel = kernel.double()
-    size = kernel.shape[-1]
-    scaled = kernel
-    if weights is not None:
-        scaled = kernel * weights.double()[..., None, None, None]
-    # (..., C_in, C_in, 2 size - 1, 2 size - 1), the sum over output channels done by conv2d.
-    lead = scaled.shape[:-4]
-    flat = scaled.reshape(-1, *kernel.shape).transpose(1, 2)
-    autocorrelation = torch.stack(
-        [nn.functional.conv2d(kernel.transpose(0, 1), item, padding=size - 1) for item in flat]
-    )
-    degree = size - 1
-    margin = 1.0
-    if grid is None:
-        points = max(16, (32 if kernel.shape[1] == 1 else 16) * degree)
-        grid = (points, points)
-        margin = math.cos(math.pi * degree / points) ** -2
-    # the symbol at -w is the transpose of the symbol at w: half of the grid is enough
-    symbol = _fourier(autocorrelation, grid)
-    if kernel.shape[1] == 1:
-        eigenvalues = symbol.real.flatten(1).amax(1)
-    else:
-        eigenvalues = (
-            torch.linalg.eigvalsh(symbol.permute(0, 3, 4, 1, 2))[..., -1].flatten(1).amax(1)
-        )
-    return margin * eigenvalues.reshape(lead)

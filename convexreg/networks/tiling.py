@@ -17,6 +17,7 @@ from convexreg.networks.base import GradientNetwork, Sigma
 from convexreg.networks.operators import Convolution, Reach
 from convexreg.networks.weight_network import WeightNetwork
 from convexreg.solvers.curvature import Curvature
+from convexreg.solvers.precision import without_autocast
 
 _SIDE = {"cpu": 256, "cuda": 2048}
 """Side of a tile. On the CPU the responses of 64 float32 filters then take 16 MiB."""
@@ -53,27 +54,28 @@ def value_and_grad(
 def curvature(network: GradientNetwork, x: Tensor, sigma: Sigma) -> Curvature | None:
     """Model of the network's Jacobian at `x`, `(B, C, H, W)`, tile by tile as well.
 
-    The circulant part has the mean slope of every channel. `None` where there is no model.
+    The circulant part has the mean curvature of every channel. `None` where there is no model.
     """
     diagonal = torch.zeros_like(x[:, :1])
     means: dict[Convolution, Tensor] = {}
     pixels = x.shape[-2] * x.shape[-1]
     for tile in _tiles(network, x, sigma):
-        parts = tile.network.slopes(tile.piece, tile.sigma)
+        parts = tile.network.curvatures(tile.piece, tile.sigma)
         if parts is None:
             return None
-        for operator, slopes in parts:
+        for operator, curvatures in parts:
             if not isinstance(operator, Convolution):
                 return None
             core = (slice(None), slice(None), *tile.core)
-            diagonal[tile.place] += operator.normal_diagonal(slopes)[core]
+            diagonal[tile.place] += operator.normal_diagonal(curvatures)[core]
             mean = means.setdefault(operator, x.new_zeros(x.shape[0], operator.out_channels))
-            mean[tile.images] += slopes[core].sum((2, 3)) / pixels
+            mean[tile.images] += curvatures[core].sum((2, 3)) / pixels
     grid = (x.shape[-2], x.shape[-1])
     symbols = [operator.normal_symbol(mean, grid) for operator, mean in means.items()]
     return Curvature(torch.stack(symbols).sum(0), diagonal)
 
 
+@without_autocast
 def weights(network: GradientNetwork, weigh: WeightNetwork, x: Tensor, sigma: Sigma) -> Tensor:
     """`weigh` of the network's magnitudes at `x`, `(B, terms, H, W)`, tile by tile as well."""
     reach = network.reach()
@@ -135,7 +137,7 @@ def _tiles(
             for columns in _intervals(x.shape[3], side):
                 (i, j), core = _margins(x, rows, columns, reach)
                 piece = x[images].index_select(2, i).index_select(3, j)
-                there = network.window(image, i, j)
+                there = network.part(torch.tensor([image], device=x.device), i, j)
                 place = (images, everything, slice(*rows), slice(*columns))
                 yield _Tile(there, piece, level, images, place, core)
 

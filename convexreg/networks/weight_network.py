@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from convexreg.networks.base import Sigma
-from convexreg.networks.convolution import in_bfloat16
 
 _DILATIONS = (1, 2, 4, 4)
 
@@ -26,6 +25,7 @@ class WeightNetwork(nn.Module):
     :param width: channels of the hidden layers.
     :param slope, gain: of the weights at the start.
     :param limits: on the weights, below and above one.
+    :ivar bfloat16: evaluate the convolutions in bfloat16, as training may; off.
     :raises ValueError: hidden layers without channels.
     """
 
@@ -41,11 +41,12 @@ class WeightNetwork(nn.Module):
         if width < 1:
             raise ValueError(f"the hidden layers need at least one channel, got {width}")
         super().__init__()
+        self.bfloat16 = False
         self.log_limits = math.log(limits[0]), math.log(limits[1])
-        self.log_slope = nn.Parameter(torch.full((terms,), math.log(slope)))
+        self.log_slope = nn.Parameter(torch.full((terms,), math.log(slope), dtype=torch.float32))
         channels = (terms + 1, *[width] * (len(_DILATIONS) - 1), terms)
         layers = [
-            nn.Conv2d(before, after, 3, padding=dilation, dilation=dilation)
+            nn.Conv2d(before, after, 3, padding=dilation, dilation=dilation, dtype=torch.float32)
             for before, after, dilation in zip(channels, channels[1:], _DILATIONS, strict=False)
         ]
         nn.init.zeros_(layers[-1].weight)
@@ -58,7 +59,7 @@ class WeightNetwork(nn.Module):
         level = torch.as_tensor(sigma, dtype=magnitudes.dtype, device=magnitudes.device)
         level = (4 * level).log().reshape(-1, 1, 1, 1).expand_as(magnitudes[:, :1])
         v = torch.cat([magnitudes.log1p(), level], 1)
-        with torch.autocast(v.device.type, torch.bfloat16, enabled=in_bfloat16()):
+        with torch.autocast(v.device.type, torch.bfloat16, enabled=self.bfloat16):
             for layer in self.layers[:-1]:
                 v = functional.relu(layer(v))
             v = self.layers[-1](v).to(magnitudes.dtype)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal, Protocol
@@ -10,13 +10,14 @@ from typing import Any, Literal, Protocol
 import torch
 from torch import Tensor, nn
 
-from convexreg.networks.base import Sigma, converted
+from convexreg.networks.base import Sigma, converted, with_tensors
 from convexreg.solvers.batch import per_image
 from convexreg.solvers.box import Box
 from convexreg.solvers.curvature import Preconditioner
 from convexreg.solvers.data_terms import DataTerm, LeastSquares, Proximity
 from convexreg.solvers.deepinv_rules import operator_bounds
-from convexreg.solvers.implicit import HessianSolve, ImplicitSolution, conjugate_gradient
+from convexreg.solvers.implicit import ImplicitSolution
+from convexreg.solvers.linear_systems import HessianSolve, conjugate_gradient
 from convexreg.solvers.loop import Progress, Solver, minimise
 from convexreg.solvers.objective import Objective, Sum
 from convexreg.solvers.operators import Identity, PrecisionError
@@ -196,7 +197,29 @@ class Problem:
         if isinstance(self.data, DataTerm):
             candidates += [self.data.y, *_tensors(self.data.operator)]
         candidates += _tensors(self.regularizer)
-        return [t for t in candidates if isinstance(t, Tensor) and t.requires_grad]
+        found = (t for t in candidates if isinstance(t, Tensor) and t.requires_grad)
+        return list(dict.fromkeys(found))
+
+    def _with_inputs(self, inputs: Sequence[Tensor], others: Sequence[Tensor]) -> Problem:
+        """The same problem with other tensors in the place of its inputs."""
+        table = dict(zip(inputs, others, strict=True))
+
+        def other(thing: Any) -> Any:
+            if isinstance(thing, nn.Module):
+                return with_tensors(thing, lambda tensor: table.get(tensor, tensor))
+            return table.get(thing, thing) if isinstance(thing, Tensor) else thing
+
+        data = self.data
+        if isinstance(data, DataTerm):
+            data = data.given(operator=other(data.operator), y=other(data.y))
+        return replace(
+            self,
+            data=data,
+            regularizer=other(self.regularizer),
+            sigma=other(self.sigma),
+            lam=other(self.lam),
+            centre=other(self.centre),
+        )
 
     def differentiable(self, x: Tensor, derivative: ImplicitSolution | None = None) -> Tensor:
         """The minimiser `x` with the derivatives of the exact one, to any order, in `inputs`.
@@ -204,7 +227,8 @@ class Problem:
         :param derivative: how they are computed; its diagnostics hold the last backward pass.
         :raises ValueError: a box, where the minimiser is not differentiable.
         """
-        if not torch.is_grad_enabled() or not self.inputs:
+        inputs = self.inputs
+        if not torch.is_grad_enabled() or not inputs:
             return x
         if not self.box.everything:
             raise ValueError(
@@ -215,7 +239,11 @@ class Problem:
         with torch.no_grad():
             curvature = self.objective.curvature(x)
         derivative.preconditioner = None if curvature is None else Preconditioner(curvature)
-        return derivative.attach(self.objective.grad, x, self.inputs)
+
+        def gradient(z: Tensor, *others: Tensor) -> Tensor:
+            return self._with_inputs(inputs, others).objective.grad(z)
+
+        return derivative.attach(gradient, x, inputs)
 
 
 def proximal_problem(

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -17,8 +18,9 @@ from torch import Tensor
 from convexreg.adaptive import AdaptiveRegularizer
 from convexreg.files import write_atomically
 from convexreg.models.config import AnyRegularizer, ModelConfig
-from convexreg.networks.convolution import bfloat16_synthesis
+from convexreg.networks.operators import Convolution
 from convexreg.networks.potentials import LinearSpline
+from convexreg.networks.weight_network import WeightNetwork
 from convexreg.solvers.solution import SolverError
 from convexreg.training.data import PatchSampler, digest
 from convexreg.training.objectives import TrainingObjective
@@ -35,7 +37,7 @@ class TrainingSettings:
     :ivar emphasis: on hard patches, see `objectives.patch_loss`.
     :ivar flatness: weight of the logarithm of the proven Lipschitz constant, relative to the loss: the
         flatter a regularizer, the fewer iterations a solve takes.
-    :ivar bfloat16: compute what a step can afford to in bfloat16 (`convolution.bfloat16_synthesis`);
+    :ivar bfloat16: compute what a step can afford to in bfloat16 (`convexreg.networks.convolution`);
         validation never does.
     :ivar tv2: weight of the TV2 penalty on spline activations (CRR-NN's, relative to the loss).
     """
@@ -179,7 +181,7 @@ class TrainingRun:
         self._set_learning_rates()
         self.optimizer.zero_grad(set_to_none=True)
         try:
-            with bfloat16_synthesis(self.settings.bfloat16):
+            with self._bfloat16():
                 loss = self._loss(clean, noisy, sigma)
                 loss.backward()
         except SolverError as error:
@@ -190,6 +192,22 @@ class TrainingRun:
             raise self._diverged(f"the loss became {loss.item()} or its gradient not finite")
         self.optimizer.step()
         return loss.item()
+
+    @contextmanager
+    def _bfloat16(self) -> Iterator[None]:
+        """Within it the networks compute in bfloat16, if the settings say so."""
+        parts = [
+            part
+            for part in self.regularizer.modules()
+            if isinstance(part, (Convolution, WeightNetwork))
+        ]
+        try:
+            for part in parts:
+                part.bfloat16 = self.settings.bfloat16
+            yield
+        finally:
+            for part in parts:
+                part.bfloat16 = False
 
     def _diverged(self, what: str) -> FloatingPointError:
         kept = f". The last checkpoint is {self.checkpoint}" if self.checkpoint.exists() else ""

@@ -19,7 +19,7 @@ from convexreg.networks.combinations import (
     StronglyMonotone,
 )
 from convexreg.networks.conditioning import NoiseScaling
-from convexreg.networks.modular import GradientModule
+from convexreg.networks.modular import GradientModule, IdentityRho, LearnedRho
 from convexreg.networks.operators import Convolution, Dense, LinearOperator
 from convexreg.networks.potentials import (
     LinearSpline,
@@ -31,7 +31,6 @@ from convexreg.networks.potentials import (
     Softplus,
     TanhMixture,
 )
-from convexreg.networks.rho import IdentityRho, LearnedRho
 
 WIDTH = 8
 SIGMA = 0.1

@@ -17,11 +17,10 @@ from convexreg.networks.combinations import (
     StronglyMonotone,
 )
 from convexreg.networks.conditioning import NoiseScaling
-from convexreg.networks.modular import GradientModule
+from convexreg.networks.modular import GradientModule, IdentityRho, LearnedRho
 from convexreg.networks.operators import Convolution, Dense
 from convexreg.networks.potentials import LinearSpline, LogCosh, LogSumExp, PooledNorm
 from convexreg.networks.quadrature import line_integral
-from convexreg.networks.rho import IdentityRho, LearnedRho
 from tests.networks.table import PAIRS, SIGMA, WIDTH, Build, NetworkCase
 from tests.oracles import gradient, jacobian
 from tests.tables import over, perturbed

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 from torch import Tensor
 from torch.autograd import gradcheck, gradgradcheck
 from torch.nn import functional
 
-from convexreg.networks.convolution import analysis, bfloat16_synthesis, compose_kernels, synthesis
+from convexreg.networks.convolution import analysis, compose_kernels, synthesis
 from convexreg.networks.operators import Convolution
 from tests.oracles import in_float64, largest_eigenvalues, matrix
 from tests.tables import OPERATORS, OperatorCase, over
@@ -73,32 +75,61 @@ def test_synthesis_equals_transposed_convolution(
 def test_bfloat16_synthesis_rounds_and_no_more(channels: int, size: int) -> None:
     kernel, z = torch.randn(channels, 1, size, size), torch.randn(2, channels, 13, 18)
     exact = synthesis(z, kernel, "zero")
-    with bfloat16_synthesis():
-        coarse = synthesis(z, kernel, "zero")
+    coarse = synthesis(z, kernel, "zero", bfloat16=True)
     # the products and the result are rounded to 2^-8
     assert ((coarse - exact).abs() <= 2**-6 * synthesis(z.abs(), kernel.abs(), "zero")).all()
     assert torch.equal(coarse, exact) == (channels % 32 > 0)
 
 
-def test_bfloat16_synthesis_is_for_float32_and_for_its_context() -> None:
+def test_bfloat16_is_for_float32_and_for_the_adjoint() -> None:
     kernel, z = torch.randn(32, 1, 5, 5), torch.randn(2, 32, 13, 11)
-    exact = synthesis(z, kernel, "zero")
-    with bfloat16_synthesis():
-        coarse = synthesis(z, kernel, "zero")
-        double = synthesis(z.double(), kernel.double(), "zero")
-        with bfloat16_synthesis(False):
-            within = synthesis(z, kernel, "zero")
-        assert torch.equal(analysis(coarse, kernel, "zero"), _outside(coarse, kernel))
+    exact, coarse = (synthesis(z, kernel, "zero", bfloat16=b) for b in (False, True))
     assert coarse.dtype == torch.float32
     assert not torch.equal(coarse, exact)
-    assert torch.equal(within, exact)
-    assert torch.equal(synthesis(z, kernel, "zero"), exact)
-    torch.testing.assert_close(double.float(), exact, rtol=0, atol=1e-4)
+    double, coarse_double = (
+        synthesis(z.double(), kernel.double(), "zero", bfloat16=b) for b in (False, True)
+    )
+    assert torch.equal(double, coarse_double)
+    x = torch.randn(2, 1, 13, 11)
+    assert torch.equal(analysis(x, kernel, "zero", bfloat16=True), analysis(x, kernel, "zero"))
 
 
-def _outside(x: Tensor, kernel: Tensor) -> Tensor:
-    with bfloat16_synthesis(False):
-        return analysis(x, kernel, "zero")
+def test_bfloat16_reaches_backward_passes_in_other_threads() -> None:
+    """CUDA runs them in threads of its own, where no state of the caller's thread arrives."""
+    operator = Convolution((1, 32), (5,), zero_mean=False)
+    x, z = torch.randn(2, 1, 13, 11, requires_grad=True), torch.randn(2, 32, 13, 11)
+    for operator.bfloat16 in (True, False):
+        expected = operator.adjoint(z)
+        output = operator(x)
+        operator.bfloat16 = not operator.bfloat16  # what was on when it was evaluated counts
+        with ThreadPoolExecutor(1) as pool:
+            (grad,) = pool.submit(torch.autograd.grad, output, x, z).result()
+        assert torch.equal(grad, expected)
+        operator.bfloat16 = not operator.bfloat16
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("padding", PADDINGS)
+def test_autocast_changes_nothing(padding: str, dtype: torch.dtype) -> None:
+    """Of the maps, their derivatives and the derivatives of those, wherever autocast is on."""
+    kernel, x = (
+        torch.randn(8, 1, 3, 3, requires_grad=True),
+        torch.randn(2, 1, 9, 8).requires_grad_(),
+    )
+    z, direction = torch.randn(2, 8, 9, 8), torch.randn(2, 1, 9, 8)
+
+    def results() -> list[Tensor]:
+        response = analysis(x, kernel, padding)
+        loss = (response.tanh() * z).sum() + synthesis(response, kernel, padding).square().sum()
+        first = torch.autograd.grad(loss, (x, kernel), create_graph=True)
+        second = torch.autograd.grad((first[0] * direction).sum(), (x, kernel))
+        return [response, *first, *second]
+
+    expected = results()
+    with torch.autocast("cpu", dtype):
+        within = results()
+    for one, other in zip(within, expected, strict=True):
+        assert torch.equal(one, other)
 
 
 @pytest.mark.parametrize("padding", PADDINGS)

@@ -185,15 +185,15 @@ def test_pooling_reaches_as_far_as_its_window(learned: bool) -> None:
 
 
 @over("case", {n: c for n, c in POTENTIALS.items() if isinstance(c.build(), ElementwisePotential)})
-def test_slope_bounds_the_activation(case: PotentialCase) -> None:
-    """Difference quotients of the scalar activations never exceed the claimed slope."""
+def test_the_scalar_curvature_bound_bounds_the_activation(case: PotentialCase) -> None:
+    """Difference quotients of the scalar activations never exceed the claimed bound."""
     for _ in range(DRAWS):
         potential = perturbed(case.build())
         u = torch.linspace(-40, 40, 20001, dtype=torch.float64)
         s = potential.activation(u.unsqueeze(1).expand(-1, case.channels))
         quotients = s.diff(dim=0) / (u[1] - u[0])
-        slope = potential.slope().double().expand(case.channels)
-        assert (quotients.abs().amax(0) <= slope * (1 + 1e-9)).all()
+        bound = potential.curvature_bound(case.channels).double()
+        assert (quotients.abs().amax(0) <= bound * (1 + 1e-9)).all()
         if potential.convex:
             assert (quotients >= -1e-9).all()
 

@@ -28,8 +28,8 @@ class ClosedForm:
     exact: Minimiser
     gradient: Callable[[Tensor, Tensor, Tensor], Tensor]
 
-    def attached(self, a: Tensor, y: Tensor, **options) -> tuple[Tensor, ImplicitSolution]:
-        implicit = ImplicitSolution(**({"tol": 1e-14} | options))
+    def attached(self, a: Tensor, y: Tensor, tol: float = 1e-14) -> tuple[Tensor, ImplicitSolution]:
+        implicit = ImplicitSolution(tol=tol)
         return implicit.attach(self.gradient, self.exact(a, y), (a, y)), implicit
 
 

@@ -24,9 +24,14 @@ def minimiser_of(
 
 
 def denoised(
-    regularizer: ConvexRegularizer, y: Tensor, sigma: Tensor, lam: Tensor, **options
+    regularizer: ConvexRegularizer,
+    y: Tensor,
+    sigma: Tensor,
+    lam: Tensor,
+    tol: float = 1e-12,
+    preconditioner: Preconditioner | None = None,
 ) -> tuple[Tensor, ImplicitSolution]:
-    implicit = ImplicitSolution(**({"tol": 1e-12} | options))
+    implicit = ImplicitSolution(tol=tol, preconditioner=preconditioner)
     x = implicit.attach(
         lambda x, y, sigma, lam: x - y + lam * regularizer.grad(x, sigma),
         minimiser_of(regularizer, y, sigma, lam),

@@ -33,8 +33,8 @@ def derivative(function: Callable[[Tensor], Tensor], u: Tensor) -> Tensor:
     with torch.inference_mode(False), torch.enable_grad():
         # a tensor made in inference mode cannot be differentiated
         point = (u.clone() if u.is_inference() else u.detach()).requires_grad_()
-        (slope,) = torch.autograd.grad(function(point).sum(), point)
-    return slope
+        (result,) = torch.autograd.grad(function(point).sum(), point)
+    return result
 
 
 class Potential(nn.Module, ABC):
@@ -75,7 +75,8 @@ class Potential(nn.Module, ABC):
 
 
 class ElementwisePotential(Potential):
-    """`psi(u) = sum_c psi_c(u_c)`: subclasses give the scalar `density`, `activation` and slope."""
+    """`psi(u) = sum_c psi_c(u_c)`: subclasses give the scalar `density`, `activation` and the bound
+    on its derivative."""
 
     @abstractmethod
     def density(self, u: Tensor) -> Tensor:
@@ -86,8 +87,8 @@ class ElementwisePotential(Potential):
         """`psi_c'(u_c)`, in the shape of `u`."""
 
     @abstractmethod
-    def slope(self) -> Tensor:
-        """`sup |psi_c''|`, 0-dim or `(C,)`."""
+    def scalar_curvature_bound(self) -> Tensor | float:
+        """`sup |psi_c''|`, one number or `(C,)`."""
 
     def value_and_grad(self, u: Tensor, weight: Tensor | None = None) -> tuple[Tensor, Tensor]:
         density, activation = self.density(u), self.activation(u)
@@ -104,10 +105,14 @@ class ElementwisePotential(Potential):
         return activation if weight is None else weight * activation
 
     def curvature(self, u: Tensor, weight: Tensor | None = None) -> Tensor:
-        slope = derivative(self.activation, u)
-        slope = slope if self.convex else slope.clamp_min(0)
-        return slope if weight is None else weight * slope
+        curvature = derivative(self.activation, u)
+        curvature = curvature if self.convex else curvature.clamp_min(0)
+        return curvature if weight is None else weight * curvature
 
     def curvature_bound(self, channels: int, weight: Tensor | None = None) -> Tensor:
-        slope = self.slope().expand(channels)
-        return slope if weight is None else supremum(weight) * slope
+        bound = self.scalar_curvature_bound()
+        if not isinstance(bound, Tensor):
+            bound = torch.tensor(bound, dtype=torch.float64, device="cpu")
+        if weight is None:
+            return bound.expand(channels)
+        return supremum(weight) * bound.expand(channels).to(weight)

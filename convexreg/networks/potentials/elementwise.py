@@ -27,8 +27,8 @@ class LogCosh(ElementwisePotential):
     def activation(self, u: Tensor) -> Tensor:
         return torch.tanh(u)
 
-    def slope(self) -> Tensor:
-        return torch.tensor(1.0)
+    def scalar_curvature_bound(self) -> float:
+        return 1.0
 
 
 class Softplus(ElementwisePotential):
@@ -42,8 +42,8 @@ class Softplus(ElementwisePotential):
     def activation(self, u: Tensor) -> Tensor:
         return torch.sigmoid(u)
 
-    def slope(self) -> Tensor:
-        return torch.tensor(0.25)
+    def scalar_curvature_bound(self) -> float:
+        return 0.25
 
 
 class PseudoHuber(ElementwisePotential):
@@ -59,8 +59,8 @@ class PseudoHuber(ElementwisePotential):
     def activation(self, u: Tensor) -> Tensor:
         return u * torch.rsqrt(1 + u * u)
 
-    def slope(self) -> Tensor:
-        return torch.tensor(1.0)
+    def scalar_curvature_bound(self) -> float:
+        return 1.0
 
 
 class Quadratic(ElementwisePotential):
@@ -74,8 +74,8 @@ class Quadratic(ElementwisePotential):
     def activation(self, u: Tensor) -> Tensor:
         return u
 
-    def slope(self) -> Tensor:
-        return torch.tensor(1.0)
+    def scalar_curvature_bound(self) -> float:
+        return 1.0
 
 
 class TanhMixture(ElementwisePotential):
@@ -88,7 +88,7 @@ class TanhMixture(ElementwisePotential):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.raw = nn.Parameter(torch.rand(2, channels))
+        self.raw = nn.Parameter(torch.rand(2, channels, dtype=torch.float32))
 
     def density(self, u: Tensor) -> Tensor:
         a, b = (per_channel(row, u) for row in functional.softplus(self.raw))
@@ -100,7 +100,7 @@ class TanhMixture(ElementwisePotential):
         tanh = torch.tanh(u)
         return a * tanh + b * (u - tanh)
 
-    def slope(self) -> Tensor:
+    def scalar_curvature_bound(self) -> Tensor:
         return functional.softplus(self.raw).amax(0)
 
 
@@ -115,9 +115,9 @@ class ScaledSigmoids(ElementwisePotential):
 
     def __init__(self, channels: int, terms: int) -> None:
         super().__init__()
-        self.raw_height = nn.Parameter(torch.rand(channels, terms))
-        self.raw_width = nn.Parameter(torch.rand(channels, terms) + 1)
-        self.bias = nn.Parameter(torch.randn(channels, terms))
+        self.raw_height = nn.Parameter(torch.rand(channels, terms, dtype=torch.float32))
+        self.raw_width = nn.Parameter(torch.rand(channels, terms, dtype=torch.float32) + 1)
+        self.bias = nn.Parameter(torch.randn(channels, terms, dtype=torch.float32))
 
     def _terms(self, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Heights, widths and arguments, with the terms in the last dimension."""
@@ -139,6 +139,6 @@ class ScaledSigmoids(ElementwisePotential):
         height, _, argument = self._terms(u)
         return (height * torch.sigmoid(argument)).sum(-1)
 
-    def slope(self) -> Tensor:
+    def scalar_curvature_bound(self) -> Tensor:
         product = functional.softplus(self.raw_height) * functional.softplus(self.raw_width)
         return product.sum(-1) / 4

@@ -56,13 +56,13 @@ class MaxEnvelope(Potential):
         _, size, threshold = self._shrunk(u)
         kept = (size > 0).to(u.dtype)
         projected = kept * (1 - 1 / kept.sum(2, keepdim=True).clamp_min(1))
-        slope = torch.where((threshold > 0).unsqueeze(2), projected, 1.0)
+        curvature = torch.where((threshold > 0).unsqueeze(2), projected, 1.0)
         if weight is not None:
-            slope = weight.unsqueeze(2) * slope
-        return slope.flatten(1, 2)
+            curvature = weight.unsqueeze(2) * curvature
+        return curvature.flatten(1, 2)
 
     def curvature_bound(self, channels: int, weight: Tensor | None = None) -> Tensor:
         if weight is None:
-            return torch.ones(channels, dtype=torch.float64)
+            return torch.ones(channels, dtype=torch.float64, device="cpu")
         groups = supremum(weight).expand(-1, self.groups(channels))
         return groups.repeat_interleave(self.group_size, 1)

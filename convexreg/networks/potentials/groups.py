@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from convexreg.networks.convolution import analysis, synthesis
 from convexreg.networks.potentials.base import Potential, supremum
 
 
@@ -46,7 +47,7 @@ class LogSumExp(Potential):
         self.symmetric = symmetric
         self.nonnegative = symmetric and not learned
         count = 2 if symmetric else 1
-        self.raw = nn.Parameter(torch.rand(count)) if learned else None
+        self.raw = nn.Parameter(torch.rand(count, dtype=torch.float32)) if learned else None
 
     def groups(self, channels: int) -> int:
         size = self.group_size or channels
@@ -93,12 +94,12 @@ class LogSumExp(Potential):
     def curvature_bound(self, channels: int, weight: Tensor | None = None) -> Tensor:
         total = sum(self._coefficients())
         if not isinstance(total, Tensor):
-            total = torch.tensor(total, dtype=torch.float64)
-        slope = total * (self.temperature / 2)
+            total = torch.tensor(total, dtype=torch.float64, device="cpu")
+        bound = total * (self.temperature / 2)
         if weight is None:
-            return slope.expand(channels)
+            return bound.expand(channels)
         groups = supremum(weight).expand(-1, self.groups(channels))
-        return slope * groups.repeat_interleave(channels // groups.shape[1], 1)
+        return bound.to(weight) * groups.repeat_interleave(channels // groups.shape[1], 1)
 
 
 class PooledNorm(Potential):
@@ -129,7 +130,7 @@ class PooledNorm(Potential):
         if window < 1 or window % 2 == 0:
             raise ValueError(f"the pooling window must be odd, got {window}")
         self.window, self.radius = window, window // 2
-        mixing = torch.zeros(channels // group_size, channels, window, window)
+        mixing = torch.zeros(channels // group_size, channels, window, window, dtype=torch.float32)
         for group in range(channels // group_size):
             members = slice(group * group_size, (group + 1) * group_size)
             mixing[group, members, self.radius, self.radius] = 1
@@ -166,7 +167,7 @@ class PooledNorm(Potential):
         mixing = self.mixing
         if square.ndim == 2:
             return square @ mixing.sum((2, 3)).mT
-        return functional.conv2d(square, mixing, padding=self.window // 2)
+        return analysis(square, mixing, "zero")
 
     def _spread(self, factor: Tensor, *, squared: bool = False) -> Tensor:
         """`N^T factor`, or with the squares of the entries of `N`."""
@@ -178,7 +179,7 @@ class PooledNorm(Potential):
         mixing = mixing.square() if squared else mixing
         if factor.ndim == 2:
             return factor @ mixing.sum((2, 3))
-        return functional.conv_transpose2d(factor, mixing, padding=self.window // 2)
+        return synthesis(factor, mixing, "zero")
 
     def _scaled(self, u: Tensor, factor: Tensor) -> Tensor:
         """`u N^T factor`."""

@@ -28,7 +28,9 @@ class LinearSpline(ElementwisePotential):
         self.convex = self.nonnegative = monotone
         self.limit, self.knots = limit, knots
         step = self.step
-        centres = torch.linspace(-limit + step / 2, limit - step / 2, knots - 1)
+        centres = torch.linspace(
+            -limit + step / 2, limit - step / 2, knots - 1, dtype=torch.float32
+        )
         # initially 2 limit tanh'(2 u / limit): saturating towards the ends of the knots
         increments = step * torch.cosh(2 * centres / limit) ** -2
         raw = increments.expm1().log() if monotone else increments
@@ -91,7 +93,7 @@ class LinearSpline(ElementwisePotential):
         rise = _gather(_rise(values), index)
         return torch.addcmul(_gather(values, index), rise, offset, value=1 / self.step)
 
-    def slope(self) -> Tensor:
+    def scalar_curvature_bound(self) -> Tensor:
         return self.increments.abs().amax(1) / self.step
 
 
