@@ -13,8 +13,8 @@ from pandas import DataFrame
 from torch import Tensor, nn
 
 from benchmarks.harness.markdown import table_lines
-from benchmarks.harness.records import read_rows
 from benchmarks.harness.options import Options
+from benchmarks.harness.records import read_rows
 from benchmarks.harness.registry import Benchmark
 from benchmarks.papers import approximation, colour, coupling, gradient_fields, polymax, score
 from benchmarks.papers.ensemble import Ensemble, Training, fit, minibatches
