@@ -6,17 +6,17 @@ import argparse
 import importlib.util
 import sys
 import time
-from dataclasses import fields
 from pathlib import Path
 
 import torch
 
 from benchmarks.harness.environment import environment
+from benchmarks.harness.options import Options
 from benchmarks.harness.readme import COMMITTED, DETAILS, HEADLINES, README, details, with_tables
 from benchmarks.harness.records import read_json, write_json
-from benchmarks.harness.registry import Options, benchmark, benchmarks
+from benchmarks.harness.registry import benchmark, benchmarks
 from benchmarks.harness.report import write_report
-from convexreg.cli.arguments import count, device, positive
+from convexreg.cli.arguments import count
 from convexreg.cli.memory import keep_freed_memory
 from convexreg.files import write_atomically
 
@@ -48,46 +48,7 @@ def _parser() -> argparse.ArgumentParser:
         "--load", type=Path, action="append", default=[], metavar="FILE.py", help="your own rows"
     )
     run.add_argument("--threads", type=count, help="of PyTorch")
-    names = {"type": lambda text: tuple(text.split(",")), "default": (), "metavar": "A,B"}
-    run.add_argument("--methods", help="only these (study: architectures)", **names)
-    run.add_argument("--problems", help="only these (study: objectives)", **names)
-    run.add_argument("--models", help="further model files (study: the one to start from)", **names)
-    run.add_argument("--weights", metavar="FOLDER", help="published weights")
-    for option, use in (("--images", "test"), ("--tuning-images", "tune")):
-        run.add_argument(
-            option,
-            metavar="NAME or FOLDER",
-            help=f"to {use} on (default: the benchmark's own)",
-        )
-    number = {"type": count, "metavar": "N"}
-    run.add_argument("--limit", help="only the first N images", **number)
-    run.add_argument("--tuning-limit", help="only the first N tuning images", **number)
-    run.add_argument("--crop", help="only the central N x N pixels", **number)
-    defaults = Options()
-    run.add_argument(
-        "--tuning-crop",
-        default=defaults.tuning_crop,
-        help=f"of tuning images only the central N x N pixels, {_SHOWN}",
-        **number,
-    )
-    run.add_argument(
-        "--repeats", default=defaults.repeats, help=f"timed repetitions, {_SHOWN}", **number
-    )
-    run.add_argument(
-        "--time-limit",
-        type=positive,
-        default=defaults.time_limit,
-        metavar="SECONDS",
-        help=f"for one method on one image, {_SHOWN}",
-    )
-    run.add_argument(
-        "--seed",
-        type=int,
-        default=defaults.seed,
-        help=f"of what is random besides the noise of the measurements, {_SHOWN}",
-    )
-    run.add_argument("--device", type=device, default=defaults.device, help=_SHOWN)
-    run.add_argument("--tiny", action="store_true", help="smallest input, to see that it runs")
+    Options.add_to(run)
     report = commands.add_parser("report", help="draw tables and figures from saved results")
     report.set_defaults(command=_report)
     report.add_argument("--results", default=_RESULTS, help=f"to read, {_SHOWN}", **folder)
@@ -107,9 +68,8 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _list(arguments: argparse.Namespace) -> int:
-    del arguments
-    for name, entry in sorted(benchmarks().items()):
+def _list(_: argparse.Namespace) -> int:
+    for name, entry in benchmarks().items():
         print(f"{name:16} {entry.description}")
     return 0
 
@@ -120,7 +80,7 @@ def _run(arguments: argparse.Namespace) -> int:
         torch.set_num_threads(arguments.threads)
     for path in arguments.load:
         _load(path)
-    options = Options(**{field.name: getattr(arguments, field.name) for field in fields(Options)})
+    options = Options.of(arguments)
     entries = {name: benchmark(name) for name in arguments.names}
     for entry in entries.values():
         entry.check(options)

@@ -5,23 +5,23 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from pathlib import Path
-from statistics import mean
+from typing import Any
 
 import torch
+from pandas import DataFrame
 from torch import Tensor
 
 from benchmarks.harness import drawing
 from benchmarks.harness.datasets import open_images
+from benchmarks.harness.options import Options
 from benchmarks.harness.records import read_rows, write_rows
-from benchmarks.harness.registry import Benchmark, Figure, Options, Table, register
-from benchmarks.harness.summary import standard_error
+from benchmarks.harness.registry import Benchmark, Figure, Table, register
+from benchmarks.methods.summary import mean_with_error
 from benchmarks.problems.table import Measurement, named_problem
+from convexreg import Reconstruction, reconstruct
 from convexreg.adaptive import AdaptiveRegularizer
-from convexreg.models.files import load_adaptive
+from convexreg.models.files import load_model
 from convexreg.pictures.files import Photograph, read_image, write_image
-from convexreg.regularizer import Regularizer
-from convexreg.solvers import Proximity, QuasiNewton, Sum, minimise
-from convexreg.training.objectives import prepare, psnr
 
 # Accurate solves, so that differences of solutions are not differences of stopping.
 GAP = 1e-11
@@ -69,10 +69,10 @@ class Adaptivity(Benchmark):
 
     def headline(self, folder: Path) -> list[Table]:
         rows = read_rows(folder / "gains.csv")
-        return [_sensitivity(rows)] if rows else []
+        return [_sensitivity(rows)] if len(rows) else []
 
     def figures(self, folder: Path) -> list[Figure]:
-        problems = list(dict.fromkeys(row["problem"] for row in read_rows(folder / "gains.csv")))
+        problems = read_rows(folder / "gains.csv")["problem"].unique()
         parts = ["reconstruction", "mean weight"]
         parts += [f"weight of term {term}" for term in range(SHOWN_TERMS)]
         figure, axes = drawing.panels(len(problems), len(parts), width=1.5, height=1.6)
@@ -90,32 +90,36 @@ class Adaptivity(Benchmark):
 
 
 def _adaptive(options: Options) -> AdaptiveRegularizer:
-    """The user's model or the shipped one, in float64."""
-    model = load_adaptive(*options.models[:1])
+    """The user's model or the shipped one, in float64.
+
+    :raises ValueError: the user's model is not adaptive.
+    """
+    name = options.models[0] if options.models else "mgradnet-m-adaptive"
+    model = load_model(name).regularizer
+    if not isinstance(model, AdaptiveRegularizer):
+        raise ValueError(f"{name} is not an adaptive model")
     return copy.deepcopy(model).double().to(options.device)
 
 
-def _proximal(regularizer: Regularizer, y: Tensor, sigma: float, start: Tensor) -> Tensor:
-    objective = Sum([Proximity(y), regularizer.term(sigma)], [1.0, 1.0])
-    return minimise(objective, start, QuasiNewton(), gap_tol=GAP, max_iter=500, throw=False).x
+def _solve(regularizer: Any, measurement: Measurement, y: Tensor) -> Reconstruction:
+    m = measurement
+    return reconstruct(y, m.physics, sigma=m.sigma, regularizer=regularizer, gap_tol=GAP)
 
 
 def _row(model: AdaptiveRegularizer, measurement: Measurement, image: str) -> list[dict]:
     """Quality and gains of the three maps on one image."""
-    sigma, start = measurement.sigma, measurement.start
-    frozen, _ = prepare(model, measurement.y, sigma)
-
-    def adaptive(y: Tensor) -> Tensor:
-        given, there = prepare(model, y, sigma)
-        return _proximal(given, y, sigma, there)
-
-    maps: dict[str, Map] = {
-        "convex": lambda y: _proximal(model.first, y, sigma, start),
-        "adaptive, weights frozen": lambda y: _proximal(frozen, y, sigma, start),
-        "adaptive": adaptive,
+    there = _first_round(model, measurement)
+    maps: dict[str, Any] = {
+        "convex": model.first,
+        "adaptive, weights frozen": model.given(there, measurement.sigma),
+        "adaptive": model,
     }
     rows = []
-    for name, solve in maps.items():
+    for name, regularizer in maps.items():
+
+        def solve(y: Tensor, regularizer: Any = regularizer) -> Tensor:
+            return _solve(regularizer, measurement, y).image
+
         restored = solve(measurement.y)
         typical, largest = _gains(solve, measurement.y, restored)
         rows.append(
@@ -123,12 +127,18 @@ def _row(model: AdaptiveRegularizer, measurement: Measurement, image: str) -> li
                 "problem": measurement.problem.name,
                 "image": image,
                 "map": name,
-                "psnr": f"{float(psnr(restored, measurement.clean)):.4f}",
+                "psnr": f"{measurement.psnr(restored):.4f}",
                 "gain_random": f"{typical:.4f}",
                 "gain_largest": f"{largest:.4f}",
             }
         )
     return rows
+
+
+def _first_round(model: AdaptiveRegularizer, measurement: Measurement) -> Tensor:
+    first = _solve(model, measurement, measurement.y).first
+    assert first is not None
+    return first.image
 
 
 def _gains(solve: Map, y: Tensor, restored: Tensor) -> tuple[float, float]:
@@ -146,7 +156,7 @@ def _gains(solve: Map, y: Tensor, restored: Tensor) -> tuple[float, float]:
 
 def _draw_weights(model: AdaptiveRegularizer, measurement: Measurement, folder: Path) -> None:
     sigma = measurement.sigma
-    _, there = prepare(model, measurement.y, sigma)
+    there = _first_round(model, measurement)
     low, high = model.network.log_limits
     scaled = (model.weights(there, sigma).log() - low) / (high - low)
     spread = scaled[0].flatten(1).std(1).argsort(descending=True)
@@ -158,54 +168,39 @@ def _draw_weights(model: AdaptiveRegularizer, measurement: Measurement, folder: 
         write_image(path, Photograph(pixels.float().cpu(), None, 8))
 
 
-def _quality(rows: list[dict[str, str]]) -> Table:
+def _quality(rows: DataFrame) -> Table:
     lines = []
-    for problem in dict.fromkeys(row["problem"] for row in rows):
-        scores = {
-            name: {
-                row["image"]: float(row["psnr"])
-                for row in rows
-                if row["problem"] == problem and row["map"] == name
-            }
-            for name in ("convex", "adaptive")
-        }
-        differences = {
-            image: scores["adaptive"][image] - value for image, value in scores["convex"].items()
-        }
-        worst = min(differences, key=lambda image: differences[image])
+    for problem, its in rows.astype({"psnr": float}).groupby("problem", sort=False):
+        scores = its.pivot(index="image", columns="map", values="psnr")
+        gain = scores["adaptive"] - scores["convex"]
         lines.append(
             {
                 "problem": problem,
-                "convex": f"{mean(scores['convex'].values()):.2f}",
-                "adaptive": f"{mean(scores['adaptive'].values()):.2f}",
-                "gain (dB)": f"{mean(differences.values()):+.2f} ± "
-                f"{standard_error(list(differences.values())):.2f}",
-                "images made worse": sum(value < 0 for value in differences.values()),
-                "least gain (dB)": f"{differences[worst]:+.2f} ({worst})",
+                "convex": f"{scores['convex'].mean():.2f}",
+                "adaptive": f"{scores['adaptive'].mean():.2f}",
+                "gain (dB)": mean_with_error(gain, sign=True),
+                "images made worse": (gain < 0).sum(),
+                "least gain (dB)": f"{gain.min():+.2f} ({gain.idxmin()})",
             }
         )
-    return Table("What the second round gains, and where it fails", lines)
+    return Table("What the second round gains, and where it fails", DataFrame(lines))
 
 
-def _sensitivity(rows: list[dict[str, str]]) -> Table:
-    lines = []
-    for problem in dict.fromkeys(row["problem"] for row in rows):
-        for name in dict.fromkeys(row["map"] for row in rows):
-            chosen = [row for row in rows if row["problem"] == problem and row["map"] == name]
-            typical = [float(row["gain_random"]) for row in chosen]
-            largest = [float(row["gain_largest"]) for row in chosen]
-            lines.append(
-                {
-                    "problem": problem,
-                    "map": name,
-                    "random perturbation": f"{mean(typical):.2f}",
-                    "largest found": f"{max(largest):.2f}",
-                    "proven": "-" if name == "adaptive" else "1",
-                }
-            )
-    images = ", ".join(dict.fromkeys(row["image"] for row in rows))
+def _sensitivity(rows: DataFrame) -> Table:
+    gains = rows.astype({"gain_random": float, "gain_largest": float})
+    lines = [
+        {
+            "problem": problem,
+            "map": name,
+            "random perturbation": f"{its['gain_random'].mean():.2f}",
+            "largest found": f"{its['gain_largest'].max():.2f}",
+            "proven": "-" if name == "adaptive" else "1",
+        }
+        for (problem, name), its in gains.groupby(["problem", "map"], sort=False)
+    ]
     note = (
-        f"Of {images}. Change of the result over change of the data (2-norms): mean for a random "
-        "perturbation of the data, and the largest ratio that power iterations found on any image."
+        f"Of {', '.join(rows['image'].unique())}. Change of the result over change of the data (2-norms): "
+        "mean for a random perturbation of the data, and the largest ratio that power iterations found on "
+        "any image."
     )
-    return Table("Sensitivity of denoising to the data", lines, note)
+    return Table("Sensitivity of denoising to the data", DataFrame(lines), note)

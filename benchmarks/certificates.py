@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import copy
 import itertools
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from pandas import DataFrame
 
 from benchmarks.harness.drawing import canvas, legend_below, style_of
+from benchmarks.harness.options import Options
 from benchmarks.harness.records import read_rows, write_rows
-from benchmarks.harness.registry import Benchmark, Figure, Options, Table, register
+from benchmarks.harness.registry import Benchmark, Figure, Table, register
 from convexreg import reconstruct
 from convexreg.models.config import Architecture, ModelConfig
 from convexreg.networks.operators import Padding
-from convexreg.reconstruction.start import starting_image
+from convexreg.reconstruction.problem import Tolerance
 from convexreg.regularizer import ConvexRegularizer
-from convexreg.solvers import LeastSquares, Objective, Proximity, QuasiNewton, Sum, minimise
-from convexreg.solvers.physics_norms import operator_bounds
+from convexreg.solvers import QuasiNewton
 
 PHYSICS = ("denoising", "inpainting", "blur-circular", "blur-valid", "blur-reflect", "downsampling")
 # mgradnet-c is left out: its energy is a quadrature, and every solve takes a minute
@@ -62,54 +61,43 @@ class Certificates(Benchmark):
             rows = rows[:: len(rows) // 4]
         results = []
         for number, row in enumerate(rows):
-            results.append(
-                {
-                    **asdict(row),
-                    **_check(row, options.seed + number, 2 if options.tiny else PER_ROW),
-                }
-            )
+            checked = _check(row, options.seed + number, 2 if options.tiny else PER_ROW)
+            results.append({**asdict(row), **checked})
             write_rows(folder / "certificates.csv", results)
 
     def tables(self, folder: Path) -> list[Table]:
-        rows = read_rows(folder / "certificates.csv")
-        table = []
-        for physics, boxed in itertools.product(PHYSICS, ("False", "True")):
-            here = [row for row in rows if (row["physics"], row["boxed"]) == (physics, boxed)]
-            if here:
-                table.append(
-                    {
-                        "physics": physics,
-                        "constraint": "box" if boxed == "True" else "none",
-                        "problems": sum(int(row["problems"]) for row in here),
-                        "certificate below the gap": sum(int(row["violations"]) for row in here),
-                        "least certificate / gap": _extreme(here, "least_ratio", min),
-                        "median": _extreme(here, "median_ratio", _middle),
-                    }
-                )
+        rows = _read(folder)
+        if rows.empty:
+            return []
+        table = [
+            {
+                "physics": physics,
+                "constraint": "box" if boxed == "True" else "none",
+                "problems": its["problems"].sum(),
+                "certificate below the gap": its["violations"].sum(),
+                "least certificate / gap": f"{its['least_ratio'].min():.3g}",
+                "median": f"{its['median_ratio'].median():.3g}",
+            }
+            for (physics, boxed), its in rows.groupby(["physics", "boxed"], sort=False)
+        ]
         note = (
             "mGradNet-M and CRR, two paddings, float32 and float64. Ratios over problems whose true "
             "gap is above float64 rounding."
         )
-        return [Table("Certificates", table, note)] if table else []
+        return [Table("Certificates", DataFrame(table), note)]
 
     def figures(self, folder: Path) -> list[Figure]:
-        rows = [row for row in read_rows(folder / "certificates.csv") if row["least_ratio"]]
-        if not rows:
+        rows = _read(folder)
+        if rows.empty:
             return []
         figure, axes = canvas(title="certificate over true gap", x="", y="ratio")
+        places = rows["physics"].map(PHYSICS.index) + rows["boxed"].map(
+            {"True": 0.15, "False": -0.15}
+        )
+        style = {"linestyle": "", "marker": "o", "markersize": 4, "alpha": 0.6}
         for key, label in (("median_ratio", "median"), ("least_ratio", "least")):
-            places = [PHYSICS.index(row["physics"]) for row in rows]
-            offsets = [0.15 if row["boxed"] == "True" else -0.15 for row in rows]
-            axes.plot(
-                [place + offset for place, offset in zip(places, offsets, strict=True)],
-                [float(row[key]) for row in rows],
-                linestyle="",
-                marker="o",
-                markersize=4,
-                color=style_of(label, ("median", "least"))["color"],
-                alpha=0.6,
-                label=label,
-            )
+            style["color"] = style_of(label, ("median", "least"))["color"]
+            axes.plot(places, rows[key], label=label, **style)
         axes.axhline(1, color="black", linewidth=1)
         axes.set_yscale("log")
         axes.set_xticks(range(len(PHYSICS)), PHYSICS, rotation=30, ha="right")
@@ -121,46 +109,38 @@ class Certificates(Benchmark):
         return [Figure("certificates", caption, figure)]
 
 
+def _read(folder: Path) -> DataFrame:
+    rows = read_rows(folder / "certificates.csv")
+    numbers = {"problems": int, "violations": int, "least_ratio": float, "median_ratio": float}
+    return rows if rows.empty else rows.astype(numbers)
+
+
 def _check(row: Row, seed: int, count: int) -> dict[str, object]:
     """Violations and ratios over `count` problems, solved as one batch."""
     generator = torch.Generator().manual_seed(seed)
     dtype = getattr(torch, row.dtype)
-    model = _random_model(row, generator).to(dtype)
     physics = _random_physics(row.physics, generator).to(dtype)
+    model = _random_model(row, generator).to(dtype)
     images = torch.rand(count, 1, SIDE, SIDE, generator=generator).to(dtype)
     exact = physics.A(images)
-    y = exact + SIGMA * torch.randn(exact.shape, generator=generator).to(dtype)
-    start = starting_image(y, physics, SIGMA)
-    anchor = 0.0 if row.boxed or row.physics == "denoising" else ANCHOR
-    lam = 10 ** (1.5 * torch.rand(count, generator=generator, dtype=torch.float64))
     result = reconstruct(
-        y,
+        exact + SIGMA * torch.randn(exact.shape, generator=generator).to(dtype),
         physics,
         sigma=SIGMA,
         regularizer=model,
-        lam=lam,
-        anchor=anchor,
+        lam=10 ** (1.5 * torch.rand(count, generator=generator, dtype=torch.float64)),
+        anchor=0.0 if row.boxed or row.physics == "denoising" else ANCHOR,
         box=(0.0, 1.0) if row.boxed else None,
         gap_tol=10.0 ** -float(1 + 3 * torch.rand((), generator=generator)),
         max_iter=300,
-        x0=start,
     )
-    box = result.box
-    objective = _exact_objective(y, physics, model, start, lam, anchor)
-    minimum = minimise(
-        objective,
-        result.image.double(),
-        QuasiNewton(memory=30),
-        box=box,
-        gap_tol=1e-10,
-        gtol=1e-10,
-        max_iter=400,
-        throw=False,
-    )
+    problem, there = result.problem.exact(result.image), result.image.double()
+    tolerance, solver = Tolerance(gap_tol=1e-10, gtol=1e-10), QuasiNewton(memory=30)
+    minimum = problem.minimise(there, tolerance=tolerance, solver=solver, max_iter=400, throw=False)
     # of a point that may not be the minimiser: never more than the true gap, so that a certificate
     # below it is wrong beyond doubt
-    value = objective.value(result.image.double())
-    gap = value - objective.value(minimum.x)
+    value = problem.objective.value(there)
+    gap = value - problem.objective.value(minimum.x)
     rounding = 1e-13 * value.abs()
     certified = result.certificate.gap
     ratios = (certified / gap)[gap > 100 * rounding]
@@ -170,20 +150,6 @@ def _check(row: Row, seed: int, count: int) -> dict[str, object]:
         "least_ratio": f"{float(ratios.min()):.3g}" if ratios.numel() else "",
         "median_ratio": f"{float(ratios.median()):.3g}" if ratios.numel() else "",
     }
-
-
-def _exact_objective(
-    y: Tensor, physics: Any, model: ConvexRegularizer, start: Tensor, lam: Tensor, anchor: float
-) -> Objective:
-    """What `reconstruct` minimises, in float64."""
-    exact_physics, exact_model = copy.deepcopy(physics).double(), copy.deepcopy(model).double()
-    bounds = operator_bounds(exact_physics, start.double())
-    terms: list[Objective] = [
-        LeastSquares(exact_physics, y.double(), bounds),
-        exact_model.term(SIGMA),
-        Proximity(start.double()),
-    ]
-    return Sum(terms, [1.0, lam, anchor])
 
 
 def _random_model(row: Row, generator: torch.Generator) -> ConvexRegularizer:
@@ -215,12 +181,3 @@ def _random_physics(name: str, generator: torch.Generator) -> Any:
             return physics.Downsampling(img_size=size, filter=kernel, factor=2, padding="circular")
         case _:
             return physics.Blur(filter=kernel, padding=name.removeprefix("blur-"))
-
-
-def _middle(values: list[float]) -> float:
-    return sorted(values)[len(values) // 2]
-
-
-def _extreme(rows: list[dict[str, str]], key: str, choose: Any) -> str:
-    values = [float(row[key]) for row in rows if row[key]]
-    return f"{choose(values):.3g}" if values else "-"

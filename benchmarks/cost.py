@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from multiprocessing import get_context
 from pathlib import Path
-from statistics import median
 
 import torch
+from pandas import DataFrame
 from torch import Tensor
 
-from benchmarks.harness.clock import Clock
+from benchmarks.harness.clock import Clock, summary
 from benchmarks.harness.drawing import canvas, legend_below, style_of
 from benchmarks.harness.memory import peak_mebibytes
+from benchmarks.harness.options import Options
 from benchmarks.harness.records import read_rows, write_rows
-from benchmarks.harness.registry import Benchmark, Figure, Options, Table, register, selected
+from benchmarks.harness.registry import Benchmark, Figure, Table, register, selected
 from convexreg.models.config import Architecture, ModelConfig, parameter_count
 from convexreg.regularizer import ConvexRegularizer
 
@@ -23,6 +25,7 @@ FILTERS = (8, 16, 32, 64, 128)
 DEFAULT_SIDE, DEFAULT_FILTERS = 256, 64
 ARCHITECTURES: tuple[Architecture, ...] = ("mgradnet-m", "mgradnet-c", "crr")
 SIGMA = 25 / 255
+SECONDS = ("seconds", "seconds_min", "seconds_max")
 
 
 @dataclass(frozen=True)
@@ -60,9 +63,7 @@ class Cost(Benchmark):
             {
                 **asdict(configuration),
                 "parameters": parameter_count(_model(configuration, options.device)),
-                "seconds": f"{median(values):.5f}",
-                "seconds_min": f"{min(values):.5f}",
-                "seconds_max": f"{max(values):.5f}",
+                **summary(values, 5),
                 "mebibytes": memory.get(configuration, ""),
             }
             for configuration, values in times.items()
@@ -70,33 +71,40 @@ class Cost(Benchmark):
         write_rows(folder / "cost.csv", rows)
 
     def tables(self, folder: Path) -> list[Table]:
-        rows = [
+        rows = _read(folder)
+        if rows.empty:
+            return []
+        table = [
             {
                 "architecture": row["architecture"],
                 "image": f"{row['side']} x {row['side']}",
                 "filters": row["filters"],
                 "parameters": row["parameters"],
-                "ms": f"{1e3 * float(row['seconds']):.1f} ({1e3 * float(row['seconds_min']):.1f} to "
-                f"{1e3 * float(row['seconds_max']):.1f})",
-                "ns per pixel": f"{1e9 * float(row['seconds']) / float(row['side']) ** 2:.0f}",
-                "MiB": row["mebibytes"] or "-",
+                "ms": "{:.1f} ({:.1f} to {:.1f})".format(*(1e3 * row[list(SECONDS)])),
+                "ns per pixel": f"{1e9 * row['seconds'] / row['side'] ** 2:.0f}",
+                "MiB": "-" if math.isnan(row["mebibytes"]) else f"{row['mebibytes']:.0f}",
             }
-            for row in read_rows(folder / "cost.csv")
+            for _, row in rows.iterrows()
         ]
         note = "A value with its gradient, float32: median (least to most) and peak memory."
-        return [Table("Cost of a gradient", rows, note)] if rows else []
+        return [Table("Cost of a gradient", DataFrame(table), note)]
 
     def figures(self, folder: Path) -> list[Figure]:
-        rows = read_rows(folder / "cost.csv")
-        if not rows:
+        rows = _read(folder)
+        if rows.empty:
             return []
-        sizes = [row for row in rows if row["varied"] == "size"]
-        counts = [row for row in rows if row["varied"] == "filters"]
+        sizes, counts = (rows[rows["varied"] == kind] for kind in ("size", "filters"))
         return [
             _figure(sizes, "side", "seconds", "seconds per gradient"),
             _figure(sizes, "side", "mebibytes", "peak memory, MiB"),
             _figure(counts, "filters", "seconds", "seconds per gradient"),
         ]
+
+
+def _read(folder: Path) -> DataFrame:
+    rows = read_rows(folder / "cost.csv")
+    numbers = dict.fromkeys((*SECONDS, "mebibytes"), float) | {"side": int, "filters": int}
+    return rows if rows.empty else rows.astype(numbers)
 
 
 def _configurations(options: Options) -> list[Configuration]:
@@ -164,17 +172,15 @@ def _peaks(configurations: list[Configuration], device: str) -> list[float]:
 _LABELS = {"side": "image side in pixels", "filters": "number of filters"}
 
 
-def _figure(rows: list[dict[str, str]], x: str, y: str, label: str) -> Figure:
+def _figure(rows: DataFrame, x: str, y: str, label: str) -> Figure:
     figure, axes = canvas(title=f"cost against {_LABELS[x]}", x=_LABELS[x], y=label)
-    names = list(dict.fromkeys(row["architecture"] for row in rows))
-    for name in names:
-        chosen = [row for row in rows if row["architecture"] == name]
-        xs, ys = [float(row[x]) for row in chosen], [float(row[y]) for row in chosen]
-        axes.plot(xs, ys, marker="o", markersize=3, label=name, **style_of(name, names))
+    names = rows["architecture"].unique()
+    for name, its in rows.groupby("architecture", sort=False):
+        style = style_of(str(name), names)
+        axes.plot(its[x], its[y], marker="o", markersize=3, label=name, **style)
         if y == "seconds":
-            low, high = ([float(row[f"seconds_{end}"]) for row in chosen] for end in ("min", "max"))
-            colour = style_of(name, names)["color"]
-            axes.fill_between(xs, low, high, color=colour, alpha=0.15, linewidth=0)
+            spread = its["seconds_min"], its["seconds_max"]
+            axes.fill_between(its[x], *spread, color=style["color"], alpha=0.15, linewidth=0)
     axes.set_xscale("log", base=2)
     axes.xaxis.set_major_formatter("{x:g}")
     axes.set_yscale("log")

@@ -1,34 +1,24 @@
-"""What `convexreg.reconstruction.from_measurements` costs and proves, as users call it, on every problem."""
+"""What `reconstruct` costs and proves, as users call it, on every problem."""
 
 from __future__ import annotations
 
-import copy
 import time
-from dataclasses import dataclass
+from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
+from pandas import DataFrame
 from tqdm import tqdm
 
 from benchmarks.harness.datasets import open_images
+from benchmarks.harness.options import Options
 from benchmarks.harness.records import read_rows, write_rows
-from benchmarks.harness.registry import Benchmark, Options, Table, register, selected
+from benchmarks.harness.registry import Benchmark, Table, register, selected
 from benchmarks.problems.table import PROBLEMS, Measurement
-from convexreg import Reconstruction, reconstruct
-from convexreg.adaptive import AdaptiveRegularizer
-from convexreg.models.files import as_model
-from convexreg.solvers import (
-    LeastSquares,
-    Objective,
-    Progress,
-    Proximity,
-    QuasiNewton,
-    Sum,
-    minimise,
-)
-from convexreg.training.objectives import psnr
+from convexreg import reconstruct
+from convexreg.reconstruction.problem import Tolerance
+from convexreg.solvers import Progress, QuasiNewton
 
 MODELS = ("mgradnet-m", "mgradnet-m-adaptive")
 TUNED = {
@@ -46,16 +36,7 @@ TUNED = {
 }
 """Weights that tuning chose for the two models (`results/deblurring`, `results/physics`)."""
 CROP, MAX_ITERATIONS = 96, 400
-CERTIFIED, TRUE = (1e-2, 1e-3, 1e-4), (1e-2, 1e-3, 1e-4)
-
-
-@dataclass(frozen=True)
-class Iterate:
-    """A point of the last round, what it cost so far in all rounds, and what is proven of it."""
-
-    x: Tensor
-    evaluations: float
-    certified: float
+BOUNDS = (1e-2, 1e-3, 1e-4)
 
 
 @register
@@ -89,45 +70,48 @@ class Defaults(Benchmark):
             weights: dict[str, Any] = {"default": "auto"}
             if key in TUNED:
                 weights["tuned"] = TUNED[key][MODELS.index(model)]
+            case = {"problem": name, "model": model, "image": images[number][0]}
             for label, weight in weights.items():
-                rows.append(
-                    {
-                        "problem": name,
-                        "model": model,
-                        "image": images[number][0],
-                        "weight": label,
-                        **_measure(measurement, model, weight),
-                    }
-                )
+                rows.append({**case, "weight": label, **_measure(measurement, model, weight)})
                 write_rows(folder / "defaults.csv", rows)
 
     def tables(self, folder: Path) -> list[Table]:
         rows = read_rows(folder / "defaults.csv")
-        return [Table("reconstruct at its defaults", rows)] if rows else []
+        return [Table("reconstruct at its defaults", rows)] if len(rows) else []
 
 
 def _measure(measurement: Measurement, model: str, weight: Any) -> dict[str, object]:
     """One row of the table."""
+    m = measurement
+    call = partial(reconstruct, m.y, m.physics, sigma=m.sigma, regularizer=model, lam=weight)
     began = time.process_time()
-    usual = _reconstruct(measurement, model, weight)
+    usual = call()
     seconds = time.process_time() - began
-    iterates: list[Iterate] = []
     before = 0.0 if usual.first is None else float(usual.first.evaluations)
+    iterates: list[Progress] = []
 
     def keep(progress: Progress) -> None:
         if progress.iteration == 1:  # of the last round: that of the first one is dropped
             iterates.clear()
-        spent = float(progress.state.evaluations) + before
-        iterates.append(Iterate(progress.state.x, spent, float(progress.relative_gap)))
+        iterates.append(progress)
 
-    longer = _reconstruct(
-        measurement, model, weight, gap_tol=1e-4, max_iter=MAX_ITERATIONS, callback=keep
+    longer = call(gap_tol=1e-4, max_iter=MAX_ITERATIONS, callback=keep)
+    exact, there = longer.problem.exact(longer.image), longer.image.double()
+    solver = QuasiNewton(memory=30, refresh=(2, 20, 80))
+    best = exact.minimise(
+        there, tolerance=Tolerance(gtol=3e-9), solver=solver, max_iter=300, throw=False
     )
-    objective, minimum = _reference(measurement, model, longer)
-    values = {i: float(objective.value(p.x.double())) for i, p in enumerate(iterates)}
-    floor = min(minimum, *values.values())
-    true = [(values[i] - floor) / floor for i in range(len(iterates))]
-    at_end = (float(objective.value(usual.image.double())) - floor) / floor
+    value = exact.objective.value
+    trace = DataFrame(
+        {
+            "evaluations": [before + float(p.evaluations) for p in iterates],
+            "certified": [float(p.relative_gap) for p in iterates],
+            "value": [float(value(p.x.double())) for p in iterates],
+        }
+    )
+    floor = min(float(value(best.x)), trace["value"].min())
+    trace["true"] = trace["value"] / floor - 1
+    at_end = float(value(usual.image.double())) / floor - 1
     certified = float(usual.certificate.relative_gap)
     row: dict[str, object] = {
         "lam": f"{float(usual.lam):.4g}",
@@ -138,61 +122,9 @@ def _measure(measurement: Measurement, model: str, weight: Any) -> dict[str, obj
         "true_gap": f"{at_end:.2e}",
         "certified_over_true": f"{certified / at_end:.3g}" if at_end > 0 else "",
         "cpu_seconds": f"{seconds:.2f}",
-        "psnr": f"{float(psnr(usual.image, measurement.clean)):.3f}",
+        "psnr": f"{m.psnr(usual.image):.3f}",
     }
-    for bound in CERTIFIED:
-        reached = [p.evaluations for p in iterates if p.certified <= bound]
-        row[f"evaluations_to_certified_{bound:.0e}"] = f"{reached[0]:g}" if reached else ""
-    for bound in TRUE:
-        reached = [p.evaluations for p, gap in zip(iterates, true, strict=True) if gap <= bound]
-        row[f"evaluations_to_true_{bound:.0e}"] = f"{reached[0]:g}" if reached else ""
+    for kind, bound in product(("certified", "true"), BOUNDS):
+        reached = trace.loc[trace[kind] <= bound, "evaluations"]
+        row[f"evaluations_to_{kind}_{bound:.0e}"] = f"{reached.iloc[0]:g}" if len(reached) else ""
     return row
-
-
-def _reconstruct(
-    measurement: Measurement, model: str, weight: Any, **options: Any
-) -> Reconstruction:
-    return reconstruct(
-        measurement.y,
-        measurement.forward.physics,
-        sigma=measurement.sigma,
-        regularizer=model,
-        lam=weight,
-        **options,
-    )
-
-
-def _reference(
-    measurement: Measurement, model: str, result: Reconstruction
-) -> tuple[Objective, float]:
-    """The objective of the last round in float64, and its minimum."""
-    from convexreg.reconstruction.start import starting_image
-
-    m = measurement
-    height, width = m.clean.shape[-2:]
-    forward = m.problem.build(height, width, torch.float64, str(m.clean.device))
-    regularizer, sigma = as_model(model), torch.tensor([m.sigma], dtype=torch.float64)
-    if isinstance(regularizer, AdaptiveRegularizer):
-        assert result.first is not None
-        start = result.first.image
-        regularizer = regularizer.given(start, sigma)
-    else:
-        start = starting_image(m.y, m.forward.physics, m.sigma)
-    exact = copy.deepcopy(regularizer).double()
-    objective = Sum(
-        [
-            LeastSquares(forward.physics, m.y.double(), forward.bounds),
-            exact.term(sigma),
-            Proximity(start.double()),
-        ],
-        [1.0, result.lam, result.anchor],
-    )
-    solution = minimise(
-        objective,
-        result.image.double(),
-        QuasiNewton(memory=30, refresh=(2, 20, 80)),
-        gtol=3e-9,
-        max_iter=300,
-        throw=False,
-    )
-    return objective, float(objective.value(solution.x))

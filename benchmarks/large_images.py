@@ -2,36 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
 from multiprocessing import get_context
 from pathlib import Path
 
 import torch
+from pandas import DataFrame
 from torch import Tensor
 
 from benchmarks.harness.clock import Clock
 from benchmarks.harness.datasets import open_images
 from benchmarks.harness.drawing import canvas
 from benchmarks.harness.memory import peak_mebibytes
+from benchmarks.harness.options import Options
 from benchmarks.harness.records import read_rows, write_rows
-from benchmarks.harness.registry import Benchmark, Figure, Options, Table, register
+from benchmarks.harness.registry import Benchmark, Figure, Table, register
 from convexreg.cli.memory import keep_freed_memory
 from convexreg.reconstruction.from_measurements import reconstruct
 
 MEGAPIXELS = (0.1, 1.0, 6.0, 24.0)
 SIGMA = 25 / 255
-
-
-@dataclass(frozen=True)
-class Solve:
-    """One denoising solve to the default certified gap of 1e-4."""
-
-    megapixels: float
-    side: int
-    evaluations: float
-    certified: str
-    seconds: str
-    mebibytes: str
 
 
 @register
@@ -51,39 +40,37 @@ class LargeImages(Benchmark):
         rows = []
         for size in sizes or ((0.003,) if options.tiny else MEGAPIXELS):
             with get_context("spawn").Pool(1) as pool:
-                solve = pool.apply(_denoise, (size, torch.get_num_threads(), options.device))
-            rows.append(asdict(solve))
+                rows.append(pool.apply(_denoise, (size, torch.get_num_threads(), options.device)))
             write_rows(folder / "solves.csv", rows)
 
     def tables(self, folder: Path) -> list[Table]:
-        rows = [
+        rows = read_rows(folder / "solves.csv").astype(float)
+        if rows.empty:
+            return []
+        pixels = rows["side"] ** 2 * rows["evaluations"]
+        table = DataFrame(
             {
-                "image": f"{float(row['megapixels']):g} MP",
-                "evaluations": f"{float(row['evaluations']):g}",
-                "certified gap": row["certified"],
-                "seconds": row["seconds"],
-                "ns per pixel and evaluation": f"{_per_pixel(row):.0f}",
-                "MiB": row["mebibytes"],
+                "image": rows["megapixels"].map("{:g} MP".format),
+                "evaluations": rows["evaluations"].map("{:g}".format),
+                "certified gap": rows["certified"].map("{:.1e}".format),
+                "seconds": rows["seconds"].map("{:.2f}".format),
+                "ns per pixel and evaluation": (1e9 * rows["seconds"] / pixels).map(
+                    "{:.0f}".format
+                ),
+                "MiB": rows["mebibytes"].map("{:.0f}".format),
             }
-            for row in read_rows(folder / "solves.csv")
-        ]
+        )
         note = "Float32, noise 25/255; peak memory beyond what the program takes without an image."
-        return [Table(self.description, rows, note)] if rows else []
+        return [Table(self.description, table, note)]
 
     def headline(self, folder: Path) -> list[Table]:
         return self.tables(folder)
 
     def figures(self, folder: Path) -> list[Figure]:
-        rows = read_rows(folder / "solves.csv")
+        rows = read_rows(folder / "solves.csv").astype(float)
         figure, axes = canvas(title="memory of a denoising solve", x="megapixels", y="MiB")
-        sizes = [float(row["megapixels"]) for row in rows]
-        axes.loglog(sizes, [float(row["mebibytes"]) for row in rows], marker="o")
+        axes.loglog(rows["megapixels"], rows["mebibytes"], marker="o")
         return [Figure("memory", "Peak memory against the size of the image.", figure)]
-
-
-def _per_pixel(row: dict[str, str]) -> float:
-    pixels = float(row["side"]) ** 2
-    return 1e9 * float(row["seconds"]) / (pixels * float(row["evaluations"]))
 
 
 def _mirrored(side: int) -> Tensor:
@@ -97,7 +84,8 @@ def _mirrored(side: int) -> Tensor:
     return image[:, rows][:, :, columns].unsqueeze(0)
 
 
-def _denoise(megapixels: float, threads: int, device: str) -> Solve:
+def _denoise(megapixels: float, threads: int, device: str) -> dict[str, object]:
+    """One denoising solve to the default certified gap of 1e-4."""
     import deepinv
 
     keep_freed_memory()
@@ -116,11 +104,11 @@ def _denoise(megapixels: float, threads: int, device: str) -> Solve:
     y = noisy(side)
     clock = Clock(device)
     result = reconstruct(y, physics, sigma=SIGMA)
-    return Solve(
-        megapixels=megapixels,
-        side=side,
-        evaluations=float(result.evaluations),
-        certified=f"{float(result.certificate.relative_gap):.1e}",
-        seconds=f"{clock.seconds:.2f}",
-        mebibytes=f"{peak_mebibytes(device) - before:.0f}",
-    )
+    return {
+        "megapixels": megapixels,
+        "side": side,
+        "evaluations": float(result.evaluations),
+        "certified": f"{float(result.certificate.relative_gap):.1e}",
+        "seconds": f"{clock.seconds:.2f}",
+        "mebibytes": f"{peak_mebibytes(device) - before:.0f}",
+    }

@@ -7,12 +7,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
+from pandas import DataFrame
 from torch import Tensor
 
 from benchmarks.harness import drawing
 from benchmarks.harness.datasets import open_images
+from benchmarks.harness.options import Options
 from benchmarks.harness.records import read_rows, write_rows
-from benchmarks.harness.registry import Benchmark, Figure, Options, Table, register, selected
+from benchmarks.harness.registry import Benchmark, Figure, Table, register, selected
 from benchmarks.methods.models import gradient_module, models
 from convexreg.adaptive import AdaptiveRegularizer
 from convexreg.networks.modular import GradientModule
@@ -25,7 +27,6 @@ DRAWN_SIGMA = 25 / 255
 # responses to draw potentials over, in standard deviations of the filter's response to the noise
 RESPONSES = (0.0, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0)
 COLUMNS = 16
-_ROWS_AT_ONCE = 64
 
 
 @register
@@ -68,38 +69,35 @@ class Learned(Benchmark):
 
     def tables(self, folder: Path) -> list[Table]:
         rows = read_rows(folder / "spectra.csv")
-        lines = []
-        for name, sigma in dict.fromkeys((row["model"], row["sigma"]) for row in rows):
-            here = [row for row in rows if (row["model"], row["sigma"]) == (name, sigma)]
-            lines.append(
-                {
-                    "model": name,
-                    "sigma": sigma,
-                    "crops": len(here),
-                    "smallest eigenvalue": f"{min(float(row['smallest']) for row in here):.1e}",
-                    "largest eigenvalue": f"{max(float(row['largest']) for row in here):.2f}",
-                    "proven bound": f"{max(float(row['bound']) for row in here):.2f}",
-                    "asymmetry": f"{max(float(row['asymmetry']) for row in here):.0e}",
-                }
-            )
+        numbers = rows.astype(dict.fromkeys(("smallest", "largest", "bound", "asymmetry"), float))
+        lines = [
+            {
+                "model": name,
+                "sigma": sigma,
+                "crops": len(its),
+                "smallest eigenvalue": f"{its['smallest'].min():.1e}",
+                "largest eigenvalue": f"{its['largest'].max():.2f}",
+                "proven bound": f"{its['bound'].max():.2f}",
+                "asymmetry": f"{its['asymmetry'].max():.0e}",
+            }
+            for (name, sigma), its in numbers.groupby(["model", "sigma"], sort=False)
+        ]
         note = (
             "Of the Jacobian of the regularizer's gradient at clean image crops, dense and in float64: "
             "extremes over all crops. Asymmetry: largest entry of J - J^T over that of J."
         )
-        return [Table("Eigenvalues of the Jacobian", lines, note)]
+        return [Table("Eigenvalues of the Jacobian", DataFrame(lines), note)]
 
     def headline(self, folder: Path) -> list[Table]:
-        return self.tables(folder) if read_rows(folder / "spectra.csv") else []
+        return self.tables(folder) if len(read_rows(folder / "spectra.csv")) else []
 
     def figures(self, folder: Path) -> list[Figure]:
-        rows = read_rows(folder / "forces.csv")
+        rows = read_rows(folder / "forces.csv").astype({"response": float, "force": float})
+        by_model = rows.groupby("model", sort=False)
         return [
             figure
-            for name in dict.fromkeys(row["model"] for row in rows)
-            for figure in (
-                _filters(name, folder),
-                _potentials(name, [row for row in rows if row["model"] == name]),
-            )
+            for name, its in by_model
+            for figure in (_filters(str(name), folder), _potentials(str(name), its))
         ]
 
 
@@ -117,21 +115,14 @@ def _filters(name: str, folder: Path) -> Figure:
     return Figure(f"filters-{name}", caption, figure)
 
 
-def _potentials(name: str, rows: list[dict[str, str]]) -> Figure:
+def _potentials(name: str, rows: DataFrame) -> Figure:
     figure, axes = drawing.canvas(
         title=f"{name}: potentials at sigma 25/255",
         x="response / its standard deviation under the noise",
         y="force / sigma",
     )
-    for group in dict.fromkeys(row["group"] for row in rows):
-        here = [row for row in rows if row["group"] == group]
-        axes.plot(
-            [float(row["response"]) for row in here],
-            [float(row["force"]) for row in here],
-            color="#0072B2",
-            alpha=0.35,
-            linewidth=0.8,
-        )
+    for _, its in rows.groupby("group"):
+        axes.plot(its["response"], its["force"], color="#0072B2", alpha=0.35, linewidth=0.8)
     caption = (
         f"Derivative of the potential of every group of {name}: how strongly it pulls a response of its "
         "first filter towards zero."
@@ -198,7 +189,8 @@ def _mosaic(kernels: Tensor) -> Tensor:
 
 def _spectrum(regularizer: Regularizer, x: Tensor, sigma: float) -> dict[str, str]:
     """Extreme eigenvalues of the Jacobian at `x` `(1, 1, H, W)`, and the proven bound on them."""
-    jacobian = _jacobian(regularizer, x, sigma)
+    dense = torch.autograd.functional.jacobian(lambda v: regularizer.grad(v, sigma), x)
+    jacobian = dense.reshape(x.numel(), x.numel())
     eigenvalues = torch.linalg.eigvalsh((jacobian + jacobian.mT) / 2)
     height, width = x.shape[-2:]
     bound = regularizer.lipschitz(image_size=(height, width), sigma=sigma)
@@ -208,15 +200,3 @@ def _spectrum(regularizer: Regularizer, x: Tensor, sigma: float) -> dict[str, st
         "bound": f"{bound.max().item():.6g}",
         "asymmetry": f"{((jacobian - jacobian.mT).abs().max() / jacobian.abs().max()).item():.1e}",
     }
-
-
-def _jacobian(regularizer: Regularizer, x: Tensor, sigma: float) -> Tensor:
-    """Dense Jacobian of the gradient at one image, some rows at a time."""
-    rows = []
-    for unit in torch.eye(x.numel(), dtype=x.dtype, device=x.device).split(_ROWS_AT_ONCE):
-        copies = x.repeat(unit.shape[0], 1, 1, 1).requires_grad_(True)
-        with torch.enable_grad():
-            gradient = regularizer.grad(copies, sigma)
-        (part,) = torch.autograd.grad(gradient, copies, unit.view_as(copies))
-        rows.append(part.flatten(1))
-    return torch.cat(rows)

@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import mean
 from tempfile import TemporaryDirectory
 
+import pandas
 import torch
+from pandas import DataFrame, Series
 from torch import Tensor
 from tqdm import tqdm
 
 from benchmarks.candidates import CANDIDATES, CHANNELS, inherit
 from benchmarks.harness.datasets import NamedImages, open_images
 from benchmarks.harness.drawing import canvas, legend_below, style_of
-from benchmarks.harness.records import keep_protocol, read_rows, write_rows
-from benchmarks.harness.registry import Benchmark, Figure, Options, Table, register, selected
-from benchmarks.harness.summary import standard_error
+from benchmarks.harness.options import Options
+from benchmarks.harness.records import keep_protocol, read_rows, replace_rows
+from benchmarks.harness.registry import Benchmark, Figure, Table, register, selected
+from benchmarks.methods.summary import mean_with_error
 from convexreg.adaptive import AdaptiveRegularizer
 from convexreg.models.config import ModelConfig, parameter_count
-from convexreg.models.files import open_model
+from convexreg.models.files import load_model
 from convexreg.regularizer import ConvexRegularizer
 from convexreg.training.data import digest
 from convexreg.training.objectives import Equilibrium, Score, TrainingObjective, Unrolled
@@ -34,7 +36,6 @@ NOTE = (
     f"In brackets: paired difference to {BASELINE} with the same objective, with its standard error. Noise "
     "levels are multiples of 1/255."
 )
-Row = dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -101,11 +102,6 @@ class Study(Benchmark):
                 ),
             },
         )
-        rows: list[Mapping[str, object]] = [
-            row
-            for row in read_rows(folder / "scores.csv")
-            if row["architecture"] not in candidates or row["objective"] not in objectives
-        ]
         if not options.models:
             _train(ridges, START, training, options, "ridges to start from")
         for name, candidate in candidates.items():
@@ -122,53 +118,58 @@ class Study(Benchmark):
                     "seconds": f"{trained.seconds:.1f}",
                     "lipschitz_at_25": f"{float(model.lipschitz(sigma=25 / 255)):.1f}",
                 }
-                rows += [{**cell, **scores} for scores in _validate(model, held_out)]
-                write_rows(folder / "scores.csv", rows)
+                rows = [{**cell, **scores} for scores in _validate(model, held_out)]
+                replace_rows(folder / "scores.csv", rows, "architecture", "objective")
 
     def tables(self, folder: Path) -> list[Table]:
-        rows = read_rows(folder / "scores.csv")
-        lines = []
-        for name, objective in dict.fromkeys((r["architecture"], r["objective"]) for r in rows):
-            here = _select(rows, name, objective)
-            line = {"architecture": name, "objective": objective, **_numbers(here)}
-            for sigma in dict.fromkeys(row["sigma"] for row in here):
-                line[f"PSNR at {sigma}"] = _against_baseline(rows, name, objective, sigma)
-            lines.append(line)
-        return [Table(self.description, lines, NOTE)]
+        rows = _read(folder)
+        if rows.empty:
+            return []
+        cells = _against_baseline(rows)
+        lines = [
+            {
+                "architecture": name,
+                "objective": objective,
+                "parameters": its["parameters"].iloc[0],
+                "L at 25": f"{float(its['lipschitz_at_25'].iloc[0]):.0f}",
+                "s": f"{float(its['seconds'].iloc[0]):.0f}",
+                **{f"PSNR at {s}": cells[name, objective, s] for s in its["sigma"].unique()},
+            }
+            for (name, objective), its in rows.groupby(["architecture", "objective"], sort=False)
+        ]
+        return [Table(self.description, DataFrame(lines), NOTE)]
 
     def headline(self, folder: Path) -> list[Table]:
-        rows = read_rows(folder / "scores.csv")
-        if not rows:
+        rows = _read(folder)
+        if rows.empty:
             return []
-        objectives = dict.fromkeys(row["objective"] for row in rows)
-        lines = []
-        for name in dict.fromkeys(row["architecture"] for row in rows):
-            parameters = next(row["parameters"] for row in rows if row["architecture"] == name)
-            cells = {key: _against_baseline(rows, name, key, SHOWN) for key in objectives}
-            lines.append({"architecture": name, "parameters": parameters, **cells})
-        count = len({row["image"] for row in rows})
-        steps = dict.fromkeys(f"{row['objective']} {row['steps']}" for row in rows)
-        minutes = [float(row["seconds"]) / 60 for row in rows]
+        cells = _against_baseline(rows).xs(SHOWN, level="sigma").unstack("objective")
+        parameters = rows.drop_duplicates("architecture").set_index("architecture")["parameters"]
+        objectives = rows["objective"].unique()
+        table = cells.loc[parameters.index, objectives].fillna("-")
+        table.insert(0, "parameters", parameters)
+        steps = (rows["objective"] + " " + rows["steps"]).unique()
+        minutes = rows["seconds"].astype(float) / 60
         note = (
-            f"Mean validation PSNR in dB at noise {SHOWN}/255 over {count} images. Every cell starts from "
-            f"the same ridges and takes {min(minutes):.0f} to {max(minutes):.0f} minutes of training (steps: "
+            f"Mean validation PSNR in dB at noise {SHOWN}/255 over {rows['image'].nunique()} images. Every "
+            "cell starts from the same ridges and takes "
+            f"{minutes.min():.0f} to {minutes.max():.0f} minutes of "
+            "training (steps: "
             f"{', '.join(steps)}). {NOTE}"
         )
-        if any(line[key] == "-" for line in lines for key in objectives):
+        if (table == "-").any(axis=None):
             note += " A dash: not run."
-        return [Table("How far convexity goes", lines, note)]
+        return [Table("How far convexity goes", table.reset_index(), note)]
 
     def figures(self, folder: Path) -> list[Figure]:
-        rows = [row for row in read_rows(folder / "scores.csv") if row["sigma"] == SHOWN]
-        names = list(dict.fromkeys(row["architecture"] for row in rows))
-        objectives = list(dict.fromkeys(row["objective"] for row in rows))
+        rows = _read(folder)
+        rows = rows[rows["sigma"] == SHOWN]
+        names, objectives = rows["architecture"].unique(), rows["objective"].unique()
         figure, axes = canvas(title=f"validation PSNR at {SHOWN}/255", x="", y="dB")
+        means = rows.pivot_table("psnr", "objective", "architecture").loc[objectives]
         for name in names:
-            means = {key: _scores(rows, name, key, SHOWN).values() for key in objectives}
-            found = {key: mean(scores) for key, scores in means.items() if scores}
-            axes.plot(
-                list(found), list(found.values()), marker="o", label=name, **style_of(name, names)
-            )
+            found = means[name].dropna()
+            axes.plot(found.index, found, marker="o", label=name, **style_of(name, names))
         legend_below(figure, axes)
         return [Figure("study", "Mean PSNR of every architecture by objective.", figure)]
 
@@ -182,7 +183,7 @@ def _ridges(options: Options) -> ConvexRegularizer:
     fresh = CANDIDATES["ridges"].build("ridges")
     if not options.models:
         return fresh
-    given = open_model(options.models[0]).regularizer
+    given = load_model(options.models[0]).regularizer
     try:
         if isinstance(given, AdaptiveRegularizer):
             raise LookupError("adaptive")
@@ -240,31 +241,22 @@ def _validate(model: ConvexRegularizer, images: NamedImages) -> list[dict[str, s
     ]
 
 
-def _against_baseline(rows: list[Row], name: str, objective: str, sigma: str) -> str:
-    """Mean PSNR of a cell, with its paired difference to the baseline's."""
-    scores = _scores(rows, name, objective, sigma)
-    if not scores:
-        return "-"
-    text = f"{mean(scores.values()):.2f}"
-    reference = _scores(rows, BASELINE, objective, sigma)
-    if name == BASELINE or not reference:
-        return text
-    paired = [scores[image] - value for image, value in reference.items()]
-    return f"{text} ({mean(paired):+.3f} ± {standard_error(paired):.3f})"
+def _read(folder: Path) -> DataFrame:
+    rows = read_rows(folder / "scores.csv")
+    return rows if rows.empty else rows.astype({"psnr": float})
 
 
-def _select(rows: list[Row], name: str, objective: str) -> list[Row]:
-    return [r for r in rows if (r["architecture"], r["objective"]) == (name, objective)]
-
-
-def _numbers(rows: list[Row]) -> Row:
-    return {
-        "parameters": rows[0]["parameters"],
-        "L at 25": f"{float(rows[0]['lipschitz_at_25']):.0f}",
-        "s": f"{float(rows[0]['seconds']):.0f}",
-    }
-
-
-def _scores(rows: list[Row], name: str, objective: str, sigma: str) -> dict[str, float]:
-    here = _select(rows, name, objective)
-    return {row["image"]: float(row["psnr"]) for row in here if row["sigma"] == sigma}
+def _against_baseline(rows: DataFrame) -> Series:
+    """Mean PSNR by architecture, objective and noise level, with its paired difference to the baseline's."""
+    scores = rows.pivot_table("psnr", ["objective", "sigma", "image"], "architecture", sort=False)
+    cells = {}
+    for key, its in rows.groupby(["architecture", "objective", "sigma"], sort=False):
+        name, objective, sigma = key
+        cells[key] = f"{its['psnr'].mean():.2f}"
+        if name != BASELINE and BASELINE in scores:
+            pairs = scores.loc[(objective, sigma), [name, BASELINE]].dropna()
+            if len(pairs):
+                difference = pairs[name] - pairs[BASELINE]
+                cells[key] += f" ({mean_with_error(difference, '.3f', sign=True)})"
+    index = pandas.MultiIndex.from_tuples(cells, names=["architecture", "objective", "sigma"])
+    return Series(cells.values(), index)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from statistics import median
 
 import torch
 
@@ -35,3 +36,9 @@ class Clock:
             yield
         finally:
             self._started = self._now()
+
+
+def summary(seconds: Sequence[float], digits: int = 4) -> dict[str, str]:
+    """Median, least and most of repeated times, as they are saved."""
+    values = {"seconds": median(seconds), "seconds_min": min(seconds), "seconds_max": max(seconds)}
+    return {name: f"{value:.{digits}f}" for name, value in values.items()}

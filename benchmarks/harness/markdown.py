@@ -4,23 +4,21 @@ from __future__ import annotations
 
 from typing import Any
 
-from benchmarks.harness.registry import Options, Table
+from benchmarks.harness.options import Options
+from benchmarks.harness.registry import Table
 
 
 def table_lines(table: Table) -> str:
     """A table, its title above and its note below."""
-    columns = list(table.rows[0]) if table.rows else []
-    lines = [
-        _line(columns),
-        "|" + "---|" * len(columns),
-        *(_line([str(row.get(column, "")) for column in columns]) for row in table.rows),
+    text = table.rows.where(table.rows.notna(), "").astype(str)
+    cells = [
+        [cell.replace("|", "\\|") for cell in line] for line in (text.columns, *text.to_numpy())
     ]
-    parts = (f"**{table.title}**", "\n".join(lines), table.note)
-    return "\n\n".join(part for part in parts if part)
-
-
-def _line(cells: list[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+    first, *others = (f"| {' | '.join(line)} |" for line in cells)
+    lines = [first, "|" + "---|" * len(text.columns), *others]
+    return "\n\n".join(
+        part for part in (f"**{table.title}**", "\n".join(lines), table.note) if part
+    )
 
 
 def environment_line(name: str, document: dict[str, Any]) -> str:

@@ -1,33 +1,45 @@
-"""Result files: CSV rows and JSON documents, written all or nothing."""
+"""Result files: CSV tables and JSON documents, written all or nothing."""
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import pandas
+from pandas import DataFrame
+
 from convexreg.files import write_atomically
 
+Rows = DataFrame | Sequence[Mapping[str, object]]
 
-def write_rows(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
+
+def write_rows(path: Path, rows: Rows) -> None:
     """Write a CSV file; columns are the keys of all rows in the order they first appear."""
-    columns = list(dict.fromkeys(key for row in rows for key in row))
-    buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_atomically(path, buffer.getvalue().encode())
+    table = DataFrame(rows, dtype=object)
+    write_atomically(path, table.to_csv(index=False, lineterminator="\n").encode())
 
 
-def read_rows(path: Path) -> list[dict[str, str]]:
-    """The rows of a CSV file as text; none when there is no file."""
-    if not path.is_file():
-        return []
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
+def read_rows(path: Path) -> DataFrame:
+    """A CSV file as text, NaN where a cell is empty; no rows when there is no file."""
+    if not path.is_file() or not path.read_text(encoding="utf-8").strip():
+        return DataFrame()
+    return pandas.read_csv(path, dtype=str, keep_default_na=False, na_values=[""]).astype(object)
+
+
+def replace_rows(path: Path, rows: Rows, *columns: str) -> None:
+    """Write rows to a CSV file in place of those that agree with one of them in these columns.
+
+    Other rows are kept: a run of one method adds to the results of the others.
+    """
+    old, new = read_rows(path), DataFrame(rows, dtype=object)
+    if len(old) and len(new):
+        keys = (
+            pandas.MultiIndex.from_frame(each[list(columns)].astype(str)) for each in (old, new)
+        )
+        old = old[~next(keys).isin(next(keys))]
+    write_rows(path, pandas.concat([old, new]))
 
 
 def write_json(path: Path, document: Mapping[str, Any]) -> None:

@@ -22,9 +22,13 @@ from __future__ import annotations
 import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, TypeVar
+
+from pandas import DataFrame
+
+from benchmarks.harness.options import Options
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Canvas
@@ -33,13 +37,13 @@ if TYPE_CHECKING:
 _MODULES = (
     "benchmarks.adaptivity",
     "benchmarks.certificates",
-    "benchmarks.convergence",
+    "benchmarks.solvers.benchmark",
     "benchmarks.cost",
     "benchmarks.defaults",
     "benchmarks.large_images",
     "benchmarks.learned",
     "benchmarks.plugin.benchmark",
-    "benchmarks.reconstruction",
+    "benchmarks.methods.benchmark",
     "benchmarks.study",
     "benchmarks.papers.gradient_fields",
     "benchmarks.papers.polymax",
@@ -51,60 +55,11 @@ _MODULES = (
 
 
 @dataclass(frozen=True)
-class Options:
-    """How to run; a benchmark ignores what does not concern it, except `methods` and `problems`.
-
-    :ivar images: a dataset's name or a folder of images; each benchmark has its own default.
-    :ivar tuning_images: where weights are tuned; never the test images.
-    :ivar limit, tuning_limit: use only the first so many images.
-    :ivar crop: use only the central square of so many pixels a side.
-    :ivar tuning_crop: the same for tuning images, where it only saves time.
-    :ivar methods, problems: only these; empty for all.
-    :ivar models: further model files to compare.
-    :ivar weights: folder of published weights (`crr_*.safetensors`).
-    :ivar repeats: timed repetitions of every method.
-    :ivar time_limit: seconds one method may take on one image; then its outcome is `time limit`.
-    :ivar seed: of everything random but the measurement noise, which follows the image's number.
-    :ivar tiny: the smallest input that exercises every line, for tests.
-    """
-
-    images: str | None = None
-    tuning_images: str | None = None
-    limit: int | None = None
-    tuning_limit: int | None = None
-    crop: int | None = None
-    tuning_crop: int = 128
-    methods: tuple[str, ...] = ()
-    problems: tuple[str, ...] = ()
-    models: tuple[str, ...] = ()
-    weights: str | None = None
-    repeats: int = 3
-    time_limit: float = 600.0
-    seed: int = 0
-    device: str = "cpu"
-    tiny: bool = False
-
-    def record(self) -> dict[str, object]:
-        """For `run.json`: folders and files by their names, for where they lie is nobody's business."""
-
-        def name(path: str | None) -> str | None:
-            return None if path is None else Path(path).name
-
-        return {
-            **asdict(self),
-            "images": name(self.images),
-            "tuning_images": name(self.tuning_images),
-            "models": [name(path) for path in self.models],
-            "weights": name(self.weights),
-        }
-
-
-@dataclass(frozen=True)
 class Table:
-    """Rows for the report; columns in the order of the first row's keys, numbers already formatted."""
+    """Rows for the report, numbers already formatted."""
 
     title: str
-    rows: Sequence[Mapping[str, object]]
+    rows: DataFrame
     note: str = ""
 
 
@@ -187,7 +142,7 @@ def benchmarks() -> dict[str, Benchmark]:
     """All benchmarks by name."""
     for module in _MODULES:
         importlib.import_module(module)
-    return dict(_BENCHMARKS)
+    return dict(sorted(_BENCHMARKS.items()))
 
 
 def benchmark(name: str) -> Benchmark:
@@ -195,7 +150,4 @@ def benchmark(name: str) -> Benchmark:
 
     :raises ValueError: there is none.
     """
-    known = benchmarks()
-    if name not in known:
-        raise ValueError(f"there is no benchmark {name!r}; there are {', '.join(sorted(known))}")
-    return known[name]
+    return selected(benchmarks(), [name], "benchmark")[name]

@@ -7,6 +7,8 @@ import html
 import io
 from pathlib import Path
 
+import pandas
+
 from benchmarks.harness.markdown import environment_line, environment_text, table_lines
 from benchmarks.harness.records import read_json
 from benchmarks.harness.registry import Benchmark, Figure, Table, benchmarks
@@ -19,7 +21,7 @@ def write_report(results: Path, out: Path) -> Path:
     :param results: a folder with one folder of results per benchmark.
     :raises ValueError: there are no results.
     """
-    entries = [entry for name, entry in sorted(benchmarks().items()) if (results / name).is_dir()]
+    entries = [entry for name, entry in benchmarks().items() if (results / name).is_dir()]
     if not entries:
         raise ValueError(f"there are no results in {results}; run a benchmark first")
     out.mkdir(parents=True, exist_ok=True)
@@ -71,26 +73,12 @@ def _section(
 
 
 def _table(table: Table) -> str:
-    columns = list(table.rows[0]) if table.rows else []
-    head = "".join(f"<th>{html.escape(column)}</th>" for column in columns)
-    body = "".join(
-        "<tr>"
-        + "".join(_cell(str(row.get(column, "")), first=column == columns[0]) for column in columns)
-        + "</tr>"
-        for row in table.rows
-    )
+    with pandas.option_context("display.max_colwidth", None):
+        rows = table.rows.to_html(index=False, border=0, justify="left", na_rep="")
     return (
-        f"<h3>{html.escape(table.title)}</h3>"
-        f'<div class="scroll" tabindex="0"><table><thead><tr>{head}</tr></thead>'
-        f'<tbody>{body}</tbody></table></div><p class="note">{html.escape(table.note)}</p>'
+        f'<h3>{html.escape(table.title)}</h3><div class="scroll" tabindex="0">{rows}</div>'
+        f'<p class="note">{html.escape(table.note)}</p>'
     )
-
-
-def _cell(text: str, *, first: bool) -> str:
-    if first:
-        return f'<th scope="row">{html.escape(text)}</th>'
-    kind = "number" if text[:1].isdigit() or text[:1] in "+-" else "words"
-    return f'<td class="{kind}">{html.escape(text)}</td>'
 
 
 def _page(entries: list[Benchmark], sections: list[str]) -> str:
@@ -121,11 +109,10 @@ code { font-size: .9em; background: var(--soft); padding: .1em .3em; border-radi
 .scroll { overflow-x: auto; border: 1px solid var(--line); border-radius: 6px; }
 table { border-collapse: collapse; width: 100%; font-size: .85rem; font-variant-numeric: tabular-nums; }
 th, td { padding: .35rem .6rem; text-align: left; border-bottom: 1px solid var(--line); }
-td { white-space: nowrap; }
-td.words { white-space: normal; min-width: 9rem; }
+td { min-width: 6rem; }
 thead th { background: var(--soft); vertical-align: bottom; }
-tbody tr:last-child > * { border-bottom: 0; }
-th:first-child { position: sticky; left: 0; background: var(--soft); min-width: 7rem; }
+tbody tr:last-child td { border-bottom: 0; }
+td:first-child { position: sticky; left: 0; background: var(--soft); min-width: 7rem; }
 .figures { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(22rem, 100%), 1fr));
   gap: 1.2rem; margin: 1.2rem 0; }
 figure { margin: 0; }

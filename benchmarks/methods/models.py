@@ -10,10 +10,10 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.harness.registry import Options
+from benchmarks.harness.options import Options
 from convexreg.adaptive import AdaptiveRegularizer
 from convexreg.models.config import AnyRegularizer
-from convexreg.models.files import open_model, pretrained_names
+from convexreg.models.files import load_model, pretrained_names
 from convexreg.models.published import load_published
 from convexreg.networks.conditioning import NoiseScaling
 from convexreg.networks.modular import GradientModule
@@ -97,7 +97,7 @@ def gradient_module(regularizer: Regularizer) -> tuple[GradientModule, Convoluti
 
 
 def _remember(name: str) -> Callable[[], AnyRegularizer]:
-    return cache(lambda: open_model(name).regularizer)
+    return cache(lambda: load_model(name).regularizer)
 
 
 def _published(name: str, options: Options) -> Callable[[], Regularizer]:

@@ -23,8 +23,9 @@ from functools import partial
 
 from torch import Tensor
 
+from benchmarks.harness.options import Options
 from benchmarks.harness.outcome import outcome_of
-from benchmarks.harness.registry import Options, selected
+from benchmarks.harness.registry import selected
 from benchmarks.methods import (
     block_matching,
     total_generalized_variation,
@@ -34,14 +35,11 @@ from benchmarks.methods import (
 from benchmarks.methods.models import NamedModel, Unavailable, models
 from benchmarks.methods.result import Result
 from benchmarks.problems.table import Measurement
-from convexreg.adaptive import FIRST_ROUND_GAP, FIRST_ROUND_GRADIENT, AdaptiveRegularizer
-from convexreg.regularizer import Regularizer
-from convexreg.solvers import QuasiNewton, Solution, Sum, minimise
+from convexreg import reconstruct
 
 FAMILIES = ("denoising", "deblurring", "physics")
-# Certified relative gap where the objective is strongly convex (denoising). Elsewhere nothing is
-# certified without a box, and the rms of the gradient decides; both leave the PSNR unchanged to 0.01 dB.
-GAP_TOLERANCE, GRADIENT_TOLERANCE, MAX_ITERATIONS = 1e-4, 1e-5, 500
+# rms of the gradient, where no convexity allows a certificate
+NONCONVEX_TOLERANCE = 1e-5
 
 
 @dataclass(frozen=True)
@@ -92,7 +90,7 @@ def methods(options: Options, family: str) -> dict[str, Method]:
     table = dict(METHODS)
     for model in models(options):
         table[model.name] = Method(
-            f"learned convex regularizer, {model.description}",
+            f"learned regularizer, {model.description}",
             partial(_variational, model, options.time_limit),
             1.0,
             tuned=FAMILIES if model.tune_denoising else FAMILIES[1:],
@@ -104,49 +102,27 @@ def methods(options: Options, family: str) -> dict[str, Method]:
 def _variational(
     model: NamedModel, time_limit: float, measurement: Measurement, weight: float
 ) -> Result:
-    """The minimiser of `|A x - y|^2 / 2 + weight R(x; sigma)`, certified where it can be.
+    """`reconstruct` as users call it; evaluations are those of all rounds.
 
-    Adaptive regularizers take a rough first round; evaluations are those of both rounds.
+    Without convexity nothing is certified, and the rms of the gradient decides.
     """
-    regularizer = model.load().to(measurement.y.device)
+    m, regularizer = measurement, model.load().to(measurement.y.device)
     levels = regularizer.sigma_range
-    if levels is not None and measurement.sigma > levels[1]:
+    if levels is not None and m.sigma > levels[1]:
         raise Unavailable(f"trained for noise levels up to {255 * levels[1]:.3g}/255")
-    start, before = measurement.start, 0.0
-    if isinstance(regularizer, AdaptiveRegularizer):
-        tolerances = (FIRST_ROUND_GAP, FIRST_ROUND_GRADIENT)
-        first = _minimiser(measurement, regularizer.first, weight, start, tolerances, time_limit)
-        start, before = first.x, float(first.evaluations)
-        regularizer = regularizer.given(start, measurement.sigma)
-    tolerances = (GAP_TOLERANCE, GRADIENT_TOLERANCE)
-    solution = _minimiser(measurement, regularizer, weight, start, tolerances, time_limit)
-    return Result(
-        solution.x,
-        outcome_of(int(solution.status)),
-        evaluations=before + float(solution.evaluations),
-        certified=float(solution.certificate.relative_gap),
-    )
-
-
-def _minimiser(
-    measurement: Measurement,
-    regularizer: Regularizer,
-    weight: float,
-    start: Tensor,
-    tolerances: tuple[float, float],
-    time_limit: float,
-) -> Solution:
-    """To a certified relative gap where there can be one, else to an rms of the gradient."""
-    terms = [measurement.data_term(), regularizer.term(measurement.sigma)]
-    objective = Sum(terms, [1.0, weight])
-    certified = bool((objective.strong_convexity(start) > 0).all())
-    return minimise(
-        objective,
-        start,
-        QuasiNewton(),
-        gap_tol=tolerances[0] if certified else None,
-        gtol=None if certified else tolerances[1],
-        max_iter=MAX_ITERATIONS,
+    result = reconstruct(
+        m.y,
+        m.physics,
+        sigma=m.sigma,
+        regularizer=regularizer,
+        lam=weight,
+        gtol=None if getattr(regularizer, "convex", True) else NONCONVEX_TOLERANCE,
         time_limit=time_limit,
-        throw=False,
+    )
+    rounds = [result] if result.first is None else [result.first, result]
+    return Result(
+        result.image,
+        outcome_of(int(result.status)),
+        evaluations=sum(float(each.evaluations) for each in rounds),
+        certified=float(result.certificate.relative_gap),
     )

@@ -38,11 +38,11 @@ def primal_dual(measurement: Measurement, lam: float) -> Result:
 
     gradient, adjoint = TVDenoiser.nabla, TVDenoiser.nabla_adjoint
     objective = measurement.data_term()
-    lipschitz = float(objective.lipschitz(measurement.start))
+    lipschitz = float(objective.lipschitz(measurement.naive))
     # any positive value converges; this one balances multipliers of size lam with images of order one
     dual_step = 10 * lam
     step = 1 / (lipschitz / 2 + dual_step * DIFFERENCES_SQUARED_NORM)
-    x = measurement.start
+    x = measurement.naive
     u = torch.zeros_like(gradient(x))
     for iteration in range(1, MAX_ITERATIONS + 1):
         _, grad = objective.value_and_grad(x)

@@ -43,7 +43,7 @@ def reconstruct(measurement: Measurement, weight: float) -> Result:
         return Result(soft_threshold(measurement.y, threshold))
     from deepinv.optim import FISTA, L2
 
-    bound = float(measurement.data_term().lipschitz(measurement.start))
+    bound = float(measurement.data_term().lipschitz(measurement.naive))
     model = FISTA(
         data_fidelity=L2(),
         prior=_prior(),
@@ -53,8 +53,8 @@ def reconstruct(measurement: Measurement, weight: float) -> Result:
         early_stop=True,
         thres_conv=1e-6,
     )
-    start = (measurement.start, measurement.start)
-    return Result(model(measurement.y, measurement.forward.physics, init=start))
+    start = (measurement.naive, measurement.naive)
+    return Result(model(measurement.y, measurement.physics, init=start))
 
 
 def _prior() -> Any:

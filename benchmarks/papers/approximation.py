@@ -2,52 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import Any
 
+import pandas
 import torch
+from pandas import DataFrame
 from torch import Tensor, nn
 
-from benchmarks.harness.records import read_rows
-from benchmarks.harness.registry import Benchmark, Figure, Options, Table, register, selected
+from benchmarks.harness.options import Options
+from benchmarks.harness.records import read_rows, replace_rows
+from benchmarks.harness.registry import Benchmark, Figure, Table, register, selected
 from benchmarks.papers import drawing
-from benchmarks.papers.ensemble import Fit, fit, minibatches
+from benchmarks.papers.ensemble import Fit, Training, fit, minibatches
 from benchmarks.papers.fields import BEYOND_RIDGES, Field
 from benchmarks.papers.networks import mgradnet_c, softmax_layer
 from benchmarks.papers.objectives import squared_error
-from benchmarks.papers.trials import (
-    Row,
-    best_variant,
-    distinct,
-    numbers,
-    replace_rows,
-    select,
-)
+from benchmarks.papers.trials import best_variant, texts
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(Training):
     """Of the training."""
 
     trials: int = 3
-    training_points: int = 20_000
-    held_out_points: int = 5000
-    epochs: int = 50
+    steps: int = 2000
     batch_size: int = 500
     learning_rate: float = 1e-2
+    training_points: int = 20_000
+    held_out_points: int = 5000
+    validations: int = 50
     widths: tuple[int, ...] = (4, 16, 64)
     functions: tuple[str, ...] = tuple(BEYOND_RIDGES)
 
 
 TINY = Settings(
     trials=2,
+    steps=8,
+    batch_size=50,
+    validations=2,
     training_points=200,
     held_out_points=100,
-    epochs=2,
-    batch_size=50,
     widths=(4, 8),
     functions=("maximum",),
 )
@@ -84,57 +81,47 @@ class Approximation(Benchmark):
         networks = selected(NETWORKS, options.methods, "method")
         for function, name, width in product(settings.functions, networks, settings.widths):
             field = BEYOND_RIDGES[function]
-            rows: list[dict[str, Any]] = []
+            variants = []
             for variant, build in networks[name].items():
                 generator = torch.Generator().manual_seed(options.seed)
                 training, validation, test = _data(field, settings, generator)
+                steps, size = settings.steps, settings.batch_size
                 fitted = fit(
                     lambda build=build, d=field.dimension, w=width: build(d, w),
                     squared_error,
-                    minibatches(
-                        training,
-                        epochs=settings.epochs,
-                        batch_size=settings.batch_size,
-                        generator=generator,
-                    ),
+                    minibatches(training, steps=steps, batch_size=size, generator=generator),
                     validation,
-                    trials=settings.trials,
+                    settings,
                     seed=options.seed,
-                    learning_rate=settings.learning_rate,
-                    validate_every=settings.training_points // settings.batch_size,
-                    decay_over=settings.epochs * settings.training_points // settings.batch_size,
                 )
                 label = {"function": function, "network": name, "width": width, "variant": variant}
-                rows += [label | row for row in _measure(fitted, test)]
+                variants.append(_measure(label, fitted, test))
+            rows = pandas.concat(variants)
             replace_rows(folder / "trials.csv", rows, "function", "network", "width")
 
     def tables(self, folder: Path) -> list[Table]:
-        best = _best_rows(read_rows(folder / "trials.csv"))
-        widths = distinct(best, "width")
-        rows = []
-        for function, name in product(distinct(best, "function"), distinct(best, "network")):
-            of_network = select(best, function=function, network=name)
-            rows.append(
-                {"function": function, "network": name}
-                | {f"width {w}": _mean(select(of_network, width=w), "rmse") for w in widths}
-                | {
-                    "largest error, widest": _mean(
-                        select(of_network, width=widths[-1]), "largest_error"
-                    )
-                }
-            )
+        best = _best_rows(folder)
+        rows = best.pivot_table("rmse", ["function", "network"], "width", sort=False).map(
+            "{:.4f}".format
+        )
+        rows.columns = [f"width {width}" for width in rows.columns]
+        widest = best[best["width"] == best["width"].max()]
+        largest = (
+            widest.groupby(["function", "network"])["largest_error"].mean().map("{:.4f}".format)
+        )
+        rows["largest error, widest"] = largest
         note = (
             "RMSE over points and components (not in dB), mean over the trials; the largest error is the "
             "largest norm of the error over the test points."
         )
-        return [Table(self.description, rows, note)]
+        return [Table(self.description, rows.reset_index(), note)]
 
     def figures(self, folder: Path) -> list[Figure]:
         return [
             Figure(
                 "approximation",
                 "Test error against width: mean over the trials and every trial.",
-                drawing.error_against_width(_best_rows(read_rows(folder / "trials.csv"))),
+                drawing.error_against_width(_best_rows(folder)),
             )
         ]
 
@@ -146,37 +133,25 @@ def _data(field: Field, settings: Settings, generator: torch.Generator) -> list[
     return [[x, field.gradient(x)] for x in points]
 
 
-def _measure(fitted: Fit, test: list[Tensor]) -> list[dict[str, Any]]:
+def _measure(label: dict[str, object], fitted: Fit, test: list[Tensor]) -> DataFrame:
     with torch.no_grad():
         error = fitted.ensemble(test[0]) - test[1]
-    best = fitted.history.amin(0).sqrt()
-    return [
+    return DataFrame(
         {
-            "trial": trial,
+            **label,
+            "trial": range(len(error)),
             "parameters": fitted.ensemble.parameter_count,
-            "validation_rmse": f"{float(best[trial]):.4e}",
-            "rmse": f"{float(error[trial].square().mean().sqrt()):.4e}",
-            "largest_error": f"{float(error[trial].norm(dim=-1).max()):.4e}",
+            "validation_rmse": texts(fitted.history.amin(0).sqrt(), ".4e"),
+            "rmse": texts(error.square().mean((1, 2)).sqrt(), ".4e"),
+            "largest_error": texts(error.norm(dim=-1).amax(1), ".4e"),
             "seconds": f"{fitted.seconds:.1f}",
         }
-        for trial in range(len(error))
-    ]
+    )
 
 
-def _best_rows(trials: Sequence[Row]) -> list[Row]:
+def _best_rows(folder: Path) -> DataFrame:
     """The rows of every network's best variant, at each width of each function."""
-    cases = product(*(distinct(trials, column) for column in ("function", "network", "width")))
-    return [
-        row
-        for function, name, width in cases
-        for row in best_variant(
-            select(trials, function=function, network=name, width=width),
-            "variant",
-            "validation_rmse",
-        )
-    ]
-
-
-def _mean(rows: Sequence[Row], column: str) -> str:
-    values = numbers(rows, column)
-    return f"{sum(values) / len(values):.4f}"
+    trials = read_rows(folder / "trials.csv")
+    cases = trials.groupby(["function", "network", "width"], sort=False)
+    best = pandas.concat(best_variant(rows, "variant", "validation_rmse") for _, rows in cases)
+    return best.astype({"width": int, "rmse": float, "largest_error": float})

@@ -12,10 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from benchmarks.harness.records import read_rows
-from benchmarks.harness.registry import Benchmark, Figure, Options, Table, register, selected
+from benchmarks.harness.options import Options
+from benchmarks.harness.records import read_rows, replace_rows
+from benchmarks.harness.registry import Benchmark, Figure, Table, register, selected
 from benchmarks.papers import drawing
-from benchmarks.papers.ensemble import Network, fit, resampled
+from benchmarks.papers.ensemble import Network, Training, fit, resampled
 from benchmarks.papers.gaussian import Gaussian
 from benchmarks.papers.networks import c_mgn, m_mgn, mgradnet_c, mgradnet_m
 from benchmarks.papers.objectives import change_of_variables
@@ -26,14 +27,14 @@ from benchmarks.papers.photographs import (
     jpeg,
     photograph,
 )
-from benchmarks.papers.trials import replace_rows
 from convexreg.files import write_atomically
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(Training):
     """Of the training, and of POT's mapping (the values of POT's colour transfer example)."""
 
+    trials: int = 1
     steps: int = 3000
     batch_size: int = 1000
     learning_rate: float = 1e-2
@@ -45,6 +46,19 @@ class Settings:
 TINY = Settings(
     steps=10, batch_size=50, mapping_points=20, mapping_iterations=2, measured_points=50
 )
+
+COLUMNS = {
+    "method": "method",
+    "nll": "NLL of the outputs",
+    "change_of_variables": "NLL, change of variables",
+    "cost": "cost",
+    "moments": "distance of the moments",
+    "smallest_eigenvalue": "smallest eigenvalue",
+    "asymmetry": "asymmetry",
+    "reversed": "pairs reversed (%)",
+    "outside": "outside [0, 1] (%)",
+    "seconds": "s",
+}
 
 NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "C-MGN": lambda: c_mgn(3, 24, 3),
@@ -92,21 +106,7 @@ class Colour(Benchmark):
             replace_rows(folder / "maps.csv", [row], "method")
 
     def tables(self, folder: Path) -> list[Table]:
-        rows = [
-            {
-                "method": row["method"],
-                "NLL of the outputs": row["nll"],
-                "NLL, change of variables": row["change_of_variables"],
-                "cost": row["cost"],
-                "distance of the moments": row["moments"],
-                "smallest eigenvalue": row["smallest_eigenvalue"],
-                "asymmetry": row["asymmetry"],
-                "pairs reversed (%)": row["reversed"],
-                "outside [0, 1] (%)": row["outside"],
-                "s": row["seconds"],
-            }
-            for row in read_rows(folder / "maps.csv")
-        ]
+        rows = read_rows(folder / "maps.csv")[list(COLUMNS)].rename(columns=COLUMNS)
         note = (
             f"Colours of `{PHOTOGRAPHS['source']}` mapped to the Gaussian of "
             f"`{PHOTOGRAPHS['target']}` (both in scikit-image). NLL of the outputs: under that "
@@ -121,7 +121,7 @@ class Colour(Benchmark):
         return [Table(self.description, rows, note)]
 
     def figures(self, folder: Path) -> list[Figure]:
-        methods = [row["method"] for row in read_rows(folder / "maps.csv")]
+        methods = read_rows(folder / "maps.csv")["method"]
         return [
             Figure(
                 "colour",
@@ -173,21 +173,16 @@ def _learned(
     def objective(network: Network, x: Tensor) -> Tensor:
         return change_of_variables(lambda points: network(points) @ whitening, x)
 
+    steps, size = settings.steps, settings.batch_size
     fitted = fit(
         build,
         objective,
         resampled(
-            standard,
-            steps=settings.steps,
-            batch_size=settings.batch_size,
-            generator=torch.Generator().manual_seed(seed),
+            standard, steps=steps, batch_size=size, generator=torch.Generator().manual_seed(seed)
         ),
         [standard[:, :: standard.shape[1] // settings.measured_points]],
-        trials=1,
+        settings,
         seed=seed,
-        learning_rate=settings.learning_rate,
-        validate_every=max(settings.steps // 20, 1),
-        decay_over=settings.steps,
     )
     network = fitted.ensemble.member(0).double()
     return lambda colours: gaussian.mean + spread * network((colours - centre) / scale)

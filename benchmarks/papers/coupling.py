@@ -6,29 +6,23 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy
+import pandas
 import torch
+from pandas import DataFrame
 from torch import Tensor, nn
 
-from benchmarks.harness.records import read_rows
-from benchmarks.harness.registry import Benchmark, Figure, Options, Table, register, selected
+from benchmarks.harness.options import Options
+from benchmarks.harness.records import read_rows, replace_rows
+from benchmarks.harness.registry import Benchmark, Figure, Table, register, selected
 from benchmarks.papers import drawing
-from benchmarks.papers.ensemble import fit, resampled
+from benchmarks.papers.ensemble import Training, fit, resampled
 from benchmarks.papers.gaussian import Gaussian, normal_negative_log_density, standard_normal
 from benchmarks.papers.networks import AutoregressiveFlow, c_mgn, m_mgn, mgradnet_c, mgradnet_m
 from benchmarks.papers.objectives import change_of_variables, jacobian
 from benchmarks.papers.transport import Mapped, classical, discrete_cost
-from benchmarks.papers.trials import (
-    distinct,
-    mean_and_spread,
-    numbers,
-    published,
-    replace_column,
-    replace_rows,
-    select,
-)
+from benchmarks.papers.trials import mean_and_spread, published, replace_column, texts
 
 QUOTED = ("CP-Flow",)
 
@@ -54,28 +48,29 @@ def problem(dimension: int) -> Gaussian:
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(Training):
     """Of the training; learning rates were chosen by the validation objective on other seeds."""
 
-    dimensions: tuple[int, ...] = (2, 16)
     trials: int = 5
-    training_points: int = 50_000
-    validation_points: int = 5_000
-    test_points: int = 10_000
     steps: int = 4000
     batch_size: int = 250
     learning_rate: float = 1e-2
+    validations: int = 10
+    dimensions: tuple[int, ...] = (2, 16)
+    training_points: int = 50_000
+    validation_points: int = 5_000
+    test_points: int = 10_000
     discrete_points: int = 2000
 
 
 TINY = Settings(
-    dimensions=(2,),
     trials=2,
+    steps=20,
+    batch_size=50,
+    dimensions=(2,),
     training_points=1000,
     validation_points=200,
     test_points=500,
-    steps=20,
-    batch_size=50,
     discrete_points=100,
 )
 
@@ -105,7 +100,6 @@ class Coupling(Benchmark):
 
     def run(self, options: Options, folder: Path) -> None:
         settings = TINY if options.tiny else Settings()
-        rows: list[dict[str, Any]] = []
         for dimension in settings.dimensions:
             gaussian = problem(dimension)
             generator = torch.Generator().manual_seed(options.seed)
@@ -114,51 +108,43 @@ class Coupling(Benchmark):
                 gaussian.sample(settings.trials, count, generator=generator) for count in counts
             )
             maps = classical(gaussian, training, test)
-            rows = [row for name in maps for row in _measure(name, gaussian, test, maps[name])]
             samples = test[0, : settings.discrete_points]
-            rows.append(
-                {
-                    "dimension": dimension,
-                    "method": f"POT (plan of {len(samples)} samples)",
-                    "trial": 0,
-                    "cost": f"{discrete_cost(samples, generator):.5f}",
-                }
+            plan = {
+                "dimension": dimension,
+                "method": f"POT (plan of {len(samples)} samples)",
+                "trial": 0,
+                "cost": f"{discrete_cost(samples, generator):.5f}",
+            }
+            rows = pandas.concat(
+                [*(_measure(n, gaussian, test, m) for n, m in maps.items()), DataFrame([plan])]
             )
             self._write(folder, rows, {"before": test} | {n: m.points for n, m in maps.items()})
             for name, build in selected(NETWORKS, options.methods, "method").items():
+                draws = torch.Generator().manual_seed(options.seed)
+                steps, size = settings.steps, settings.batch_size
                 fitted = fit(
                     lambda build=build, d=dimension: build(d),
                     change_of_variables,
-                    resampled(
-                        training,
-                        steps=settings.steps,
-                        batch_size=settings.batch_size,
-                        generator=torch.Generator().manual_seed(options.seed),
-                    ),
+                    resampled(training, steps=steps, batch_size=size, generator=draws),
                     [validation],
-                    trials=settings.trials,
+                    settings,
                     seed=options.seed,
-                    learning_rate=settings.learning_rate,
-                    validate_every=max(settings.steps // 10, 1),
-                    decay_over=settings.steps,
                 )
                 with torch.no_grad():
                     jacobians = fitted.ensemble.map(jacobian, test).double()
                     points = fitted.ensemble(test).double()
                 mapped = Mapped(points, torch.linalg.slogdet(jacobians).logabsdet)
-                cost = {
-                    "parameters": fitted.ensemble.parameter_count,
-                    "seconds": f"{fitted.seconds:.1f}",
-                }
-                rows = [row | cost for row in _measure(name, gaussian, test, mapped)]
+                rows = _measure(name, gaussian, test, mapped).assign(
+                    parameters=fitted.ensemble.parameter_count, seconds=f"{fitted.seconds:.1f}"
+                )
                 self._write(folder, rows, {name: points})
 
-    def _write(self, folder: Path, rows: list[dict[str, Any]], points: dict[str, Tensor]) -> None:
+    def _write(self, folder: Path, rows: DataFrame, points: dict[str, Tensor]) -> None:
         """The rows, and in two dimensions the first points of the first trial after every map."""
         replace_rows(folder / "trials.csv", rows, "dimension", "method")
         for name, places in points.items():
             for axis in (0, 1) if places.shape[2] == 2 else ():
-                shown = [f"{value:.3f}" for value in places[0, :DRAWN_POINTS, axis].tolist()]
+                shown = texts(places[0, :DRAWN_POINTS, axis], ".3f")
                 replace_column(folder / "points.csv", f"{name} {axis}", shown)
 
     def tables(self, folder: Path) -> list[Table]:
@@ -175,28 +161,26 @@ class Coupling(Benchmark):
             "samples is no map and overestimates the cost in many dimensions."
         )
         tables = []
-        for dimension in distinct(trials, "dimension"):
-            of_dimension = select(trials, dimension=dimension)
+        for dimension, of_dimension in trials.groupby("dimension", sort=False):
             theirs = reported["rows"].get(dimension, {})
+            optimal = reported["optimal"].get(dimension)
             rows = []
-            for name in [*distinct(of_dimension, "method"), *QUOTED]:
-                measured = select(of_dimension, method=name)
-                quoted = theirs.get(name)
+            for name in [*of_dimension["method"].unique(), *QUOTED]:
+                measured = of_dimension[of_dimension["method"] == name]
+                quoted = theirs.get(
+                    name, {"cost": optimal} if name == "optimum" and optimal else {}
+                )
                 rows.append(
                     {
-                        "method": name if measured else f"{name} (quoted)",
-                        "NLL": mean_and_spread(numbers(measured, "nll"), 3),
-                        "cost": mean_and_spread(numbers(measured, "cost")),
-                        "divergence": mean_and_spread(numbers(measured, "divergence"), 4),
-                        "distance": mean_and_spread(numbers(measured, "distance"), 4),
-                        "published NLL": f"{quoted['nll']:.2f}" if quoted else "-",
-                        "published cost": (
-                            f"{quoted['cost']:.2f}"
-                            if quoted
-                            else f"{reported['optimal'][dimension]:.2f}"
-                            if name == "optimum" and dimension in reported["optimal"]
-                            else "-"
-                        ),
+                        "method": f"{name} (quoted)" if measured.empty else name,
+                        "NLL": mean_and_spread(measured["nll"], 3),
+                        "cost": mean_and_spread(measured["cost"]),
+                        "divergence": mean_and_spread(measured["divergence"], 4),
+                        "distance": mean_and_spread(measured["distance"], 4),
+                        **{
+                            f"published {label}": f"{quoted[key]:.2f}" if key in quoted else "-"
+                            for label, key in (("NLL", "nll"), ("cost", "cost"))
+                        },
                     }
                 )
             gaussian = problem(int(dimension))
@@ -206,7 +190,7 @@ class Coupling(Benchmark):
                 f"d = {dimension}: closed-form optimal cost {optimum:.2f}, entropy of the "
                 f"standard normal {entropy:.3f}"
             )
-            tables.append(Table(title, rows, note))
+            tables.append(Table(title, DataFrame(rows), note))
         return tables
 
     def figures(self, folder: Path) -> list[Figure]:
@@ -220,7 +204,7 @@ class Coupling(Benchmark):
         ]
 
 
-def _measure(name: str, gaussian: Gaussian, test: Tensor, mapped: Mapped) -> list[dict[str, Any]]:
+def _measure(name: str, gaussian: Gaussian, test: Tensor, mapped: Mapped) -> DataFrame:
     nll = normal_negative_log_density(mapped.points)
     columns = {
         "nll": nll,
@@ -228,9 +212,6 @@ def _measure(name: str, gaussian: Gaussian, test: Tensor, mapped: Mapped) -> lis
         "cost": (test.double() - mapped.points).square().sum(-1),
         "distance": (mapped.points - gaussian.transport(test)).square().mean(-1),
     }
-    means = {column: values.mean(1).tolist() for column, values in columns.items()}
-    return [
-        {"dimension": gaussian.dimension, "method": name, "trial": trial}
-        | {column: f"{values[trial]:.5f}" for column, values in means.items()}
-        for trial in range(len(test))
-    ]
+    label = {"dimension": gaussian.dimension, "method": name, "trial": range(len(test))}
+    means = {column: texts(values.mean(1), ".5f") for column, values in columns.items()}
+    return DataFrame({**label, **means})

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
+from pandas import DataFrame
 
 from benchmarks.harness.drawing import legend_below, panels, style_of
 from benchmarks.papers.fields import Field, grid
-from benchmarks.papers.trials import Row, distinct, numbers, select
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -34,12 +34,12 @@ def quiver(field: Field, *, arrows: int = 17, side: int = 101) -> Figure:
     return figure
 
 
-def error_maps(rows: Sequence[Row], order: Sequence[str], side: int) -> Figure:
+def error_maps(rows: DataFrame, order: Sequence[str], side: int) -> Figure:
     """One map of the error's norm in dB for every column, on a common scale over 30 dB."""
-    names = [name for name in order if name in rows[0]]
+    names = [name for name in order if name in rows]
     columns = min(4, len(names))
     figure, all_axes = panels(-(-len(names) // columns), columns, width=2.0, height=2.2)
-    errors = {n: torch.tensor(numbers(rows, n)).reshape(side, side).numpy() for n in names}
+    errors = {name: rows[name].astype(float).to_numpy().reshape(side, side) for name in names}
     highest = max(float(error.max()) for error in errors.values())
     for axes, name in zip(all_axes, names, strict=False):
         drawn = axes.imshow(
@@ -52,65 +52,59 @@ def error_maps(rows: Sequence[Row], order: Sequence[str], side: int) -> Figure:
     return figure
 
 
-def training_curves(rows: Sequence[Row]) -> Figure:
+def training_curves(rows: DataFrame) -> Figure:
     """Validation loss against the epoch, one line for every network."""
     figure, (axes,) = panels(1, 1, width=4.8, height=4.0)
-    names = distinct(rows, "network")
-    for name in names:
-        curve = select(rows, network=name)
-        values = numbers(curve, "validation_db")
-        axes.plot(numbers(curve, "epoch"), values, label=name, **style_of(name, names))
+    names = rows["network"].unique()
+    for name, curve in rows.groupby("network", sort=False):
+        values = curve[["epoch", "validation_db"]].astype(float).to_numpy().T
+        axes.plot(*values, label=name, **style_of(name, names))
     axes.set(xlabel="epoch", ylabel="validation loss (dB)")
     legend_below(figure, axes, 3)
     return figure
 
 
-def transported_points(rows: Sequence[Row]) -> Figure:
+def transported_points(rows: DataFrame) -> Figure:
     """Scatter plots of the columns `NAME 0` and `NAME 1`, coloured by the first coordinate before."""
-    names = list(dict.fromkeys(column[:-2] for column in rows[0]))
+    names = list(dict.fromkeys(column[:-2] for column in rows))
     columns = min(3, len(names))
     lines = -(-len(names) // columns)
     figure, all_axes = panels(lines, columns, width=1.8, height=1.9, shared=True)
-    colours = numbers(rows, "before 0")
+    numbers = rows.astype(float)
     for axes, name in zip(all_axes, names, strict=False):
-        places = (numbers(rows, f"{name} {axis}") for axis in (0, 1))
-        axes.scatter(*places, c=colours, s=3, cmap="rainbow", rasterized=True)
+        places = (numbers[f"{name} {axis}"] for axis in (0, 1))
+        axes.scatter(*places, c=numbers["before 0"], s=3, cmap="rainbow", rasterized=True)
         axes.set(title=_in_two_lines(name), aspect="equal")
     _hide(all_axes[len(names) :])
     return figure
 
 
-def rate_sweep(rows: Sequence[Row]) -> Figure:
+def rate_sweep(rows: DataFrame) -> Figure:
     """Test MSE against the learning rate, one panel for every dimension."""
-    dimensions, names = distinct(rows, "dimension"), distinct(rows, "network")
+    dimensions, names = rows["dimension"].unique(), rows["network"].unique()
+    numbers = rows.astype({"learning_rate": float, "mse_db": float})
     figure, all_axes = panels(1, len(dimensions), width=2.8, height=3.2)
     for axes, dimension in zip(all_axes, dimensions, strict=True):
-        for name in names:
-            its = select(rows, dimension=dimension, network=name)
+        of_dimension = numbers[numbers["dimension"] == dimension]
+        for name, its in of_dimension.groupby("network", sort=False):
             style = style_of(name, names) | {"linestyle": "none", "marker": "o"}
-            axes.semilogx(
-                numbers(its, "learning_rate"), numbers(its, "mse_db"), label=name, **style
-            )
+            axes.semilogx(its["learning_rate"], its["mse_db"], label=name, **style)
         axes.set(title=f"d = {dimension}", xlabel="learning rate")
     all_axes[0].set_ylabel("test MSE (dB)")
     legend_below(figure, all_axes[0], 3)
     return figure
 
 
-def error_against_width(rows: Sequence[Row]) -> Figure:
+def error_against_width(rows: DataFrame) -> Figure:
     """Test RMSE against width, one panel for every function: lines through the means, dots for trials."""
-    functions, names = distinct(rows, "function"), distinct(rows, "network")
+    functions, names = rows["function"].unique(), rows["network"].unique()
     figure, all_axes = panels(1, len(functions), width=2.4, height=3.0)
     for axes, function in zip(all_axes, functions, strict=True):
-        for name in names:
-            its = select(rows, function=function, network=name)
-            widths = [int(width) for width in distinct(its, "width")]
-            errors = [numbers(select(its, width=width), "rmse") for width in widths]
-            means = [sum(values) / len(values) for values in errors]
-            style = style_of(name, names)
-            axes.loglog(widths, means, label=name, **style)
-            axes.loglog(numbers(its, "width"), numbers(its, "rmse"), ".", color=style["color"])
-            axes.set_xticks(widths, [str(width) for width in widths])
+        for name, its in rows[rows["function"] == function].groupby("network", sort=False):
+            means, style = its.groupby("width")["rmse"].mean(), style_of(name, names)
+            axes.loglog(means.index, means, label=name, **style)
+            axes.loglog(its["width"], its["rmse"], ".", color=style["color"])
+            axes.set_xticks(means.index, [str(width) for width in means.index])
         axes.set(title=function, xlabel="width")
         axes.minorticks_off()
     all_axes[0].set_ylabel("test RMSE")
@@ -118,18 +112,17 @@ def error_against_width(rows: Sequence[Row]) -> Figure:
     return figure
 
 
-def score_slices(rows: Sequence[Row]) -> Figure:
+def score_slices(rows: DataFrame) -> Figure:
     """The score along a line, true (grey) and learned, one panel for every density."""
-    densities, names = distinct(rows, "density"), distinct(rows, "network")
+    densities, names = rows["density"].unique(), rows["network"].unique()
+    numbers = rows.astype({"position": float, "true": float, "learned": float})
     figure, all_axes = panels(1, len(densities), width=2.8, height=3.2)
     for axes, density in zip(all_axes, densities, strict=True):
-        of_density = select(rows, density=density)
-        truth = select(of_density, network=names[0])
-        axes.plot(numbers(truth, "position"), numbers(truth, "true"), "0.7", lw=4, label="truth")
-        for name in names:
-            its = select(of_density, network=name)
-            learned = numbers(its, "learned")
-            axes.plot(numbers(its, "position"), learned, label=name, **style_of(name, names))
+        of_density = numbers[numbers["density"] == density]
+        truth = of_density[of_density["network"] == names[0]]
+        axes.plot(truth["position"], truth["true"], "0.7", lw=4, label="truth")
+        for name, its in of_density.groupby("network", sort=False):
+            axes.plot(its["position"], its["learned"], label=name, **style_of(name, names))
         axes.set(title=density, xlabel="$x_1$")
     all_axes[0].set_ylabel("score")
     legend_below(figure, all_axes[0], 4)

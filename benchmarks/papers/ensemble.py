@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
+from torch.optim.lr_scheduler import CosineAnnealingLR
 
 Network = Callable[[Tensor], Tensor]
 
@@ -31,7 +31,7 @@ class Ensemble:
                 torch.manual_seed(seed)
                 members.append(build())
         self._template = members[0]
-        self.skeleton = copy.deepcopy(members[0]).to("meta")
+        self._skeleton = copy.deepcopy(members[0]).to("meta")
         parameters, self.buffers = stack_module_state(members)
         self.parameters = {
             name: value.detach().requires_grad_() for name, value in parameters.items()
@@ -52,7 +52,7 @@ class Ensemble:
             parameters: dict[str, Tensor], buffers: dict[str, Tensor], *its_inputs: Tensor
         ) -> Tensor:
             def network(x: Tensor) -> Tensor:
-                return functional_call(self.skeleton, (parameters, buffers), (x,))
+                return functional_call(self._skeleton, (parameters, buffers), (x,))
 
             return function(network, *its_inputs)
 
@@ -68,6 +68,22 @@ class Ensemble:
         state = {**self.parameters, **self.buffers}
         network.load_state_dict({name: value[index].detach() for name, value in state.items()})
         return network.requires_grad_(False)
+
+
+@dataclass(frozen=True)
+class Training:
+    """How the trials of a network are trained by Adam.
+
+    :ivar validations: how often the objective is evaluated on the validation data.
+    :ivar decay: of the learning rate along half a cosine to zero; constant without.
+    """
+
+    trials: int
+    steps: int
+    batch_size: int
+    learning_rate: float
+    validations: int = 20
+    decay: bool = True
 
 
 @dataclass(frozen=True)
@@ -88,37 +104,32 @@ def fit(
     objective: Callable[..., Tensor],
     batches: Iterable[Sequence[Tensor]],
     validation: Sequence[Tensor],
+    training: Training,
     *,
-    trials: int,
     seed: int,
-    learning_rate: float,
-    validate_every: int,
-    decay_over: int | None = None,
 ) -> Fit:
-    """Minimise `objective(network, *batch)` by Adam in every trial.
+    """Minimise `objective(network, *batch)` in every trial.
 
-    The objective is evaluated on the validation data every so many steps, and every trial ends with the
-    parameters of its best evaluation.
+    Every trial ends with the parameters of its best evaluation on the validation data.
 
     :param batches: what the objective gets, every tensor with the trials first.
     :param seed: of the first trial's initial parameters; the others follow.
-    :param decay_over: number of steps of a half-cosine decay of the learning rate; constant without.
     """
     started = time.perf_counter()
-    ensemble = Ensemble(build, range(seed, seed + trials))
+    ensemble = Ensemble(build, range(seed, seed + training.trials))
     parameters = list(ensemble.parameters.values())
-    optimizer = torch.optim.Adam(parameters, lr=learning_rate, fused=True)
+    optimizer = torch.optim.Adam(parameters, lr=training.learning_rate, fused=True)
+    schedule = CosineAnnealingLR(optimizer, training.steps)
     best = [parameter.detach().clone() for parameter in parameters]
-    lowest = torch.full((trials,), float("inf"))
+    lowest = torch.full((training.trials,), float("inf"))
     history = []
     for step, batch in enumerate(batches, 1):
-        if decay_over is not None:
-            cosine = math.cos(math.pi * min(step / decay_over, 1.0))
-            optimizer.param_groups[0]["lr"] = learning_rate * (1 + cosine) / 2
         optimizer.zero_grad()
         ensemble.map(objective, *batch).sum().backward()
         optimizer.step()
-        if step % validate_every == 0:
+        if training.decay:
+            schedule.step()
+        if step % max(training.steps // training.validations, 1) == 0:
             with torch.no_grad():
                 losses = ensemble.map(objective, *validation)
             history.append(losses)
@@ -129,20 +140,18 @@ def fit(
     with torch.no_grad():
         for kept, parameter in zip(best, parameters, strict=True):
             parameter.copy_(kept)
-    seconds = (time.perf_counter() - started) / trials
-    return Fit(ensemble, torch.stack(history), seconds)
+    return Fit(ensemble, torch.stack(history), (time.perf_counter() - started) / training.trials)
 
 
 def minibatches(
-    tensors: Sequence[Tensor], *, epochs: int, batch_size: int, generator: torch.Generator
-) -> Iterator[list[Tensor]]:
-    """Shuffled batches of `(T, N, ...)` tensors; an incomplete last batch is left out."""
+    tensors: Sequence[Tensor], *, steps: int, batch_size: int, generator: torch.Generator
+) -> Iterator[Sequence[Tensor]]:
+    """Shuffled batches of `(T, N, ...)` tensors: whole epochs, in which every point comes once."""
     count = tensors[0].shape[1]
-    for _ in range(epochs):
+    for _ in range(steps * batch_size // count):
         order = torch.randperm(count, generator=generator)
         shuffled = [tensor[:, order] for tensor in tensors]
-        for start in range(0, count - batch_size + 1, batch_size):
-            yield [tensor[:, start : start + batch_size] for tensor in shuffled]
+        yield from zip(*(tensor.split(batch_size, 1) for tensor in shuffled), strict=True)
 
 
 def resampled(

@@ -2,47 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 
 import torch
+from pandas import DataFrame
 from torch import Tensor, nn
 
-from benchmarks.harness.records import read_rows
-from benchmarks.harness.registry import Benchmark, Figure, Options, Table, register, selected
+from benchmarks.harness.options import Options
+from benchmarks.harness.records import read_rows, replace_rows
+from benchmarks.harness.registry import Benchmark, Figure, Table, register, selected
 from benchmarks.papers import drawing
-from benchmarks.papers.ensemble import fit
+from benchmarks.papers.ensemble import Training, fit
 from benchmarks.papers.fields import PolyMax
 from benchmarks.papers.icnn import ICNN
 from benchmarks.papers.networks import mgradnet_c, mgradnet_m
 from benchmarks.papers.objectives import relative_error
-from benchmarks.papers.trials import (
-    best_variant,
-    distinct,
-    mean_and_spread,
-    numbers,
-    published,
-    replace_rows,
-    select,
-)
+from benchmarks.papers.trials import best_variant, mean_and_spread, published, texts
 
 LEARNING_RATES = (1e-2, 1e-3, 1e-4)
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(Training):
     """Of the training, the published ones; the number of trials, which is not, follows the cost."""
 
-    dimensions: tuple[int, ...] = (32, 256)
-    trials: Mapping[int, int] = field(default_factory=lambda: {32: 3})
+    trials: int = 1
     steps: int = 10_000
     batch_size: int = 100
+    learning_rate: float = LEARNING_RATES[0]
+    decay: bool = False
     held_out_points: int = 2000
 
 
-TINY = Settings(dimensions=(8,), trials={8: 2}, steps=10, batch_size=20, held_out_points=50)
+# by dimension
+SETTINGS = {32: Settings(trials=3), 256: Settings()}
+TINY = {8: Settings(trials=2, steps=10, batch_size=20, held_out_points=50)}
 
 # About 1024 parameters for every dimension of the space.
 NETWORKS: dict[str, Callable[[int], nn.Module]] = {
@@ -63,10 +60,11 @@ def _icnn_widths(dimension: int) -> list[int]:
 
 
 def _batches(
-    polymax: PolyMax, trials: int, settings: Settings, generator: torch.Generator
+    polymax: PolyMax, settings: Settings, generator: torch.Generator
 ) -> Iterator[list[Tensor]]:
+    shape = (settings.trials, settings.batch_size, polymax.dimension)
     for _ in range(settings.steps):
-        x = torch.rand(trials, settings.batch_size, polymax.dimension, generator=generator)
+        x = torch.rand(*shape, generator=generator)
         yield [x, polymax.gradient(x)]
 
 
@@ -83,69 +81,65 @@ class PolyMaxField(Benchmark):
     description = "Gradient of a maximum of quadratic forms in 32 and 256 dimensions"
 
     def run(self, options: Options, folder: Path) -> None:
-        settings = TINY if options.tiny else Settings()
+        usual = TINY if options.tiny else SETTINGS
         networks = selected(NETWORKS, options.methods, "method")
-        for dimension in [int(problem) for problem in options.problems] or settings.dimensions:
-            polymax, trials = PolyMax(dimension), settings.trials.get(dimension, 1)
+        for dimension in [int(problem) for problem in options.problems] or usual:
+            polymax = PolyMax(dimension)
             for name, rate in product(networks, LEARNING_RATES):
+                settings = replace(usual.get(dimension, Settings()), learning_rate=rate)
                 generator = torch.Generator().manual_seed(options.seed)
-                shape = (trials, settings.held_out_points, dimension)
+                shape = (settings.trials, settings.held_out_points, dimension)
                 held_out = torch.rand(2, *shape, generator=generator)
                 validation, test = ([points, polymax.gradient(points)] for points in held_out)
                 fitted = fit(
                     lambda build=networks[name], d=dimension: build(d),
                     relative_error,
-                    _batches(polymax, trials, settings, generator),
+                    _batches(polymax, settings, generator),
                     validation,
-                    trials=trials,
+                    settings,
                     seed=options.seed,
-                    learning_rate=rate,
-                    validate_every=max(settings.steps // 20, 1),
                 )
                 with torch.no_grad():
                     mse = fitted.ensemble.map(relative_error, *test)
-                rows = [
+                rows = DataFrame(
                     {
                         "dimension": dimension,
                         "network": name,
                         "learning_rate": rate,
-                        "trial": trial,
+                        "trial": range(settings.trials),
                         "parameters": fitted.ensemble.parameter_count,
-                        "validation_mse_db": f"{10 * float(lowest.log10()):.3f}",
-                        "mse_db": f"{10 * float(mse[trial].log10()):.3f}",
+                        "validation_mse_db": texts(10 * fitted.history.amin(0).log10(), ".3f"),
+                        "mse_db": texts(10 * mse.log10(), ".3f"),
                         "seconds": f"{fitted.seconds:.1f}",
                     }
-                    for trial, lowest in enumerate(fitted.history.amin(0))
-                ]
+                )
                 replace_rows(folder / "trials.csv", rows, "dimension", "network", "learning_rate")
 
     def tables(self, folder: Path) -> list[Table]:
         trials = read_rows(folder / "trials.csv")
         reported = published(self.name)
         rows = []
-        for dimension in distinct(trials, "dimension"):
-            for name in distinct(trials, "network"):
-                of_network = select(trials, dimension=dimension, network=name)
-                best = best_variant(of_network, "learning_rate", "validation_mse_db")
-                theirs = reported["rows"].get(dimension, {}).get(name.partition(" (")[0])
-                rows.append(
-                    {
-                        "d": dimension,
-                        "network": name,
-                        "parameters": best[0]["parameters"],
-                        "learning rate": best[0]["learning_rate"],
-                        "MSE (dB)": mean_and_spread(numbers(best, "mse_db")),
-                        "published MSE (dB)": f"{theirs:.2f}" if theirs else "-",
-                        "s a trial": f"{numbers(best, 'seconds')[0]:.0f}",
-                    }
-                )
+        for (dimension, name), of_network in trials.groupby(["dimension", "network"], sort=False):
+            best = best_variant(of_network, "learning_rate", "validation_mse_db")
+            theirs = reported["rows"].get(dimension, {}).get(str(name).partition(" (")[0])
+            rows.append(
+                {
+                    "d": dimension,
+                    "network": name,
+                    "parameters": best["parameters"].iloc[0],
+                    "learning rate": best["learning_rate"].iloc[0],
+                    "MSE (dB)": mean_and_spread(best["mse_db"]),
+                    "published MSE (dB)": f"{theirs:.2f}" if theirs else "-",
+                    "s a trial": f"{float(best['seconds'].iloc[0]):.0f}",
+                }
+            )
         note = (
             "MSE is 10 log10 of the mean squared norm of the error for a field of mean norm one. The "
             "learning rate, of 0.01, 0.001 and 0.0001, is the one with the lowest validation error. One "
             "step of Adam moves the arguments of a softmax in proportion to the dimension, so that the "
             "temperature that is best in few dimensions makes training unstable in many."
         )
-        return [Table(self.description, rows, note)]
+        return [Table(self.description, DataFrame(rows), note)]
 
     def figures(self, folder: Path) -> list[Figure]:
         return [

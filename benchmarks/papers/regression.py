@@ -7,53 +7,52 @@ from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
+import pandas
 import torch
+from pandas import DataFrame
 from torch import Tensor, nn
 
-from benchmarks.harness.records import read_rows
-from benchmarks.harness.registry import Benchmark, Figure, Options, Table, selected
+from benchmarks.harness.options import Options
+from benchmarks.harness.records import read_rows, replace_rows
+from benchmarks.harness.registry import Benchmark, Figure, Table, selected
 from benchmarks.papers import drawing
-from benchmarks.papers.ensemble import Ensemble, Network, fit, minibatches
+from benchmarks.papers.ensemble import Ensemble, Network, Training, fit, minibatches
 from benchmarks.papers.fields import Field, grid
 from benchmarks.papers.levenberg import refine
 from benchmarks.papers.objectives import squared_error
-from benchmarks.papers.trials import (
-    mean_and_spread,
-    numbers,
-    published,
-    replace_column,
-    replace_rows,
-    select,
-)
+from benchmarks.papers.trials import mean_and_spread, published, replace_column, texts
 
 MAP_SIDE = 41
 
 
 @dataclass(frozen=True)
-class Settings:
-    """Of one training run; the defaults are those of the 2024 paper."""
+class Settings(Training):
+    """Of one training run; the defaults are those of the 2024 paper, which validates every epoch."""
 
     trials: int = 5
+    steps: int = 20_000
+    batch_size: int = 1000
+    learning_rate: float = 5e-3
+    validations: int = 200
+    decay: bool = False
     training_points: int = 100_000
     validation_points: int = 10_000
     test_side: int = 100
-    epochs: int = 200
-    batch_size: int = 1000
-    learning_rate: float = 5e-3
     refinement_points: int = 2000
     refinement_iterations: int = 500
 
 
 TINY = Settings(
     trials=2,
+    steps=20,
+    batch_size=100,
+    validations=2,
     training_points=1000,
     validation_points=200,
     test_side=10,
-    epochs=2,
-    batch_size=100,
-    refinement_points=50,
+    refinement_points=100,
     refinement_iterations=2,
 )
 
@@ -98,32 +97,24 @@ class GradientField(Benchmark):
                     for count in counts
                 )
             )
+            steps, size = settings.steps, settings.batch_size
             fitted = fit(
                 build,
                 self.objective,
-                minibatches(
-                    training,
-                    epochs=settings.epochs,
-                    batch_size=settings.batch_size,
-                    generator=generator,
-                ),
+                minibatches(training, steps=steps, batch_size=size, generator=generator),
                 validation,
-                trials=settings.trials,
+                settings,
                 seed=options.seed,
-                learning_rate=settings.learning_rate,
-                validate_every=settings.training_points // settings.batch_size,
             )
             ensemble = fitted.ensemble
             error = self._error(ensemble, settings.test_side)
             rows = _measure(name, "Adam", ensemble, error, fitted.seconds)
-            curve = [
-                {"network": name, "epoch": epoch, "validation_db": f"{float(mean):.2f}"}
-                for epoch, mean in enumerate(decibels(fitted.history).mean(1), 1)
-            ]
+            losses = decibels(fitted.history).mean(1)
+            curve = {"epoch": range(1, len(losses) + 1), "validation_db": texts(losses, ".2f")}
             middle = error.square().mean((1, 2)).argsort()[settings.trials // 2]
             norms = self._error(ensemble, MAP_SIDE)[middle].norm(dim=-1)
             # a network may be exact at a point, the origin for ICGN
-            errors = [f"{value:.1f}" for value in decibels(norms.clamp_min(1e-6)).tolist()]
+            errors = texts(decibels(norms.clamp_min(1e-6)), ".1f")
             started = time.perf_counter()
             refine(
                 ensemble,
@@ -132,8 +123,9 @@ class GradientField(Benchmark):
             )
             seconds = (time.perf_counter() - started) / settings.trials
             error = self._error(ensemble, settings.test_side)
-            rows += _measure(name, "refined", ensemble, error, seconds)
+            rows = pandas.concat([rows, _measure(name, "refined", ensemble, error, seconds)])
             replace_rows(folder / "trials.csv", rows, "network")
+            curve = DataFrame({"network": name, **curve})
             replace_rows(folder / "validation.csv", curve, "network")
             replace_column(folder / "errors.csv", name, errors)
 
@@ -148,23 +140,22 @@ class GradientField(Benchmark):
         reported = published(self.name)
         rows = []
         for name in self.networks:
-            of_network = select(trials, network=name)
-            if not of_network:
+            of_network = trials[trials["network"] == name]
+            if of_network.empty:
                 continue
-            adam, refined = (select(of_network, training=stage) for stage in ("Adam", "refined"))
+            adam, refined = (of_network[of_network["training"] == s] for s in ("Adam", "refined"))
+            seconds = [float(rows["seconds"].iloc[0]) for rows in (adam, refined)]
             theirs = reported["rows"].get(name)
             rows.append(
                 {
                     "network": name,
-                    "parameters": of_network[0]["parameters"],
-                    "RMSE (dB)": mean_and_spread(numbers(adam, "rmse_db")),
-                    "MSE (dB)": mean_and_spread(numbers(adam, "mse_db")),
-                    "RMSE, refined (dB)": mean_and_spread(numbers(refined, "rmse_db")),
+                    "parameters": of_network["parameters"].iloc[0],
+                    "RMSE (dB)": mean_and_spread(adam["rmse_db"]),
+                    "MSE (dB)": mean_and_spread(adam["mse_db"]),
+                    "RMSE, refined (dB)": mean_and_spread(refined["rmse_db"]),
                     "published parameters": (theirs and theirs["parameters"]) or "-",
                     "published RMSE (dB)": _published_rmse(theirs) if theirs else "-",
-                    "s a trial": (
-                        f"{numbers(adam, 'seconds')[0]:.0f} + {numbers(refined, 'seconds')[0]:.0f}"
-                    ),
+                    "s a trial": f"{seconds[0]:.0f} + {seconds[1]:.0f}",
                 }
             )
         note = (
@@ -173,7 +164,7 @@ class GradientField(Benchmark):
             "followed by Levenberg-Marquardt. Mean ± standard deviation over the trials. Seconds: of all "
             f"trials together, divided by their number. {self.remarks}"
         )
-        return [Table(self.description, rows, note)]
+        return [Table(self.description, DataFrame(rows), note)]
 
     def figures(self, folder: Path) -> list[Figure]:
         figures = [
@@ -189,7 +180,8 @@ class GradientField(Benchmark):
             ),
         ]
         # the largest of the files, which may be left out of what is committed
-        if errors := read_rows(folder / "errors.csv"):
+        errors = read_rows(folder / "errors.csv")
+        if len(errors):
             maps = drawing.error_maps(errors, list(self.networks), MAP_SIDE)
             caption = "Norm of the error (10 log10) in the median trial, published recipe."
             figures.append(Figure(f"{self.name}-errors", caption, maps))
@@ -204,19 +196,18 @@ def _published_rmse(entry: Mapping[str, float]) -> str:
 
 def _measure(
     name: str, training: str, ensemble: Ensemble, error: Tensor, seconds: float
-) -> list[dict[str, Any]]:
+) -> DataFrame:
     mse = error.square().mean((1, 2))
-    return [
+    return DataFrame(
         {
             "network": name,
             "training": training,
-            "trial": trial,
+            "trial": range(len(error)),
             "parameters": ensemble.parameter_count,
-            "rmse": f"{float(mse[trial].sqrt()):.4e}",
-            "rmse_db": f"{float(decibels(mse[trial].sqrt())):.3f}",
-            "mse_db": f"{float(decibels(mse[trial])):.3f}",
-            "largest_error": f"{float(error[trial].norm(dim=-1).max()):.4e}",
+            "rmse": texts(mse.sqrt(), ".4e"),
+            "rmse_db": texts(decibels(mse.sqrt()), ".3f"),
+            "mse_db": texts(decibels(mse), ".3f"),
+            "largest_error": texts(error.norm(dim=-1).amax(1), ".4e"),
             "seconds": f"{seconds:.1f}",
         }
-        for trial in range(len(error))
-    ]
+    )

@@ -7,25 +7,20 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import Any
 
 import torch
+from pandas import DataFrame
 from torch import Tensor, nn
 
-from benchmarks.harness.records import read_rows
-from benchmarks.harness.registry import Benchmark, Figure, Options, Table, register, selected
+from benchmarks.harness.options import Options
+from benchmarks.harness.records import read_rows, replace_rows
+from benchmarks.harness.registry import Benchmark, Figure, Table, register, selected
 from benchmarks.papers import drawing
-from benchmarks.papers.ensemble import Fit, fit
+from benchmarks.papers.ensemble import Fit, Training, fit
 from benchmarks.papers.mlp import MLP
 from benchmarks.papers.networks import mgradnet_c, mgradnet_m
 from benchmarks.papers.objectives import denoising_error, jacobian
-from benchmarks.papers.trials import (
-    distinct,
-    mean_and_spread,
-    numbers,
-    replace_rows,
-    select,
-)
+from benchmarks.papers.trials import mean_and_spread, texts
 
 SLICE = 4.0
 """The figure shows the score along the first axis between minus and plus this."""
@@ -92,14 +87,14 @@ mixture of three unit Gaussians around a triangle of radius 1.1, log-concave up 
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(Training):
     """Of the training."""
 
-    sigma: float = 0.5
     trials: int = 5
     steps: int = 5000
     batch_size: int = 1000
     learning_rate: float = 5e-3
+    sigma: float = 0.5
     held_out_points: int = 20_000
 
 
@@ -154,33 +149,29 @@ class Score(Benchmark):
                 denoising_error,
                 _batches(density, settings, generator),
                 validation,
-                trials=settings.trials,
+                settings,
                 seed=options.seed,
-                learning_rate=settings.learning_rate,
-                validate_every=max(settings.steps // 20, 1),
-                decay_over=settings.steps,
             )
             label = {"density": kind, "network": name}
-            rows = [label | row for row in _measure(fitted, density, test, settings.sigma)]
-            slices = [label | row for row in _slice(fitted, density, settings.sigma)]
+            rows = _measure(label, fitted, density, test, settings.sigma)
+            slices = _slice(label, fitted, density, settings.sigma)
             replace_rows(folder / "trials.csv", rows, "density", "network")
             replace_rows(folder / "slices.csv", slices, "density", "network")
 
     def tables(self, folder: Path) -> list[Table]:
         trials = read_rows(folder / "trials.csv")
         rows = []
-        for kind, name in product(distinct(trials, "density"), distinct(trials, "network")):
-            its = select(trials, density=kind, network=name)
+        for (kind, name), its in trials.groupby(["density", "network"], sort=False):
             rows.append(
                 {
                     "density": kind,
                     "network": name,
-                    "parameters": its[0]["parameters"],
-                    "score error (dB)": mean_and_spread(numbers(its, "score_error_db")),
-                    "denoising MSE": mean_and_spread(numbers(its, "mse"), 5),
-                    "best possible": mean_and_spread(numbers(its, "mmse"), 5),
-                    "asymmetry": mean_and_spread(numbers(its, "asymmetry"), 4),
-                    "smallest eigenvalue": mean_and_spread(numbers(its, "smallest_eigenvalue"), 4),
+                    "parameters": its["parameters"].iloc[0],
+                    "score error (dB)": mean_and_spread(its["score_error_db"]),
+                    "denoising MSE": mean_and_spread(its["mse"], 5),
+                    "best possible": mean_and_spread(its["mmse"], 5),
+                    "asymmetry": mean_and_spread(its["asymmetry"], 4),
+                    "smallest eigenvalue": mean_and_spread(its["smallest_eigenvalue"], 4),
                 }
             )
         note = (
@@ -190,7 +181,7 @@ class Score(Benchmark):
             "monotone). The blurred Laplace energy is a sum of ridges, mGradNet-C's own class: why its "
             "trials end so far apart was not examined. The papers have no such table."
         )
-        return [Table(self.description, rows, note)]
+        return [Table(self.description, DataFrame(rows), note)]
 
     def figures(self, folder: Path) -> list[Figure]:
         return [
@@ -203,41 +194,39 @@ class Score(Benchmark):
 
 
 def _measure(
-    fitted: Fit, density: Density, test: list[Tensor], sigma: float
-) -> list[dict[str, Any]]:
+    label: dict[str, str], fitted: Fit, density: Density, test: list[Tensor], sigma: float
+) -> DataFrame:
     noisy, clean, _ = test
     truth = density.score(noisy, sigma)
     with torch.no_grad():
         learned = fitted.ensemble(noisy)
         jacobians = fitted.ensemble.map(jacobian, noisy)
     error = (learned - truth).square().mean((1, 2)) / truth.square().mean((1, 2))
-    mse, mmse = (
-        (noisy - sigma**2 * g - clean).square().mean((1, 2)).tolist() for g in (learned, truth)
-    )
-    asymmetry = (jacobians - jacobians.mT).abs().amax((1, 2, 3)).tolist()
-    smallest = torch.linalg.eigvalsh((jacobians + jacobians.mT) / 2).amin((1, 2)).tolist()
-    return [
+    mse, mmse = ((noisy - sigma**2 * g - clean).square().mean((1, 2)) for g in (learned, truth))
+    asymmetry = (jacobians - jacobians.mT).abs().amax((1, 2, 3))
+    smallest = torch.linalg.eigvalsh((jacobians + jacobians.mT) / 2).amin((1, 2))
+    return DataFrame(
         {
-            "trial": trial,
+            **label,
+            "trial": range(len(error)),
             "parameters": fitted.ensemble.parameter_count,
-            "score_error_db": f"{10 * math.log10(float(error[trial])):.3f}",
-            "mse": f"{mse[trial]:.6f}",
-            "mmse": f"{mmse[trial]:.6f}",
-            "asymmetry": f"{asymmetry[trial]:.2e}",
-            "smallest_eigenvalue": f"{smallest[trial]:.4f}",
+            "score_error_db": texts(10 * error.log10(), ".3f"),
+            "mse": texts(mse, ".6f"),
+            "mmse": texts(mmse, ".6f"),
+            "asymmetry": texts(asymmetry, ".2e"),
+            "smallest_eigenvalue": texts(smallest, ".4f"),
             "seconds": f"{fitted.seconds:.1f}",
         }
-        for trial in range(len(error))
-    ]
+    )
 
 
-def _slice(fitted: Fit, density: Density, sigma: float, points: int = 81) -> list[dict[str, Any]]:
+def _slice(
+    label: dict[str, str], fitted: Fit, density: Density, sigma: float, points: int = 81
+) -> DataFrame:
     position = torch.linspace(-SLICE, SLICE, points)
     line = torch.stack([position, torch.zeros(points)], 1)
     truth = density.score(line, sigma)[:, 0]
     with torch.no_grad():
         learned = fitted.ensemble(line.expand(len(fitted.ensemble), -1, -1))[0, :, 0]
-    return [
-        {"position": f"{float(p):.2f}", "true": f"{float(s):.4f}", "learned": f"{float(g):.4f}"}
-        for p, s, g in zip(position, truth, learned, strict=True)
-    ]
+    numbers = {"true": texts(truth, ".4f"), "learned": texts(learned, ".4f")}
+    return DataFrame({**label, "position": texts(position, ".2f"), **numbers})

@@ -3,66 +3,42 @@
 from __future__ import annotations
 
 import json
-import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+from pandas import DataFrame, Series
+from torch import Tensor
+
 from benchmarks.harness.records import read_rows, write_rows
 
-Row = Mapping[str, str]
 
-
-def select(rows: Iterable[Row], **values: object) -> list[Row]:
-    """The rows with these values in these columns."""
-    wanted = {column: str(value) for column, value in values.items()}
-    return [row for row in rows if all(row[c] == v for c, v in wanted.items())]
-
-
-def distinct(rows: Iterable[Row], column: str) -> list[str]:
-    """The values of a column in the order they first appear."""
-    return list(dict.fromkeys(row[column] for row in rows))
-
-
-def numbers(rows: Iterable[Row], column: str) -> list[float]:
-    """A column as numbers, empty cells left out."""
-    return [float(row[column]) for row in rows if row[column]]
-
-
-def replace_rows(path: Path, rows: Sequence[Mapping[str, object]], *columns: str) -> None:
-    """Write rows to a CSV file in place of those that agree with one of them in these columns.
-
-    Other rows are kept: a run of one method adds to the results of the others.
-    """
-
-    def key(row: Mapping[str, object]) -> tuple[str, ...]:
-        return tuple(str(row[column]) for column in columns)
-
-    new = {key(row) for row in rows}
-    write_rows(path, [*(row for row in read_rows(path) if key(row) not in new), *rows])
+def texts(values: Tensor, form: str) -> list[str]:
+    """Numbers as they are saved."""
+    return [f"{value:{form}}" for value in values.tolist()]
 
 
 def replace_column(path: Path, name: str, values: Sequence[str]) -> None:
     """Write one column of a CSV file, keeping the others if they have as many rows."""
     rows = read_rows(path)
-    if len(rows) != len(values):
-        rows = [{} for _ in values]
-    write_rows(path, [row | {name: value} for row, value in zip(rows, values, strict=True)])
+    rows = rows if len(rows) == len(values) else DataFrame(index=range(len(values)))
+    write_rows(path, rows.assign(**{name: values}))
 
 
-def best_variant(rows: Sequence[Row], variant: str, criterion: str) -> list[Row]:
+def best_variant(rows: DataFrame, variant: str, criterion: str) -> DataFrame:
     """The rows of the variant whose mean criterion, on validation data, is lowest."""
-    groups = [select(rows, **{variant: value}) for value in distinct(rows, variant)]
-    return min(groups, key=lambda group: statistics.fmean(numbers(group, criterion)))
+    means = rows[criterion].astype(float).groupby(rows[variant], sort=False).mean()
+    return rows[rows[variant] == means.idxmin()]
 
 
-def mean_and_spread(values: Sequence[float], digits: int = 2) -> str:
+def mean_and_spread(values: Series, digits: int = 2) -> str:
     """`mean +- sample standard deviation`; one value alone; a dash without values."""
-    if not values:
+    numbers = values.dropna().astype(float)
+    if numbers.empty:
         return "-"
-    mean = f"{statistics.fmean(values):.{digits}f}"
-    return f"{mean} ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else mean
+    mean = f"{numbers.mean():.{digits}f}"
+    return f"{mean} ± {numbers.std():.{digits}f}" if len(numbers) > 1 else mean
 
 
 @cache

@@ -13,8 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from convexreg.reconstruction.problem import Problem, Tolerance
 from convexreg.regularizer import ConvexRegularizer
-from convexreg.solvers import LeastSquares, QuasiNewton, Sum, minimise, operator_bounds
+from convexreg.solvers import data_term
 
 PROX_TOL = 1e-8
 _KERNEL = ((0.0, 1.0, 0.0), (1.0, 20.0, 2.0), (0.0, 1.0, 0.0))
@@ -63,13 +64,18 @@ class PluginProblem:
     @property
     def data_step(self) -> float:
         """Proven step of gradient descent on the data term."""
-        return 1 / float(operator_bounds(self.physics, self.y).largest)
+        return 1 / float(self.variational().data.lipschitz(self.y))
 
     @property
     def prior_step(self) -> float:
         """Proven step of gradient descent on the weighted regularizer."""
         size = (self.y.shape[-2], self.y.shape[-1])
         return 1 / (self.lam * float(self.regularizer.lipschitz(size, self.sigma)))
+
+    def variational(self, chains: int = 1) -> Problem:
+        """What is minimised, or sampled, for so many copies of the measurements."""
+        data = data_term(self.physics, self.y.repeat(chains, 1, 1, 1))
+        return Problem(data, self.regularizer, self.sigma, self.lam)
 
     def prior(self) -> Any:
         """The regularizer as deepinv's prior."""
@@ -79,9 +85,7 @@ class PluginProblem:
 
     def minimiser(self) -> Tensor:
         """The minimiser by convexreg's own solver."""
-        data = LeastSquares(self.physics, self.y, operator_bounds(self.physics, self.y))
-        objective = Sum([data, self.regularizer.term(self.sigma)], [1.0, self.lam])
-        return minimise(objective, self.y, QuasiNewton(), gtol=PROX_TOL, max_iter=500).x
+        return self.variational().minimise(self.y, tolerance=Tolerance(gtol=PROX_TOL)).x
 
     def settings(self, **changes: Any) -> dict[str, Any]:
         """Arguments that all algorithms of deepinv take."""

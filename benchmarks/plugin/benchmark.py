@@ -8,19 +8,21 @@ from dataclasses import asdict
 from pathlib import Path
 from statistics import median
 
+from pandas import DataFrame, Series
 from torch import Tensor
 
-from benchmarks.harness.clock import Clock
+from benchmarks.harness.clock import Clock, summary
 from benchmarks.harness.datasets import centre, open_images
 from benchmarks.harness.drawing import canvas
+from benchmarks.harness.options import Options
 from benchmarks.harness.outcome import Outcome
 from benchmarks.harness.records import read_rows, write_rows
-from benchmarks.harness.registry import Benchmark, Figure, Options, Table, register, selected
+from benchmarks.harness.registry import Benchmark, Figure, Table, register, selected
 from benchmarks.methods.models import default_regularizer
 from benchmarks.plugin.algorithms import ALGORITHMS, PluginProblem
 from benchmarks.plugin.learning import USES
 from benchmarks.plugin.operators import descend, operators
-from benchmarks.plugin.overhead import comparisons, import_seconds, summary
+from benchmarks.plugin.overhead import comparisons, import_seconds
 from convexreg.regularizer import ConvexRegularizer
 
 AGREEMENT = 1e-5
@@ -48,68 +50,49 @@ class Deepinv(Benchmark):
             write_rows(folder / f"{name}.csv", part(regularizer, image, options))
 
     def tables(self, folder: Path) -> list[Table]:
-        tables = [
-            _algorithms_table(read_rows(folder / "algorithms.csv")),
-            Table("Training and sampling", read_rows(folder / "learning.csv")),
-            _operators_table(read_rows(folder / "operators.csv")),
-            _overhead_table(read_rows(folder / "overhead.csv")),
-            _imports_table(read_rows(folder / "imports.csv")),
-        ]
-        return [table for table in tables if table.rows]
+        return [table(rows) for name, table in _TABLES.items() if len(rows := _read(folder, name))]
 
     def headline(self, folder: Path) -> list[Table]:
-        algorithms = read_rows(folder / "algorithms.csv")
-        if not algorithms:
+        algorithms, learning = _read(folder, "algorithms"), _read(folder, "learning")
+        if algorithms.empty:
             return []
-        agreeing = [row for row in algorithms if row["result"] == "agrees"]
-        learning = read_rows(folder / "learning.csv")
-        (operator,) = _operators_table(read_rows(folder / "operators.csv")).rows
-        rows = [
-            {
-                "in deepinv": f"algorithms that find the minimiser to {AGREEMENT:g}",
-                "measured": f"{len(agreeing)} of {len(algorithms)}, the worst to "
-                f"{max(float(row['error']) for row in agreeing):.1e}",
-            },
-            {
-                "in deepinv": "forward operators on which gradient descent is monotone",
-                "measured": f"{operator['monotone']} of {operator['operators']}",
-            },
-            *(
-                {"in deepinv": f"overhead, {row['work']}", "measured": row["overhead"]}
-                for row in _overhead_table(read_rows(folder / "overhead.csv")).rows
-            ),
-        ]
-        if learning:
-            agreed = sum(row["result"] == "agrees" for row in learning)
-            rows.append(
-                {
-                    "in deepinv": "derivatives of trained models and means of samplers that are right",
-                    "measured": f"{agreed} of {len(learning)}",
-                }
-            )
-        times = {row["import"]: row["seconds"] for row in read_rows(folder / "imports.csv")}
-        if times:
-            extra = float(times["torch and convexreg"]) - float(times["torch"])
-            rows.append(
-                {"in deepinv": "import convexreg after torch", "measured": f"{extra:.2f} s"}
-            )
-        differing = [
-            f"{row['use']} ({row['deviation']}, allowed {row['allowed']})"
-            for row in learning
-            if row["result"] != "agrees"
-        ]
-        note = f"Not right: {', '.join(differing)}." if differing else ""
-        return [Table("At home in deepinv", rows, note)]
+        agreeing = algorithms[algorithms["result"] == "agrees"]
+        rows = {
+            f"algorithms that find the minimiser to {AGREEMENT:g}": f"{len(agreeing)} of {len(algorithms)}, "
+            f"the worst to {agreeing['error'].astype(float).max():.1e}"
+        }
+        if len(operators := _read(folder, "operators")):
+            monotone = (operators["monotone"] == "True").sum()
+            key = "forward operators on which gradient descent is monotone"
+            rows[key] = f"{monotone} of {len(operators)}"
+        if len(overhead := _read(folder, "overhead")):
+            table = _overhead_table(overhead).rows
+            rows |= zip("overhead, " + table["work"], table["overhead"], strict=True)
+        note = ""
+        if len(learning):
+            differing = learning[learning["result"] != "agrees"]
+            key = "derivatives of trained models and means of samplers that are right"
+            rows[key] = f"{len(learning) - len(differing)} of {len(learning)}"
+            wrong = [
+                f"{row['use']} ({row['deviation']}, allowed {row['allowed']})"
+                for _, row in differing.iterrows()
+            ]
+            note = f"Not right: {', '.join(wrong)}." if wrong else ""
+        if len(imports := _read(folder, "imports")):
+            times = imports.set_index("import")["seconds"].astype(float)
+            extra = times["torch and convexreg"] - times["torch"]
+            rows["import convexreg after torch"] = f"{extra:.2f} s"
+        table = DataFrame(rows.items(), columns=["in deepinv", "measured"])
+        return [Table("At home in deepinv", table, note)]
 
     def figures(self, folder: Path) -> list[Figure]:
-        rows = read_rows(folder / "algorithms.csv")
-        if not rows:
+        rows = _read(folder, "algorithms")
+        if rows.empty:
             return []
         figure, axes = canvas(
             title="distance to the minimiser, relative", x="", y="", height=0.8 + 0.2 * len(rows)
         )
-        names = [row["algorithm"] for row in rows]
-        axes.plot([float(row["error"]) for row in rows], names, "o", color="#0072B2")
+        axes.plot(rows["error"].astype(float), rows["algorithm"], "o", color="#0072B2")
         axes.axvline(AGREEMENT, color="#D55E00", linestyle="--", linewidth=1)
         axes.set_xscale("log")
         axes.invert_yaxis()
@@ -117,17 +100,13 @@ class Deepinv(Benchmark):
         return [Figure("deepinv-algorithms", caption, figure)]
 
 
-def _algorithms_table(rows: list[dict[str, str]]) -> Table:
-    table = [
-        {
-            "algorithm": row["algorithm"],
-            "uses": row["uses"],
-            "relative distance": row["error"],
-            "result": row["result"],
-            "remark": row["note"],
-        }
-        for row in rows
-    ]
+def _read(folder: Path, name: str) -> DataFrame:
+    return read_rows(folder / f"{name}.csv")
+
+
+def _algorithms_table(rows: DataFrame) -> Table:
+    columns = {"error": "relative distance", "note": "remark"}
+    table = rows[["algorithm", "uses", "error", "result", "note"]].rename(columns=columns)
     note = (
         "Relative distance to the minimiser found by convexreg's own solver, in float64; where the "
         "algorithm minimises another function (remark), a proven bound on the distance to that "
@@ -214,42 +193,48 @@ _PARTS: dict[str, Callable[[ConvexRegularizer, Tensor, Options], Rows]] = {
 }
 
 
-def _operators_table(rows: list[dict[str, str]]) -> Table:
+def _operators_table(rows: DataFrame) -> Table:
     counts = {
         "operators": len(rows),
-        "monotone": sum(row["monotone"] == "True" for row in rows),
-        "with a proven step": sum(row["proven"] == "True" for row in rows),
+        "monotone": (rows["monotone"] == "True").sum(),
+        "with a proven step": (rows["proven"] == "True").sum(),
     }
     note = (
         "Gradient descent (deepinv's GD) with step 1 / (|A|^2 + L) on every linear operator on real 2-D "
         "images that deepinv's own tests build. Without a proven bound |A|^2 is estimated, here only."
     )
-    return Table("Forward operators of deepinv", [counts], note)
+    return Table("Forward operators of deepinv", DataFrame([counts]), note)
 
 
-def _overhead_table(rows: list[dict[str, str]]) -> Table:
-    table = []
-    for bare, plugged in zip(rows[::2], rows[1::2], strict=True):
-        table.append(
-            {
-                "work": bare["work"],
-                "bare, seconds": _spread(bare),
-                "in deepinv, seconds": _spread(plugged),
-                "overhead": f"{100 * (float(plugged['ratio']) - 1):+.1f} %",
-            }
-        )
+def _overhead_table(rows: DataFrame) -> Table:
+    bare, plugged = (rows[rows["with"] == kind].set_index("work") for kind in ("bare", "deepinv"))
+    table = DataFrame(
+        {
+            "bare, seconds": _spread(bare),
+            "in deepinv, seconds": _spread(plugged),
+            "overhead": (100 * (plugged["ratio"].astype(float) - 1)).map("{:+.1f} %".format),
+        }
+    )
     note = (
         f"The same steps on an image of {OVERHEAD_SIDE} x {OVERHEAD_SIDE}: median (least to most)."
     )
-    return Table("Overhead of the plug-in", table, note)
+    return Table("Overhead of the plug-in", table.reset_index(), note)
 
 
-def _imports_table(rows: list[dict[str, str]]) -> Table:
-    table = [{"import": row["import"], "seconds": _spread(row)} for row in rows]
-    return Table(
-        "Import times", table, "Processor time of a fresh process: median (least to most)."
-    )
+def _imports_table(rows: DataFrame) -> Table:
+    table = DataFrame({"import": rows["import"], "seconds": _spread(rows)})
+    note = "Processor time of a fresh process: median (least to most)."
+    return Table("Import times", table, note)
 
 
-def _spread(row: dict[str, str]) -> str:
-    return f"{row['seconds']} ({row['seconds_min']} to {row['seconds_max']})"
+def _spread(rows: DataFrame) -> Series:
+    return rows["seconds"] + " (" + rows["seconds_min"] + " to " + rows["seconds_max"] + ")"
+
+
+_TABLES: dict[str, Callable[[DataFrame], Table]] = {
+    "algorithms": _algorithms_table,
+    "learning": lambda rows: Table("Training and sampling", rows),
+    "operators": _operators_table,
+    "overhead": _overhead_table,
+    "imports": _imports_table,
+}

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.plugin.algorithms import PluginProblem
-from convexreg.solvers import LeastSquares, Sum, operator_bounds, sample_moments
+from convexreg.solvers import sample_moments
 
 
 @dataclass(frozen=True)
@@ -88,8 +88,7 @@ def _sampled(name: str, problem: PluginProblem) -> float:
 
     square = problem.sigma**2
     chains = problem.y.repeat(4, 1, 1, 1)
-    data = LeastSquares(problem.physics, chains, operator_bounds(problem.physics, chains))
-    objective = Sum([data, problem.regularizer.term(problem.sigma)], [1.0, problem.lam])
+    objective = problem.variational(len(chains)).objective
     generator = torch.Generator().manual_seed(0)
     ours = sample_moments(
         objective, chains, temperature=square, tol=0.05, persistence=0.8, generator=generator

@@ -7,15 +7,14 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from statistics import median
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from convexreg.reconstruction.from_measurements import reconstruct
+from convexreg import reconstruct
+from convexreg.reconstruction.problem import Tolerance, proximal_problem
 from convexreg.regularizer import ConvexRegularizer
-from convexreg.solvers import Proximity, QuasiNewton, Sum, minimise
 
 SIGMA = 0.1
 
@@ -75,8 +74,7 @@ def comparisons(regularizer: ConvexRegularizer, clean: Tensor, steps: int) -> li
 
     def denoise() -> None:
         with torch.no_grad():
-            objective = Sum([Proximity(y), regularizer.term(SIGMA)], [1.0, 1.0])
-            minimise(objective, y, QuasiNewton(), gtol=1e-5, max_iter=500)
+            proximal_problem(y, regularizer, SIGMA).minimise(y, tolerance=Tolerance(gtol=1e-5))
 
     denoiser = ConvexDenoiser(regularizer)
     model = ConvexReconstructor(regularizer, sigma=0.03, max_iter=20)
@@ -95,7 +93,6 @@ def comparisons(regularizer: ConvexRegularizer, clean: Tensor, steps: int) -> li
 IMPORTS = {
     "torch": "import torch",
     "torch and convexreg": "import torch, convexreg",
-    "torch and solvers": "import torch, solvers",
     "deepinv": "import deepinv",
     "convexreg.ConvexPrior": "from convexreg import ConvexPrior",
 }
@@ -112,12 +109,3 @@ def import_seconds(repeats: int) -> dict[str, list[float]]:
             if repetition > 0:
                 times[name].append(float(done.stdout))
     return times
-
-
-def summary(times: list[float]) -> dict[str, str]:
-    """Median, least and most, in seconds."""
-    return {
-        "seconds": f"{median(times):.4f}",
-        "seconds_min": f"{min(times):.4f}",
-        "seconds_max": f"{max(times):.4f}",
-    }

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
-from benchmarks.harness.recorder import Recorder
-from benchmarks.harness.tasks import Task
+from benchmarks.solvers.recorder import Recorder
+from benchmarks.solvers.tasks import Task
 from convexreg.solvers.batch import inner
 
 
@@ -21,7 +21,7 @@ def accelerated_gradient_with_restart(task: Task, record: Recorder) -> None:
     t = 1.0
     while True:
         _, grad = objective.value_and_grad(z)
-        following = task.box.project(z - step * grad)
+        following = task.problem.box.project(z - step * grad)
         if float(inner(z - following, following - x)) > 0:
             t = 1.0
         t_next = (1 + math.sqrt(1 + 4 * t**2)) / 2

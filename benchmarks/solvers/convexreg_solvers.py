@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 from benchmarks.harness.outcome import outcome_of
-from benchmarks.harness.recorder import Recorder, Stop
-from benchmarks.harness.tasks import Task
+from benchmarks.solvers.recorder import Recorder, Stop
+from benchmarks.solvers.tasks import Task
 from convexreg.solvers import Progress, Solver, minimise
 
 
@@ -16,13 +16,13 @@ def own(solver: Solver[Any]) -> Callable[[Task, Recorder], None]:
 
     def run(task: Task, record: Recorder) -> None:
         def report(progress: Progress) -> None:
-            record(progress.state.x, float(progress.relative_gap))
+            record(progress.x, float(progress.relative_gap))
 
         solution = minimise(
             record.objective,
             task.start,
             solver,
-            box=task.box,
+            box=task.problem.box,
             gtol=1e-30,  # the recorder stops it
             max_iter=10**6,
             callback=report,

@@ -4,34 +4,34 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from benchmarks.harness.recorder import Recorder
-from benchmarks.harness.tasks import Task
+from benchmarks.solvers.recorder import Recorder
+from benchmarks.solvers.tasks import Task
+from convexreg.solvers import Objective, Sum
 
 
-def _prior(task: Task, record: Recorder) -> Any:
-    """The regularizer as a deepinv prior; its gradient counts as one evaluation."""
-    from deepinv.optim import Prior
+def _beside_the_data(task: Task) -> Objective:
+    """The regularizer and the anchor."""
+    whole = task.problem.objective
+    return Sum(whole.terms[1:], whole.coefficients[1:])
+
+
+def _iterate(task: Task, record: Recorder, iteration: Any, step: float, start: Any) -> None:
+    """With the rest as deepinv's prior; its gradient counts as one evaluation."""
+    from deepinv.optim import L2, Prior
 
     class CountedPrior(Prior):
         def grad(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
             record.objective.evaluations += 1
-            return task.regularizer.grad(x, task.sigma)
+            return _beside_the_data(task).grad(x)
 
-    return CountedPrior()
-
-
-def _iterate(task: Task, record: Recorder, iteration: Any, step: float, start: Any) -> None:
-    from deepinv.optim import L2
-
-    m = task.measurement
-    prior, data_fidelity = _prior(task, record), L2()
+    data = task.problem.data
     parameters = {"stepsize": step, "lambda": 1.0, "g_param": None, "a": 3}
     state: dict[str, Any] = {"est": start, "cost": None, "it": 0}
+    prior, fidelity = CountedPrior(), L2()
     while True:
-        state = iteration(state, data_fidelity, prior, parameters, m.y, m.forward.physics)
+        state = iteration(state, fidelity, prior, parameters, data.y, data.operator)
         record(state["est"][0])
 
 
@@ -39,7 +39,7 @@ def gradient_descent(task: Task, record: Recorder) -> None:
     """deepinv's `GD` with step `1 / L`."""
     from deepinv.optim.optim_iterators import GDIteration
 
-    step = 1 / float(task.objective.lipschitz(task.start))
+    step = 1 / float(task.problem.objective.lipschitz(task.start))
     _iterate(task, record, GDIteration(has_cost=False), step, (task.start,))
 
 
@@ -51,8 +51,6 @@ def fista(task: Task, record: Recorder) -> None:
     """
     from deepinv.optim.optim_iterators import FISTAIteration
 
-    grid = (task.start.shape[-2], task.start.shape[-1])
-    with torch.no_grad():
-        step = 1 / float(task.regularizer.lipschitz(grid, task.sigma))
+    step = 1 / float(_beside_the_data(task).lipschitz(task.start))
     iteration = FISTAIteration(g_first=True, has_cost=False)
     _iterate(task, record, iteration, step, (task.start, task.start))

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy
 import torch
 
-from benchmarks.harness.recorder import Recorder
-from benchmarks.harness.tasks import Task
+from benchmarks.solvers.recorder import Recorder
+from benchmarks.solvers.tasks import Task
 
 MEMORY = 20
 
@@ -37,7 +37,7 @@ def scipy_lbfgsb(task: Task, record: Recorder) -> None:
     """`scipy.optimize.minimize(method="L-BFGS-B")`, with the box when there is one."""
     from scipy.optimize import Bounds, minimize
 
-    start = task.start
+    start, box = task.start, task.problem.box
 
     def image(flat: numpy.ndarray) -> torch.Tensor:
         return torch.from_numpy(flat.copy()).to(start).reshape(start.shape)
@@ -51,7 +51,7 @@ def scipy_lbfgsb(task: Task, record: Recorder) -> None:
         start.flatten().double().cpu().numpy(),
         jac=True,
         method="L-BFGS-B",
-        bounds=None if task.box.everything else Bounds(task.box.lower, task.box.upper),
+        bounds=None if box.everything else Bounds(box.lower, box.upper),
         callback=lambda flat: record(image(flat)),
         options={"maxcor": MEMORY, "maxiter": 10**6, "maxfun": 10**6, "ftol": 0, "gtol": 0},
     )

@@ -6,8 +6,8 @@ import math
 
 import torch
 
-from benchmarks.harness.recorder import Recorder
-from benchmarks.harness.tasks import Task
+from benchmarks.solvers.recorder import Recorder
+from benchmarks.solvers.tasks import Task
 from convexreg.solvers.batch import inner
 
 # Delta, eta and rho of the paper's experiments with learned regularizers.
@@ -22,7 +22,7 @@ def nmapg(task: Task, record: Recorder) -> None:
     Barzilai-Borwein lengths, here of successive extrapolated points, so that no gradient is
     evaluated for them alone; they shrink by `SHRINK` until the decrease is sufficient.
     """
-    objective, box = record.objective, task.box
+    objective, box = record.objective, task.problem.box
     x = x_old = z = task.start
     t, t_old, q, lipschitz = 1.0, 0.0, 1.0, 1.0
     average = float(objective.value(x))

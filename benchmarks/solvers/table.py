@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from benchmarks.harness.recorder import Recorder
-from benchmarks.harness.tasks import Task
 from benchmarks.solvers import accelerated_gradient, deepinv_iterations, lbfgs, nmapg
 from benchmarks.solvers.convexreg_solvers import own
+from benchmarks.solvers.recorder import Recorder
+from benchmarks.solvers.tasks import Task
 from convexreg.solvers import FISTA, Backtracking, FreeFISTA, GradientDescent, QuasiNewton
 from convexreg.solvers.certificates import (
     fista_rate,

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import io
 import math
-import statistics
 from pathlib import Path
 
+import numpy
 import pytest
 import torch
+from pandas import DataFrame
 from torch import Tensor, nn
 
 from benchmarks.harness.markdown import table_lines
+from benchmarks.harness.options import Options
 from benchmarks.harness.records import read_rows
-from benchmarks.harness.registry import Benchmark, Options
+from benchmarks.harness.registry import Benchmark
 from benchmarks.papers import approximation, colour, coupling, gradient_fields, polymax, score
-from benchmarks.papers.ensemble import Ensemble, fit, minibatches
+from benchmarks.papers.ensemble import Ensemble, Training, fit, minibatches
 from benchmarks.papers.fields import CONVEX
 from benchmarks.papers.networks import (
     c_mgn,
@@ -24,7 +26,7 @@ from benchmarks.papers.networks import (
     parameter_count,
 )
 from benchmarks.papers.objectives import squared_error
-from benchmarks.papers.trials import best_variant, published, select
+from benchmarks.papers.trials import best_variant, published
 from tests.tables import over
 
 
@@ -49,10 +51,8 @@ class TestEnsemble:
                 squared_error,
                 [[x[first:last], y[first:last]]] * 20,
                 [x[first:last], y[first:last]],
-                trials=last - first,
+                Training(last - first, 20, 40, 1e-2, 4, decay=False),
                 seed=first,
-                learning_rate=1e-2,
-                validate_every=5,
             )
             return result.ensemble(x[first:last]).detach()
 
@@ -66,10 +66,8 @@ class TestEnsemble:
             squared_error,
             [data] * 40,
             data,
-            trials=2,
+            Training(2, 40, 30, 3.0, 40, decay=False),
             seed=0,
-            learning_rate=3.0,
-            validate_every=1,
         )
         with torch.no_grad():
             kept = result.ensemble.map(squared_error, *data)
@@ -79,9 +77,7 @@ class TestEnsemble:
     def test_batches_cover_every_point_once_an_epoch(self) -> None:
         points = torch.arange(10.0).reshape(1, 10, 1).repeat(2, 1, 1)
         batches = list(
-            minibatches(
-                [points], epochs=2, batch_size=5, generator=torch.Generator().manual_seed(0)
-            )
+            minibatches([points], steps=4, batch_size=5, generator=torch.Generator().manual_seed(0))
         )
         assert len(batches) == 4
         for epoch in (batches[:2], batches[2:]):
@@ -107,8 +103,7 @@ class TestExperiments:
         experiment, file = case
         experiment.run(Options(tiny=True), tmp_path)
         rows = read_rows(tmp_path / file)
-        assert rows
-        assert all(row.keys() == rows[0].keys() for row in rows)
+        assert len(rows)
         for table in experiment.tables(tmp_path):
             assert len(table_lines(table).splitlines()) > 4
         for figure in experiment.figures(tmp_path):
@@ -121,10 +116,7 @@ class TestExperiments:
 
         def results() -> dict[str, list[str]]:
             rows = read_rows(tmp_path / "trials.csv")
-            return {
-                name: [row["rmse"] for row in rows if row["network"] == name]
-                for name in {row["network"] for row in rows}
-            }
+            return {str(name): list(its["rmse"]) for name, its in rows.groupby("network")}
 
         experiment.run(Options(tiny=True, methods=("C-MGN",)), tmp_path)
         first = results()
@@ -132,7 +124,7 @@ class TestExperiments:
         experiment.run(Options(tiny=True, methods=("ICNN",), seed=5), tmp_path)
         assert results().keys() == {"C-MGN", "ICNN"}
         assert results()["C-MGN"] == first["C-MGN"]
-        assert read_rows(tmp_path / "errors.csv")[0].keys() == {"C-MGN", "ICNN"}
+        assert set(read_rows(tmp_path / "errors.csv")) == {"C-MGN", "ICNN"}
         experiment.run(Options(tiny=True, methods=("C-MGN",), seed=5), tmp_path)
         assert results()["C-MGN"] != first["C-MGN"]
         assert len(results()["C-MGN"]) == len(first["C-MGN"])
@@ -142,37 +134,35 @@ class TestExperiments:
     def test_colour_maps_are_monotone_gradients_and_methods_add_up(self, tmp_path: Path) -> None:
         colour.Colour().run(Options(tiny=True, methods=("M-MGN", "POT (linear)")), tmp_path)
         colour.Colour().run(Options(tiny=True, methods=("C-MGN",)), tmp_path)
-        rows = {row["method"]: row for row in read_rows(tmp_path / "maps.csv")}
-        assert rows.keys() == {"none", "M-MGN", "POT (linear)", "C-MGN"}
-        for name in ("M-MGN", "C-MGN"):
-            assert float(rows[name]["asymmetry"]) < 1e-6
-            assert float(rows[name]["smallest_eigenvalue"]) >= 0
-            assert float(rows[name]["reversed"]) == 0
+        rows = read_rows(tmp_path / "maps.csv").set_index("method").astype(float)
+        assert set(rows.index) == {"none", "M-MGN", "POT (linear)", "C-MGN"}
+        ours = rows.loc[["M-MGN", "C-MGN"]]
+        assert (ours["asymmetry"] < 1e-6).all()
+        assert (ours["smallest_eigenvalue"] >= 0).all()
+        assert (ours["reversed"] == 0).all()
 
     def test_a_run_is_determined_by_its_seed(self, tmp_path: Path) -> None:
         experiment = gradient_fields.ConvexField()
         results = []
         for seed in (0, 0, 1):
             experiment.run(Options(tiny=True, methods=("mGradNet-C",), seed=seed), tmp_path)
-            results.append([row["rmse"] for row in read_rows(tmp_path / "trials.csv")])
+            results.append(list(read_rows(tmp_path / "trials.csv")["rmse"]))
         assert results[0] == results[1] != results[2]
 
     def test_decibels_of_the_root_are_half_of_those_of_the_square(self, tmp_path: Path) -> None:
         experiment = gradient_fields.NonconvexField()
         experiment.run(Options(tiny=True, methods=("MLP",)), tmp_path)
-        for row in read_rows(tmp_path / "trials.csv"):
-            rmse = float(row["rmse"])
-            assert float(row["rmse_db"]) == pytest.approx(10 * math.log10(rmse), abs=1e-2)
-            assert float(row["mse_db"]) == pytest.approx(10 * math.log10(rmse**2), abs=1e-2)
+        rows = read_rows(tmp_path / "trials.csv").astype({"rmse": float})
+        decibels = 10 * numpy.log10(rows["rmse"])
+        for column, factor in (("rmse_db", 1), ("mse_db", 2)):
+            expected = (factor * decibels).tolist()
+            assert rows[column].astype(float).tolist() == pytest.approx(expected, abs=1e-2)
 
     def test_the_best_variant_is_chosen_by_validation(self) -> None:
-        rows = [
-            {"variant": name, "validation": str(value), "test": str(test)}
-            for name, value, test in (("a", 1, 9), ("a", 3, 9), ("b", 2.5, 0), ("b", 2.5, 0))
-        ]
-        chosen = best_variant(rows, "variant", "validation")
-        assert chosen == select(rows, variant="a")
-        assert statistics.fmean(float(row["test"]) for row in chosen) == 9
+        rows = DataFrame(
+            {"variant": list("aabb"), "validation": ["1", "3", "2.5", "2.5"], "test": [9, 9, 0, 0]}
+        )
+        assert best_variant(rows, "variant", "validation")["test"].tolist() == [9, 9]
 
 
 class TestTraining:
@@ -184,12 +174,10 @@ class TestTraining:
         result = fit(
             lambda: mgradnet_c(2, 7, 4),
             squared_error,
-            minibatches(data, epochs=30, batch_size=500, generator=generator),
+            minibatches(data, steps=1200, batch_size=500, generator=generator),
             data,
-            trials=1,
+            Training(1, 1200, 500, 5e-3, 6, decay=False),
             seed=0,
-            learning_rate=5e-3,
-            validate_every=200,
         )
         rmse_db = 5 * math.log10(float(result.history.min()))
         assert rmse_db < published("convex-field")["rows"]["ICGN"]["rmse"]

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import fields
 from pathlib import Path
-from statistics import median
 
+import pandas
 import torch
+from pandas import DataFrame
 from tqdm import tqdm
 
-from benchmarks import convergence_report
 from benchmarks.harness.datasets import open_images
+from benchmarks.harness.options import Options
 from benchmarks.harness.outcome import Outcome
-from benchmarks.harness.recorder import MAX_EVALUATIONS, Point, Recorder, Stop
 from benchmarks.harness.records import write_rows
-from benchmarks.harness.registry import Benchmark, Figure, Options, Table, register, selected
-from benchmarks.harness.tasks import Reference, Task, reference
+from benchmarks.harness.registry import Benchmark, Figure, Table, register, selected
 from benchmarks.methods.models import default_regularizer
 from benchmarks.problems.table import named_problem
+from benchmarks.solvers import report
+from benchmarks.solvers.recorder import MAX_EVALUATIONS, Point, Recorder, Stop
 from benchmarks.solvers.table import PEERS, Constants, Peer
+from benchmarks.solvers.tasks import Reference, Task, reference
 from convexreg.solvers import Box
 
 TOLERANCES = (1e-4, 1e-6, 1e-8)
@@ -48,21 +51,21 @@ class Convergence(Benchmark):
         for task in _tasks(options):
             exact = reference(task, folder / "references")
             references.append(_reference_row(task, exact))
-            for row in compare(task, exact, _peers(options, task), options):
-                traces += row.traces
-                summary += row.summary
+            for trace, rows in compare(task, exact, _peers(options, task), options):
+                traces.append(trace)
+                summary += rows
             write_rows(folder / "references.csv", references)
-            write_rows(folder / "traces.csv", traces)
+            write_rows(folder / "traces.csv", pandas.concat(traces))
             write_rows(folder / "summary.csv", summary)
 
     def tables(self, folder: Path) -> list[Table]:
-        return convergence_report.tables(folder)
+        return report.tables(folder)
 
     def headline(self, folder: Path) -> list[Table]:
-        return convergence_report.tables(folder)[:2]
+        return report.tables(folder)[:2]
 
     def figures(self, folder: Path) -> list[Figure]:
-        return convergence_report.figures(folder)
+        return report.figures(folder)
 
 
 def _tasks(options: Options) -> Iterable[Task]:
@@ -81,43 +84,35 @@ def _tasks(options: Options) -> Iterable[Task]:
         ):
             measurement = named_problem(name).measure(image, number, device=options.device)
             label = f"{name} {image_name}" + ("" if box.everything else " in a box")
-            yield Task(label, measurement, model.to(options.device), box)
+            yield Task.of(label, measurement, model.to(options.device), box)
 
 
 def _peers(options: Options, task: Task) -> dict[str, Peer]:
     chosen = selected(PEERS, options.methods, "solver")
-    return {name: peer for name, peer in chosen.items() if peer.box or task.box.everything}
-
-
-class Comparison:
-    """Rows of one method on one task."""
-
-    def __init__(self) -> None:
-        self.traces: list[dict[str, object]] = []
-        self.summary: list[dict[str, object]] = []
+    return {name: peer for name, peer in chosen.items() if peer.box or task.problem.box.everything}
 
 
 def compare(
     task: Task, exact: Reference, peers: dict[str, Peer], options: Options
-) -> list[Comparison]:
-    """All methods on one task, alternating over `options.repeats` repetitions."""
+) -> list[tuple[DataFrame, list[dict[str, object]]]]:
+    """Trace and summary of all methods on one task, alternating over `options.repeats` repetitions."""
     constants = _constants(task, exact)
     measured: dict[str, tuple[list[Point], Outcome, str]] = {}
     seconds: dict[str, list[list[float]]] = {name: [] for name in peers}
     _warm_up(task)
     repetitions = max(1, options.repeats)
     bar = tqdm(desc=task.name, total=repetitions * len(peers), disable=None, leave=False)
-    with bar:
-        for repetition in range(repetitions):
-            for name, peer in peers.items():
-                if repetition == 0:
-                    points, outcome, message = _watch(peer, task, exact, options, None)
-                    measured[name] = (points, outcome, message)
-                else:
-                    needed = _iterations_to_time(measured[name][0])
-                    points = _watch(peer, task, exact, options, needed)[0] if needed else []
-                seconds[name].append([point.seconds for point in points])
-                bar.update()
+    for repetition in range(repetitions):
+        for name, peer in peers.items():
+            if repetition == 0:
+                measured[name] = _watch(peer, task, exact, options, None)
+                points = measured[name][0]
+            else:
+                needed = _iterations_to_time(measured[name][0])
+                points = _watch(peer, task, exact, options, needed)[0] if needed else []
+            seconds[name].append([point.seconds for point in points])
+            bar.update()
+    bar.close()
     return [
         _rows(task, name, peers[name], *measured[name], seconds[name], constants, exact)
         for name in peers
@@ -137,8 +132,8 @@ def _iterations_to_time(points: list[Point]) -> int:
 def _warm_up(task: Task) -> None:
     """First calls allocate and choose algorithms; nobody pays for that."""
     for _ in range(2):
-        task.objective.value_and_grad(task.start)
-    task.exact.objective.value(task.exact.start)
+        task.problem.objective.value_and_grad(task.start)
+    task.exact.objective.value(task.start.double())
 
 
 def _watch(
@@ -166,13 +161,20 @@ def _watch(
 
 
 def _constants(task: Task, exact: Reference) -> Constants:
-    objective, start = task.exact.objective, task.exact.start
+    start, stated = task.start.double(), task.problem.objective
     return Constants(
-        lipschitz=float(objective.lipschitz(start)),
-        strong_convexity=float(objective.strong_convexity(start)),
+        lipschitz=float(stated.lipschitz(task.start)),
+        strong_convexity=float(stated.strong_convexity(task.start)),
         distance=float((start - exact.x).norm()),
-        initial_gap=float(objective.value(start)) - exact.value,
+        initial_gap=float(task.exact.objective.value(start)) - exact.value,
     )
+
+
+COLUMNS = (
+    *("task", "method", "model", "tolerance", "outcome", "message", "evaluations", "seconds"),
+    *("seconds_min", "seconds_max", "certified_evaluations", "certified_seconds", "final_gap"),
+    *("above_proven_curve", "certificate_below_gap"),
+)
 
 
 def _rows(
@@ -185,67 +187,57 @@ def _rows(
     seconds: list[list[float]],
     constants: Constants,
     exact: Reference,
-) -> Comparison:
-    rows = Comparison()
-    timed = [
-        replace(point, seconds=median(times[k] for times in seconds if k < len(times)))
-        for k, point in enumerate(points)
+) -> tuple[DataFrame, list[dict[str, object]]]:
+    """Every iterate of a method, and a row per tolerance."""
+    scale, runs = abs(exact.value), DataFrame(seconds)
+    trace = DataFrame(points, columns=[field.name for field in fields(Point)])
+    trace["seconds"] = runs.median()
+    trace["proven"] = [
+        peer.rate(k, constants) / scale if peer.rate else math.nan for k in trace["iteration"]
     ]
-    scale = abs(exact.value)
-    for point in timed:
-        proven = peer.rate(point.iteration, constants) / scale if peer.rate else float("nan")
-        rows.traces.append(
-            {
-                "task": task.name,
-                "method": name,
-                "iteration": point.iteration,
-                "evaluations": point.evaluations,
-                "seconds": f"{point.seconds:.5f}",
-                "gap": f"{point.gap:.3e}",
-                "certified": f"{point.certified:.3e}",
-                "proven": f"{proven:.3e}",
-            }
-        )
     # what float64 sums and the reference itself leave uncertain
-    slack = 1e-12 + (exact.gap / scale if exact.gap < float("inf") else 1e-9)
-    above = [
-        p for p in timed if peer.rate and p.gap > peer.rate(p.iteration, constants) / scale + slack
-    ]
-    below = [p for p in timed if p.certified < p.gap - slack]
+    slack = 1e-12 + (exact.gap / scale if exact.gap < math.inf else 1e-9)
+    label = {"task": task.name, "method": name}
+    summary = []
     for tolerance in TOLERANCES:
-        true = next((k for k, p in enumerate(timed) if p.gap <= tolerance), None)
-        proven = next((k for k, p in enumerate(timed) if p.certified <= tolerance), None)
-        times = [] if true is None else [run[true] for run in seconds if true < len(run)]
-        rows.summary.append(
-            {
-                "task": task.name,
-                "method": name,
-                "model": task.regularizer.name,
-                "tolerance": f"{tolerance:.0e}".replace("e-0", "e-"),
-                "outcome": str(outcome),
-                "message": message,
-                "evaluations": "" if true is None else timed[true].evaluations,
-                "seconds": "" if true is None else f"{median(times):.4f}",
-                "seconds_min": "" if true is None else f"{min(times):.4f}",
-                "seconds_max": "" if true is None else f"{max(times):.4f}",
-                "certified_evaluations": "" if proven is None else timed[proven].evaluations,
-                "certified_seconds": "" if proven is None else f"{timed[proven].seconds:.4f}",
-                "final_gap": f"{min((p.gap for p in timed), default=float('nan')):.2e}",
-                "above_proven_curve": len(above) if peer.rate else "",
-                "certificate_below_gap": len(below),
-            }
-        )
-    return rows
+        row = dict.fromkeys(COLUMNS) | {
+            **label,
+            "model": _model_name(task),
+            "tolerance": f"{tolerance:.0e}".replace("e-0", "e-"),
+            "outcome": str(outcome),
+            "message": message,
+            "final_gap": f"{trace['gap'].min():.2e}",
+            "certificate_below_gap": int((trace["certified"] < trace["gap"] - slack).sum()),
+        }
+        if peer.rate:
+            row["above_proven_curve"] = int((trace["gap"] > trace["proven"] + slack).sum())
+        true, proven = (trace[trace[key] <= tolerance] for key in ("gap", "certified"))
+        if len(true):
+            times = runs[true.index[0]]
+            row["evaluations"] = true["evaluations"].iloc[0]
+            row["seconds"] = f"{times.median():.4f}"
+            row["seconds_min"], row["seconds_max"] = f"{times.min():.4f}", f"{times.max():.4f}"
+        if len(proven):
+            row["certified_evaluations"] = proven["evaluations"].iloc[0]
+            row["certified_seconds"] = f"{proven['seconds'].iloc[0]:.4f}"
+        summary.append(row)
+    forms = {"seconds": "{:.5f}", "gap": "{:.3e}", "certified": "{:.3e}", "proven": "{:.3e}"}
+    saved = trace.assign(**{key: trace[key].map(form.format) for key, form in forms.items()})
+    return DataFrame(label, index=saved.index).join(saved), summary
+
+
+def _model_name(task: Task) -> str:
+    return getattr(task.problem.regularizer, "name", "")
 
 
 def _reference_row(task: Task, exact: Reference) -> dict[str, object]:
-    proven = exact.gap < float("inf")
+    proven = exact.gap < math.inf
     return {
         "task": task.name,
-        "model": task.regularizer.name,
+        "model": _model_name(task),
         "minimum": f"{exact.value:.12g}",
         "certified_relative_gap": f"{exact.gap / abs(exact.value):.1e}" if proven else "none",
         "stationarity": f"{exact.stationarity:.1e}",
         "evaluations": f"{exact.evaluations:g}",
-        "lipschitz": f"{float(task.objective.lipschitz(task.start)):.4g}",
+        "lipschitz": f"{float(task.problem.objective.lipschitz(task.start)):.4g}",
     }

@@ -12,20 +12,20 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from benchmarks import reconstruction_report
 from benchmarks.harness.clock import Clock
 from benchmarks.harness.datasets import NamedImages, centre, open_images
+from benchmarks.harness.options import Options
 from benchmarks.harness.outcome import Outcome
-from benchmarks.harness.records import keep_protocol, read_rows, write_rows
-from benchmarks.harness.registry import Benchmark, Figure, Options, Table, register
-from benchmarks.harness.summary import summarise
-from benchmarks.harness.tuning import coarse_to_fine
+from benchmarks.harness.records import keep_protocol, read_rows, replace_rows
+from benchmarks.harness.registry import Benchmark, Figure, Table, register
+from benchmarks.methods import report
 from benchmarks.methods.models import Unavailable
 from benchmarks.methods.result import Result
+from benchmarks.methods.summary import summarise
 from benchmarks.methods.table import Method, methods
-from benchmarks.problems.table import Measurement, Problem, problems
+from benchmarks.methods.tuning import coarse_to_fine
+from benchmarks.problems.table import InverseProblem, Measurement, problems
 from convexreg.pictures.files import Photograph, write_image
-from convexreg.training.objectives import psnr
 
 IMAGES, TUNING_IMAGES = "photographs", "tuning-photographs"
 
@@ -78,26 +78,23 @@ class ReconstructionBenchmark(Benchmark):
         table = methods(options, self.family)
         chosen = problems(self.family, options.problems)[: 1 if options.tiny else None]
         keep_protocol(folder, asdict(protocol))
-        rows, trials = read_rows(folder / "images.csv"), read_rows(folder / "tuning.csv")
-        earlier = read_rows(folder / "summary.csv")
-        _check_baselines(earlier, rows, {problem.name for problem in chosen}, table, folder)
+        _check_baselines(folder, {problem.name for problem in chosen}, table)
         for problem in chosen:
             weights, tried = _tune(problem, table, tuning_images, options)
             measured = _measure(problem, table, weights, images, options, folder)
-            trials = _replaced(trials, tried)
-            rows = _replaced(rows, measured)
-            write_rows(folder / "tuning.csv", trials)
-            write_rows(folder / "images.csv", rows)
-            write_rows(folder / "summary.csv", _replaced(earlier, summarise(rows)))
+            replace_rows(folder / "tuning.csv", tried, "problem", "method")
+            replace_rows(folder / "images.csv", measured, "problem", "method")
+            summary = summarise(read_rows(folder / "images.csv"))
+            replace_rows(folder / "summary.csv", summary, "problem", "method")
 
     def tables(self, folder: Path) -> list[Table]:
-        return reconstruction_report.tables(folder, self.name)
+        return report.tables(folder, self.name)
 
     def headline(self, folder: Path) -> list[Table]:
-        return reconstruction_report.headline(folder, self.name)
+        return report.headline(folder, self.name)
 
     def figures(self, folder: Path) -> list[Figure]:
-        return reconstruction_report.figures(folder, self.name)
+        return report.figures(folder, self.name)
 
 
 @register
@@ -122,32 +119,17 @@ class Physics(ReconstructionBenchmark):
     description = "PSNR of inpainting, super-resolution, MRI and tomography"
 
 
-def _replaced(old: list[dict[str, str]], new: list[dict[str, object]]) -> list[dict[str, str]]:
-    """The old rows with those of the same problem and method replaced."""
-    text = [{key: str(value) for key, value in row.items()} for row in new]
-    renewed = {(row["problem"], row["method"]) for row in text}
-    return [row for row in old if (row["problem"], row["method"]) not in renewed] + text
-
-
-def _check_baselines(
-    summary: list[dict[str, str]],
-    rows: list[dict[str, str]],
-    chosen: Container[str],
-    table: Container[str],
-    folder: Path,
-) -> None:
+def _check_baselines(folder: Path, chosen: Container[str], table: Container[str]) -> None:
     """Differences pair image by image, which a summary alone does not allow.
 
     :raises ValueError: rows would be kept beside new ones that cannot be compared with their baseline.
     """
-    present = {(row["problem"], row["method"]) for row in rows}
-
-    def known(problem: str, method: str) -> bool:
-        return method in table or (problem, method) in present
-
-    for row in summary:
+    scored = read_rows(folder / "images.csv")
+    present = set() if scored.empty else set(zip(scored["problem"], scored["method"], strict=True))
+    for _, row in read_rows(folder / "summary.csv").fillna("").iterrows():
         problem, baseline = row["problem"], row["baseline"]
-        if problem in chosen and not known(problem, row["method"]) and not known(problem, baseline):
+        known = (name in table or (problem, name) in present for name in (row["method"], baseline))
+        if problem in chosen and not any(known):
             raise ValueError(
                 f"{folder} has a summary of {problem}, but not the scores of {baseline or 'single images'} "
                 "behind it: add that to --methods, or choose another --results folder"
@@ -155,7 +137,7 @@ def _check_baselines(
 
 
 def _tune(
-    problem: Problem, table: dict[str, Method], images: NamedImages, options: Options
+    problem: InverseProblem, table: dict[str, Method], images: NamedImages, options: Options
 ) -> tuple[dict[str, float], list[dict[str, object]]]:
     """The best weight of every method on the tuning images, and all that was tried."""
     weights, rows = {}, []
@@ -174,7 +156,7 @@ def _tune(
                 result, _, _ = _attempt(method, measurement, weight, options)
                 if result is None:
                     return float("-inf")
-                total += float(psnr(result.image, measurement.clean))
+                total += measurement.psnr(result.image)
             return total / len(images)
 
         budget = 2 if options.tiny else 24
@@ -195,7 +177,7 @@ def _tune(
 
 
 def _measure(
-    problem: Problem,
+    problem: InverseProblem,
     table: dict[str, Method],
     weights: dict[str, float],
     images: NamedImages,
@@ -226,7 +208,7 @@ def _measure(
                 "seconds": f"{seconds:.3f}",
             }
             if result is not None:
-                row["psnr"] = f"{float(psnr(result.image, measurement.clean)):.4f}"
+                row["psnr"] = f"{measurement.psnr(result.image):.4f}"
                 row["evaluations"] = f"{result.evaluations:g}"
                 row["certified"] = f"{result.certified:.2e}"
                 if number == 0:
@@ -259,7 +241,7 @@ def _attempt(
     return result, seconds, (Outcome.FINISHED, "")
 
 
-def _save_example(folder: Path, problem: Problem, name: str, image: Tensor) -> None:
+def _save_example(folder: Path, problem: InverseProblem, name: str, image: Tensor) -> None:
     """The middle of the first image, to look at."""
     examples = folder / "examples"
     examples.mkdir(exist_ok=True)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from benchmarks.harness.clock import Clock
 from benchmarks.harness.outcome import Outcome
-from benchmarks.harness.tasks import Reference, Task
+from benchmarks.solvers.tasks import Reference, Task
 from convexreg.solvers import Objective
 from convexreg.solvers.curvature import Curvature
 
@@ -89,7 +89,7 @@ class Recorder:
         iterations: int | None = None,
     ) -> None:
         self.task, self.reference = task, reference
-        self.objective = CountedObjective(task.objective)
+        self.objective = CountedObjective(task.problem.objective)
         self.target, self.max_evaluations, self.time_limit = target, max_evaluations, time_limit
         self.iterations = iterations
         self.points: list[Point] = []
