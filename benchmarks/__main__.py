@@ -16,8 +16,7 @@ from benchmarks.harness.readme import COMMITTED, DETAILS, HEADLINES, README, det
 from benchmarks.harness.records import read_json, write_json
 from benchmarks.harness.registry import benchmark, benchmarks
 from benchmarks.harness.report import write_report
-from convexreg.cli.arguments import count
-from convexreg.cli.memory import keep_freed_memory
+from convexreg.cli.parser import count, keep_freed_memory
 from convexreg.files import write_atomically
 
 _RESULTS = Path("runs/benchmarks")

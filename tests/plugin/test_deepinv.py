@@ -61,7 +61,7 @@ def test_importing_loads_nothing_heavy():
     """Nor do the solvers; deepinv comes with the classes built on it."""
     program = (
         "import sys, convexreg, solvers; "
-        "heavy = {'deepinv', 'matplotlib', 'skimage', 'scipy', 'cv2'} & set(sys.modules); "
+        "heavy = {'deepinv', 'matplotlib', 'skimage', 'scipy', 'imagecodecs'} & set(sys.modules); "
         "assert not heavy, heavy; convexreg.ConvexPrior; assert 'deepinv' in sys.modules"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
