@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import functools
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
-from convexreg.networks import tiling
+from convexreg.networks import colour, tiling
 from convexreg.networks.base import GradientNetwork, Sigma, replaced, squeeze_batch
 from convexreg.solvers.curvature import Curvature
 from convexreg.solvers.objective import Objective
@@ -16,14 +15,6 @@ from convexreg.solvers.precision import without_autocast
 
 if TYPE_CHECKING:
     from typing_extensions import Self
-
-
-@functools.cache
-def colour_transform(dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Orthonormal `(3, 3)` from red, green and blue to luminance and two opponent colours."""
-    with torch.inference_mode(False):  # the cached tensor must serve differentiated calls as well
-        rows = torch.tensor([[1, 1, 1], [1, 0, -1], [1, -2, 1]], dtype=torch.float64, device="cpu")
-        return (rows / rows.norm(dim=1, keepdim=True)).to(device, dtype)
 
 
 class Regularizer(nn.Module):
@@ -99,7 +90,7 @@ class Regularizer(nn.Module):
         sigma = self._checked(sigma)
         if not self.colour_weights:
             return self.network.lipschitz(image_size, sigma)
-        bounds = self.network.lipschitz(image_size, _per_plane(sigma))
+        bounds = self.network.lipschitz(image_size, colour.per_plane(sigma))
         return squeeze_batch(bounds.reshape(-1, 3).amax(1))
 
     def strong_convexity(self) -> Tensor:
@@ -223,8 +214,7 @@ class Regularizer(nn.Module):
                 f"the model {self.name} takes images of {self.in_channels} channel(s)"
                 f"{' or colour' if self.in_channels == 1 else ''}, got {x.shape[1]} channels"
             )
-        planes = _mixed(colour_transform(x.dtype, x.device), x)
-        return planes.flatten(0, 1).unsqueeze(1), _per_plane(sigma)
+        return colour.planes(x), colour.per_plane(sigma)
 
     def _check_weighted(self, x: Tensor) -> None:
         if self.weighted_shape is None:
@@ -245,24 +235,10 @@ class Regularizer(nn.Module):
     def _merge(self, grad: Tensor, x: Tensor) -> Tensor:
         if x.shape[1] == self.in_channels:
             return grad
-        return _mixed(colour_transform(x.dtype, x.device).mT, grad.reshape(x.shape))
+        return colour.from_planes(grad)
 
     def _merge_values(self, value: Tensor, x: Tensor) -> Tensor:
         return value if x.shape[1] == self.in_channels else value.reshape(-1, 3).sum(1)
-
-
-def _mixed(matrix: Tensor, x: Tensor) -> Tensor:
-    """`matrix` applied to the three channels of `x`, in arithmetic that autocast leaves alone."""
-    red, green, blue = (channel.unsqueeze(1) for channel in x.unbind(1))
-    a, b, c = (column.reshape(1, 3, 1, 1) for column in matrix.unbind(1))
-    return a * red + b * green + c * blue
-
-
-def _per_plane(sigma: Sigma) -> Sigma:
-    """The noise levels of the three planes of every colour image."""
-    if isinstance(sigma, Tensor) and sigma.numel() > 1:
-        return sigma.reshape(-1).repeat_interleave(3)
-    return sigma
 
 
 class ConvexRegularizer(Regularizer):

@@ -13,7 +13,7 @@ T = TypeVar("T")
 def take(value: T, index: Tensor, batch: int) -> T:
     """What belongs to the images `index` of a batch.
 
-    Tensors whose first dimension is the batch are indexed, tuples and objects (dataclasses or not) taken
+    Tensors whose first dimension is the batch are indexed, sequences and objects (dataclasses or not) taken
     apart; what is the same for every image stays: numbers, and tensors of other first dimensions.
 
     :param index: numbers of images, `(N,)`.
@@ -21,7 +21,7 @@ def take(value: T, index: Tensor, batch: int) -> T:
     if isinstance(value, Tensor):
         each = value.ndim > 0 and value.shape[0] == batch
         return value.index_select(0, index) if each else value
-    if isinstance(value, tuple):
+    if isinstance(value, (tuple, list)):
         return type(value)(take(part, index, batch) for part in value)
     if not hasattr(value, "__dict__"):
         return value

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from convexreg.networks import tiling
-from convexreg.regularizer import colour_transform
+from convexreg.networks.colour import colour_transform
 from tests.oracles import gradient, jacobian
 from tests.tables import over
 from tests.test_regularizer import GRAY, SIGMAS, Build, configured
