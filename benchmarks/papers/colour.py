@@ -28,11 +28,10 @@ from benchmarks.papers.photographs import (
 )
 from convexreg.files import write_atomically
 
-TRAINING = Training(1, 3000, 1000, 1e-2)
-TINY = Training(1, 10, 50, 1e-2)
-# of the pictures' pixels; POT's values are those of its colour transfer example
-MEASURED_POINTS = 4000
-MAPPING_POINTS, MAPPING_ITERATIONS = 500, 20
+# the points are those of POT's mapping, whose values are those of its colour transfer example
+TRAINING = Training(1, 3000, 1000, 1e-2, points=(500,))
+TINY = Training(1, 10, 50, 1e-2, points=(20,))
+MEASURED_POINTS, MAPPING_ITERATIONS = 4000, 20
 
 COLUMNS = {
     "method": "method",
@@ -136,7 +135,7 @@ def _trainers(
     return {
         **networks,
         "POT (linear)": lambda: _linear(source, target),
-        "POT (mapping)": lambda: _mapping(source, target, seed),
+        "POT (mapping)": lambda: _mapping(source, target, training, seed),
     }
 
 
@@ -178,12 +177,12 @@ def _linear(source: Tensor, target: Tensor) -> ColourMap:
     return lambda colours: torch.as_tensor(solver.transform(Xs=colours))
 
 
-def _mapping(source: Tensor, target: Tensor, seed: int) -> ColourMap:
+def _mapping(source: Tensor, target: Tensor, training: Training, seed: int) -> ColourMap:
     import ot
 
     generator = torch.Generator().manual_seed(seed)
     samples = [
-        pixels[torch.randperm(len(pixels), generator=generator)[:MAPPING_POINTS]].numpy()
+        pixels[torch.randperm(len(pixels), generator=generator)[: training.points[0]]].numpy()
         for pixels in (source, target)
     ]
     solver = ot.da.MappingTransport(
