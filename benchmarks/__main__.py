@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import importlib.util
+import runpy
 import sys
 import time
 from pathlib import Path
@@ -126,10 +126,9 @@ def _table(arguments: argparse.Namespace) -> int:
 
 def _load(path: Path) -> None:
     """Run a user's file, which registers methods, datasets, problems or benchmarks."""
-    specification = importlib.util.spec_from_file_location(path.stem, path)
-    if not path.is_file() or specification is None or specification.loader is None:
+    if not path.is_file():
         raise FileNotFoundError(f"there is no Python file {path} to load")
-    specification.loader.exec_module(importlib.util.module_from_spec(specification))
+    runpy.run_path(str(path))
 
 
 if __name__ == "__main__":

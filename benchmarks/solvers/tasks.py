@@ -93,7 +93,7 @@ def _solve(task: Task) -> Reference:
     rough = task.problem.minimise(
         task.start, tolerance=Tolerance(gtol=1e-6), solver=solver, max_iter=500, throw=False
     )
-    tolerance = Tolerance(gap_tol=1e-13, gtol=1e-11)
+    tolerance = Tolerance(gap_tol=1e-13, gtol=1e-9)
     solution = task.exact.minimise(
         rough.x.double(), tolerance=tolerance, solver=solver, max_iter=2000, throw=False
     )
