@@ -312,7 +312,8 @@ def test_noise_that_cannot_be_estimated(tmp_path, capsys):
     write_image(tmp_path / "flat.png", Photograph(torch.full((1, 8, 8), 0.5), None, 8))
     assert run("denoise", tmp_path / "flat.png", "-o", tmp_path / "out.png", "-q") == 2
     assert capsys.readouterr().err == (
-        "convexreg: error: the noise level cannot be estimated from this image; give --sigma\n"
+        "convexreg: error: the noise level cannot be estimated from this image; give the level: "
+        "--sigma 0.1, or --sigma 25/255\n"
     )
 
 
