@@ -18,8 +18,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .curvature import Curvature, shift_invariant_curvature
+from .curvature import Curvature
 from .data_terms import DataTerm, LeastSquares, PoissonLikelihood, SmoothedL1
+from .normal_curvature import shift_invariant_curvature
 from .operators import NOTHING_PROVEN, Identity, LinearOperator, OperatorBounds
 
 L1_SMOOTHING = 1e-3
