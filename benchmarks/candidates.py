@@ -6,6 +6,7 @@ import copy
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from scipy.optimize import brentq
@@ -158,7 +159,7 @@ def _bend(potential: Potential, channels: int) -> tuple[float, float]:
 
     far = 1e6
     height = force(far)
-    bend = brentq(lambda response: force(response) - height / 2, 0, far, xtol=1e-9)
+    bend: Any = brentq(lambda response: force(response) - height / 2, 0, far, xtol=1e-9)
     return math.sqrt(3) * bend, height
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from torch import Tensor
 
@@ -90,7 +91,8 @@ def _variational(
 
     Without convexity nothing is certified, and the rms of the gradient decides.
     """
-    m, regularizer = measurement, model.load().to(measurement.y.device)
+    m = measurement
+    regularizer: Any = model.load().to(m.y.device)
     levels = regularizer.sigma_range
     if levels is not None and m.sigma > levels[1]:
         raise Unavailable(f"trained for noise levels up to {255 * levels[1]:.3g}/255")

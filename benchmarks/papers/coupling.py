@@ -142,7 +142,8 @@ class Coupling(Benchmark):
             "samples is no map and overestimates the cost in many dimensions."
         )
         tables = []
-        for dimension, of_dimension in trials.groupby("dimension", sort=False):
+        for dimension in trials["dimension"].unique().tolist():
+            of_dimension = trials[trials["dimension"] == dimension]
             theirs = reported["rows"].get(dimension, {})
             optimal = reported["optimal"].get(dimension)
             rows = []

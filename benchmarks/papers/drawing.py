@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from pandas import DataFrame
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    Panels = Iterator[tuple[Axes, DataFrame, Sequence[str]]]
+    Panels = Iterator[tuple[Any, DataFrame, Any]]
 
 
 def quiver(field: Field, *, arrows: int = 17, side: int = 101) -> Figure:
@@ -68,7 +68,7 @@ def training_curves(rows: DataFrame) -> Figure:
 
 def transported_points(rows: DataFrame) -> Figure:
     """Scatter plots of the columns `NAME 0` and `NAME 1`, coloured by the first coordinate before."""
-    names = list(dict.fromkeys(column[:-2] for column in rows))
+    names = list(dict.fromkeys(str(column)[:-2] for column in rows))
     columns = min(3, len(names))
     lines = -(-len(names) // columns)
     figure, all_axes = panels(lines, columns, width=1.8, height=1.9, shared=True)
