@@ -14,23 +14,21 @@ import torch
 from convexreg import (
     ConvexPrior,
     ConvexReconstructor,
-    load_adaptive,
     load_model,
-    load_pretrained,
     reconstruct,
     save_model,
 )
 from convexreg.adaptive import AdaptiveRegularizer
 from convexreg.cli import parser as cli
 from convexreg.models.config import Architecture
-from convexreg.models.files import ModelFileError, as_regularizer
+from convexreg.models.files import ModelFileError, regularizer_of
 from convexreg.networks import tiling
 from convexreg.networks.operators import Padding
 from convexreg.networks.weight_network import WeightNetwork
 from convexreg.pictures.files import Photograph, read_image, write_image
 from convexreg.solvers import Status
 from convexreg.training.data import ImageFolder
-from convexreg.training.objectives import Accuracy, Equilibrium, prepare
+from convexreg.training.objectives import Accuracy, Equilibrium, TrainingObjective
 from convexreg.training.run import TrainingRun, TrainingSettings
 from tests.oracles import gradient
 from tests.tables import perturbed
@@ -129,13 +127,11 @@ def test_frozen_weights_make_a_prior_and_unfrozen_ones_do_not(tmp_path: Path) ->
     point = prior.prox(x, 0.1, gamma=0.7)
     residual = point - x + 0.7 * prior.grad(point, 0.1)
     assert residual.square().mean().sqrt() <= 1e-5
-    with pytest.raises(TypeError, match="freeze it by"):
-        as_regularizer(model)
+    with pytest.raises(TypeError, match="Freeze it by"):
+        regularizer_of(model, convex=True)
     save_model(tmp_path / "a.safetensors", model, ADAPTIVE, {})
     with pytest.raises(ModelFileError, match="is adaptive"):
-        load_pretrained(tmp_path / "a.safetensors")
-    with pytest.raises(ModelFileError, match="is not adaptive"):
-        load_adaptive("mgradnet-m")
+        regularizer_of(tmp_path / "a.safetensors", convex=True)
 
 
 def test_files_round_trip(tmp_path: Path) -> None:
@@ -144,7 +140,7 @@ def test_files_round_trip(tmp_path: Path) -> None:
     loaded = load_model(tmp_path / "a.safetensors")
     assert loaded.config == ADAPTIVE
     assert isinstance(loaded.regularizer, AdaptiveRegularizer)
-    again = load_adaptive(tmp_path / "a.safetensors").state_dict()
+    again = load_model(tmp_path / "a.safetensors").regularizer.state_dict()
     assert all(torch.equal(again[key], value) for key, value in model.state_dict().items())
     x = torch.rand(1, 1, 9, 10).double()
     assert torch.equal(loaded.regularizer.weights(x, 0.1), model.weights(x, 0.1))
@@ -203,18 +199,23 @@ def test_the_equilibrium_objective_learns_the_weights() -> None:
         assert torch.equal(parameter, before[name]) == name.startswith("first."), name
 
 
-def test_the_prepared_problem_is_the_one_reconstruct_solves() -> None:
-    model = adaptive()
+def test_training_solves_the_rounds_that_reconstruct_solves() -> None:
+    class Recorded(TrainingObjective):
+        """Keeps what the last round is given."""
+
+        def denoise(self, regularizer, noisy, sigma, start):
+            self.given, self.start = regularizer, start
+            return noisy
+
+    model, objective = adaptive(), Recorded()
     noisy, sigma = torch.rand(2, 1, 9, 10).double(), torch.tensor([0.05, 0.1]).double()
-    with torch.no_grad():
-        given, start = prepare(model, noisy, sigma)
+    objective.loss(model, noisy + 0.1, noisy, sigma)
     physics = deepinv.physics.Denoising()
     first = reconstruct(noisy, physics, sigma=sigma, regularizer=model).first
     assert first is not None
-    torch.testing.assert_close(start, first.image, rtol=0, atol=1e-9)
-    torch.testing.assert_close(
-        given.grad(noisy, sigma), model.given(first.image, sigma).grad(noisy, sigma)
-    )
+    torch.testing.assert_close(objective.start, first.image, rtol=0, atol=1e-9)
+    expected = model.given(first.image, sigma).grad(noisy, sigma)
+    torch.testing.assert_close(objective.given.grad(noisy, sigma), expected)
 
 
 @pytest.mark.parametrize("architecture", ["mgradnet-m", "crr"])
