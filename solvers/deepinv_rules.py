@@ -46,14 +46,14 @@ def operator_bounds(physics: Any, x: Tensor) -> OperatorBounds:
     Known: `Denoising`, `Inpainting`, `Demosaicing`, `MRI`, `BlurFFT`, `Blur` and `Downsampling` (all
     paddings), `Tomography`, and `solvers.Identity`.
     """
-    rule = _rule(_OPERATORS, physics)
+    rule = _rule(OPERATORS, physics)
     return NOTHING_PROVEN if rule is None else rule(physics, x)
 
 
 def noise_level(physics: Any) -> Tensor | float | None:
     """The standard deviation of a physics' noise where that is all there is to say of it, else `None`."""
     model = getattr(physics, "noise_model", None)
-    rule = _rule(_NOISE, model)
+    rule = _rule(NOISE_LEVELS, model)
     return None if rule is None else rule(model)
 
 
@@ -72,7 +72,7 @@ def data_term(
         bounds = operator_bounds(physics, physics.A_adjoint(y))
     if fidelity is None:
         return LeastSquares(physics, y, bounds)
-    rule = _rule(_FIDELITIES, fidelity)
+    rule = _rule(FIDELITIES, fidelity)
     if rule is None:
         raise ValueError(
             f"the fidelity {type(fidelity).__name__} is not known to be convex and smooth, so nothing could "
@@ -83,7 +83,7 @@ def data_term(
 
 def prior_bounds(prior: Any, x: Tensor) -> CurvatureBounds | None:
     """The constants of a prior on images shaped like `x`, `None` where none are known."""
-    rule = _rule(_PRIORS, prior)
+    rule = _rule(PRIORS, prior)
     return None if rule is None else rule(prior, x)
 
 
@@ -233,7 +233,7 @@ def _rule(table: dict[str, Any], thing: Any) -> Any:
     return table.get(f"{kind.__module__}.{kind.__qualname__}")
 
 
-_OPERATORS: dict[str, Callable[[Any, Tensor], OperatorBounds]] = {
+OPERATORS: dict[str, Callable[[Any, Tensor], OperatorBounds]] = {
     f"{Identity.__module__}.{Identity.__qualname__}": _identity,
     "deepinv.physics.forward.Denoising": _identity,
     "deepinv.physics.inpainting.Inpainting": _mask,
@@ -244,15 +244,15 @@ _OPERATORS: dict[str, Callable[[Any, Tensor], OperatorBounds]] = {
     "deepinv.physics.blur.Downsampling": _schur,
     "deepinv.physics.tomography.Tomography": _nonnegative,
 }
-_NOISE: dict[str, Callable[[Any], Tensor | float]] = {
+NOISE_LEVELS: dict[str, Callable[[Any], Tensor | float]] = {
     "deepinv.physics.noise.GaussianNoise": _gaussian,
 }
-_FIDELITIES: dict[str, Callable[[Any, LinearOperator, Tensor, OperatorBounds], DataTerm]] = {
+FIDELITIES: dict[str, Callable[[Any, LinearOperator, Tensor, OperatorBounds], DataTerm]] = {
     "deepinv.optim.data_fidelity.L2": _l2,
     "deepinv.optim.data_fidelity.PoissonLikelihood": _poisson,
     "deepinv.optim.data_fidelity.L1": _l1,
 }
-_PRIORS: dict[str, Callable[[Any, Tensor], CurvatureBounds]] = {
+PRIORS: dict[str, Callable[[Any, Tensor], CurvatureBounds]] = {
     "deepinv.optim.prior.Tikhonov": _tikhonov,
     "deepinv.optim.prior.SmoothedTVPrior": _smoothed_total_variation,
 }
