@@ -44,8 +44,12 @@ def operator_bounds(physics: Any, x: Tensor) -> OperatorBounds:
     """Bounds for a physics acting on images shaped like `x`, `(B, C, H, W)`.
 
     Known: `Denoising`, `Inpainting`, `Demosaicing`, `MRI`, `BlurFFT`, `Blur` and `Downsampling` (all
-    paddings), `Tomography`, and `solvers.Identity`.
+    paddings), `Tomography`, and `solvers.Identity`. An operator of your own may state `OperatorBounds` as
+    its attribute `bounds`, and vouches for them.
     """
+    stated = getattr(physics, "bounds", None)
+    if isinstance(stated, OperatorBounds):
+        return stated
     rule = _rule(OPERATORS, physics)
     return NOTHING_PROVEN if rule is None else rule(physics, x)
 
@@ -57,19 +61,15 @@ def noise_level(physics: Any) -> Tensor | float | None:
     return None if rule is None else rule(model)
 
 
-def data_term(
-    physics: LinearOperator, y: Tensor, fidelity: Any = None, bounds: OperatorBounds | None = None
-) -> DataTerm:
+def data_term(physics: LinearOperator, y: Tensor, fidelity: Any = None) -> DataTerm:
     """`D(A x, y)` of a deepinv data fidelity, `|A x - y|^2 / 2` without one.
 
     `L2` is `|A x - y|^2 / (2 sigma^2)`; `PoissonLikelihood` needs a positive background; `L1` is smoothed
     with `delta = 1e-3`.
 
-    :param bounds: of the physics; those of the table by default.
     :raises ValueError: a fidelity that is not convex, not smooth, or not known here.
     """
-    if bounds is None:
-        bounds = operator_bounds(physics, physics.A_adjoint(y))
+    bounds = operator_bounds(physics, physics.A_adjoint(y))
     if fidelity is None:
         return LeastSquares(physics, y, bounds)
     rule = _rule(FIDELITIES, fidelity)
