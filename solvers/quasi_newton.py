@@ -86,7 +86,7 @@ class QuasiNewton(Solver[QuasiNewtonState]):
     `mu |s|^2 <= <s, y>` and `|y|^2 <= L <s, y>`, true of every `mu`-strongly convex function with an
     `L`-Lipschitz gradient (Nesterov 2018, Thms 2.1.10, 2.1.5), without the two continuous derivatives that
     their theorem asks for and spline and Huber potentials lack. So `rho_i` and the maps above are bounded,
-    `<g, p> >= c |g|^2` and `|p| <= C |g|` with `c, C > 0`, Armijo steps are bounded below, and every one gains
+    `<g, p> >= c |g|^2` and `|p| <= C |g|` with `c, C > 0`, Armijo steps are bounded below, and each gains
     a fixed fraction of `|g|^2 >= 2 mu (F - F*)`.
     With a box and `mu > 0` everything is restricted to the free variables, the others, at or near a bound
     that the gradient holds them at, take gradient steps (two-metric projection), and the iterates converge
