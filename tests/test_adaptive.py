@@ -14,7 +14,6 @@ import torch
 from convexreg import (
     ConvexPrior,
     ConvexReconstructor,
-    load_adaptive,
     load_model,
     reconstruct,
     save_model,
@@ -29,7 +28,7 @@ from convexreg.networks.weight_network import WeightNetwork
 from convexreg.pictures.files import Photograph, read_image, write_image
 from convexreg.solvers import Status
 from convexreg.training.data import ImageFolder
-from convexreg.training.objectives import Accuracy, Equilibrium, prepare
+from convexreg.training.objectives import Accuracy, Equilibrium, patch_loss
 from convexreg.training.run import TrainingRun, TrainingSettings
 from tests.oracles import gradient
 from tests.tables import perturbed
@@ -200,18 +199,16 @@ def test_the_equilibrium_objective_learns_the_weights() -> None:
         assert torch.equal(parameter, before[name]) == name.startswith("first."), name
 
 
-def test_the_prepared_problem_is_the_one_reconstruct_solves() -> None:
+def test_the_trained_problem_is_the_one_reconstruct_solves() -> None:
     model = adaptive()
     noisy, sigma = torch.rand(2, 1, 9, 10).double(), torch.tensor([0.05, 0.1]).double()
-    with torch.no_grad():
-        given, start = prepare(model, noisy, sigma)
-    physics = deepinv.physics.Denoising()
-    first = reconstruct(noisy, physics, sigma=sigma, regularizer=model).first
-    assert first is not None
-    torch.testing.assert_close(start, first.image, rtol=0, atol=1e-9)
-    torch.testing.assert_close(
-        given.grad(noisy, sigma), model.given(first.image, sigma).grad(noisy, sigma)
+    clean, accuracy = torch.rand_like(noisy), Accuracy(1e-9, 1e-4, 300)
+    loss = Equilibrium(accuracy).loss(model, clean, noisy, sigma)
+    result = reconstruct(
+        noisy, deepinv.physics.Denoising(), sigma=sigma, regularizer=model, gap_tol=1e-9
     )
+    error = (result.image - clean).flatten(1).square().mean(1)
+    torch.testing.assert_close(loss, patch_loss(error, sigma, 0.0), rtol=1e-5, atol=0)
 
 
 @pytest.mark.parametrize("architecture", ["mgradnet-m", "crr"])

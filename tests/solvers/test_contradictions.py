@@ -22,8 +22,8 @@ from convexreg.solvers import (
     minimise,
     operator_bounds,
 )
-from convexreg.solvers.contradictions import Evaluation, contradict
 from convexreg.solvers.batch import inner, rms
+from convexreg.solvers.contradictions import Evaluation, contradict
 from tests.problems import (
     SOLVERS,
     UNIT,

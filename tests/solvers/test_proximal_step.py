@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from convexreg.solvers import FISTA, Backtracking, Box, FreeFISTA, Objective, Solver, State
-from convexreg.solvers.free_fista import Blocks
 from convexreg.solvers.batch import inner
+from convexreg.solvers.free_fista import Blocks
 from convexreg.solvers.proximal_step import proximal_step
 from tests.problems import SEARCH, Quadratic, quadratic
 
