@@ -1,4 +1,7 @@
-"""Fails unless a wheel installs one top-level package, with the solvers inside: `python check_wheel.py WHEEL`."""
+"""Fails unless a wheel installs one top-level package, with the solvers inside.
+
+`python check_wheel.py WHEEL`
+"""
 
 import sys
 import zipfile

@@ -1,4 +1,7 @@
-"""Prints constraints for the oldest versions that a project's metadata allows: `python oldest.py pyproject.toml`."""
+"""Prints constraints for the oldest versions that a project's metadata allows.
+
+`python oldest.py pyproject.toml`
+"""
 
 import re
 import sys

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import importlib.util
+import runpy
 import sys
 import time
 from pathlib import Path
@@ -16,8 +16,7 @@ from benchmarks.harness.readme import COMMITTED, DETAILS, HEADLINES, README, det
 from benchmarks.harness.records import read_json, write_json
 from benchmarks.harness.registry import benchmark, benchmarks
 from benchmarks.harness.report import write_report
-from convexreg.cli.arguments import count
-from convexreg.cli.memory import keep_freed_memory
+from convexreg.cli.parser import count, keep_freed_memory
 from convexreg.files import write_atomically
 
 _RESULTS = Path("runs/benchmarks")
@@ -127,10 +126,9 @@ def _table(arguments: argparse.Namespace) -> int:
 
 def _load(path: Path) -> None:
     """Run a user's file, which registers methods, datasets, problems or benchmarks."""
-    specification = importlib.util.spec_from_file_location(path.stem, path)
-    if not path.is_file() or specification is None or specification.loader is None:
+    if not path.is_file():
         raise FileNotFoundError(f"there is no Python file {path} to load")
-    specification.loader.exec_module(importlib.util.module_from_spec(specification))
+    runpy.run_path(str(path))
 
 
 if __name__ == "__main__":

@@ -6,8 +6,10 @@ import copy
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
+from scipy.optimize import brentq
 from torch import Tensor
 from torch.nn import functional
 
@@ -155,12 +157,10 @@ def _bend(potential: Potential, channels: int) -> tuple[float, float]:
         u[0, 0] = response
         return float(exact.grad(u)[0, 0])
 
-    low, high = 0.0, 1e6
-    height = force(high)
-    for _ in range(80):
-        middle = (low + high) / 2
-        low, high = (middle, high) if force(middle) < height / 2 else (low, middle)
-    return math.sqrt(3) * high, height
+    far = 1e6
+    height = force(far)
+    bend: Any = brentq(lambda response: force(response) - height / 2, 0, far, xtol=1e-9)
+    return math.sqrt(3) * bend, height
 
 
 def _parts(regularizer: ConvexRegularizer) -> list[tuple[Convolution, NoiseScaling, Potential]]:

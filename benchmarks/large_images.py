@@ -16,7 +16,7 @@ from benchmarks.harness.memory import peak_mebibytes
 from benchmarks.harness.options import Options
 from benchmarks.harness.records import read_rows, write_rows
 from benchmarks.harness.registry import Benchmark, Figure, Table, register
-from convexreg.cli.memory import keep_freed_memory
+from convexreg.cli.parser import keep_freed_memory
 from convexreg.reconstruction.from_measurements import reconstruct
 
 MEGAPIXELS = (0.1, 1.0, 6.0, 24.0)

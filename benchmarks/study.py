@@ -133,7 +133,10 @@ class Study(Benchmark):
                 "parameters": its["parameters"].iloc[0],
                 "L at 25": f"{float(its['lipschitz_at_25'].iloc[0]):.0f}",
                 "s": f"{float(its['seconds'].iloc[0]):.0f}",
-                **{f"PSNR at {s}": cells[name, objective, s] for s in its["sigma"].unique()},
+                **{
+                    f"PSNR at {s}": str(cells.to_dict()[name, objective, s])
+                    for s in its["sigma"].unique()
+                },
             }
             for (name, objective), its in rows.groupby(["architecture", "objective"], sort=False)
         ]

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from .batch import inner
-from .curvature import Curvature, probed_curvature
+from .curvature import Curvature
+from .normal_curvature import probed_curvature
 from .objective import Objective
 from .operators import (
     NOTHING_PROVEN,

@@ -18,8 +18,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .curvature import Curvature, shift_invariant_curvature
+from .curvature import Curvature
 from .data_terms import DataTerm, LeastSquares, PoissonLikelihood, SmoothedL1
+from .normal_curvature import shift_invariant_curvature
 from .operators import NOTHING_PROVEN, Identity, LinearOperator, OperatorBounds
 
 L1_SMOOTHING = 1e-3
@@ -43,35 +44,35 @@ def operator_bounds(physics: Any, x: Tensor) -> OperatorBounds:
     """Bounds for a physics acting on images shaped like `x`, `(B, C, H, W)`.
 
     Known: `Denoising`, `Inpainting`, `Demosaicing`, `MRI`, `BlurFFT`, `Blur` and `Downsampling` (all
-    paddings), `Tomography`, and `solvers.Identity`.
+    paddings), `Tomography`, and `solvers.Identity`. An operator of your own may state `OperatorBounds` as
+    its attribute `bounds`, and vouches for them.
     """
-    rule = _rule(_OPERATORS, physics)
+    stated = getattr(physics, "bounds", None)
+    if isinstance(stated, OperatorBounds):
+        return stated
+    rule = _rule(OPERATORS, physics)
     return NOTHING_PROVEN if rule is None else rule(physics, x)
 
 
 def noise_level(physics: Any) -> Tensor | float | None:
     """The standard deviation of a physics' noise where that is all there is to say of it, else `None`."""
     model = getattr(physics, "noise_model", None)
-    rule = _rule(_NOISE, model)
+    rule = _rule(NOISE_LEVELS, model)
     return None if rule is None else rule(model)
 
 
-def data_term(
-    physics: LinearOperator, y: Tensor, fidelity: Any = None, bounds: OperatorBounds | None = None
-) -> DataTerm:
+def data_term(physics: LinearOperator, y: Tensor, fidelity: Any = None) -> DataTerm:
     """`D(A x, y)` of a deepinv data fidelity, `|A x - y|^2 / 2` without one.
 
     `L2` is `|A x - y|^2 / (2 sigma^2)`; `PoissonLikelihood` needs a positive background; `L1` is smoothed
     with `delta = 1e-3`.
 
-    :param bounds: of the physics; those of the table by default.
     :raises ValueError: a fidelity that is not convex, not smooth, or not known here.
     """
-    if bounds is None:
-        bounds = operator_bounds(physics, physics.A_adjoint(y))
+    bounds = operator_bounds(physics, physics.A_adjoint(y))
     if fidelity is None:
         return LeastSquares(physics, y, bounds)
-    rule = _rule(_FIDELITIES, fidelity)
+    rule = _rule(FIDELITIES, fidelity)
     if rule is None:
         raise ValueError(
             f"the fidelity {type(fidelity).__name__} is not known to be convex and smooth, so nothing could "
@@ -82,7 +83,7 @@ def data_term(
 
 def prior_bounds(prior: Any, x: Tensor) -> CurvatureBounds | None:
     """The constants of a prior on images shaped like `x`, `None` where none are known."""
-    rule = _rule(_PRIORS, prior)
+    rule = _rule(PRIORS, prior)
     return None if rule is None else rule(prior, x)
 
 
@@ -232,7 +233,7 @@ def _rule(table: dict[str, Any], thing: Any) -> Any:
     return table.get(f"{kind.__module__}.{kind.__qualname__}")
 
 
-_OPERATORS: dict[str, Callable[[Any, Tensor], OperatorBounds]] = {
+OPERATORS: dict[str, Callable[[Any, Tensor], OperatorBounds]] = {
     f"{Identity.__module__}.{Identity.__qualname__}": _identity,
     "deepinv.physics.forward.Denoising": _identity,
     "deepinv.physics.inpainting.Inpainting": _mask,
@@ -243,15 +244,15 @@ _OPERATORS: dict[str, Callable[[Any, Tensor], OperatorBounds]] = {
     "deepinv.physics.blur.Downsampling": _schur,
     "deepinv.physics.tomography.Tomography": _nonnegative,
 }
-_NOISE: dict[str, Callable[[Any], Tensor | float]] = {
+NOISE_LEVELS: dict[str, Callable[[Any], Tensor | float]] = {
     "deepinv.physics.noise.GaussianNoise": _gaussian,
 }
-_FIDELITIES: dict[str, Callable[[Any, LinearOperator, Tensor, OperatorBounds], DataTerm]] = {
+FIDELITIES: dict[str, Callable[[Any, LinearOperator, Tensor, OperatorBounds], DataTerm]] = {
     "deepinv.optim.data_fidelity.L2": _l2,
     "deepinv.optim.data_fidelity.PoissonLikelihood": _poisson,
     "deepinv.optim.data_fidelity.L1": _l1,
 }
-_PRIORS: dict[str, Callable[[Any, Tensor], CurvatureBounds]] = {
+PRIORS: dict[str, Callable[[Any, Tensor], CurvatureBounds]] = {
     "deepinv.optim.prior.Tikhonov": _tikhonov,
     "deepinv.optim.prior.SmoothedTVPrior": _smoothed_total_variation,
 }

@@ -10,8 +10,6 @@ from torch import Tensor
 
 from .batch import inner, per_image
 
-_REPLACE = 50  # iterations after which the residual that is carried along is computed anew
-
 Linear = Callable[[Tensor], Tensor]
 
 
@@ -39,9 +37,10 @@ def conjugate_gradient(
 ) -> HessianSolve:
     """Solve `H v = rhs` for a symmetric positive (semi)definite `H`, image by image.
 
-    The residual that the method carries along drifts away from the true one in rounding. It is
-    computed anew every 50 iterations and wherever it claims to have reached the target; where it has
-    not, the method starts again from there, until that gains less than a factor of two.
+    The residual that the method carries along drifts away from the true one in rounding. The true one
+    is computed wherever that claims to have reached the target, and at the end; where it has not, the
+    method starts again from there, until that gains less than a factor of two. (Computing it every 50
+    iterations as well took more iterations to a larger residual: rounding then makes no claim at all.)
 
     Returns the iterate with the smallest residual: a singular system that has no solution makes the
     later ones grow without bound, and is given up.
@@ -74,7 +73,7 @@ class _System:
     """`H v = rhs`, and when the squared norm of its residual is small enough, `target`."""
 
     def __init__(self, operator: Linear, preconditioner: Linear, rhs: Tensor, tol: float) -> None:
-        self.operator, self.preconditioner, self.rhs = operator, preconditioner, rhs
+        self.operator, self.preconditioner = operator, preconditioner
         self.target = tol**2 * inner(rhs, rhs)
         self.flat = torch.finfo(rhs.dtype).eps ** 0.5
 
@@ -92,9 +91,8 @@ class _System:
         energy = inner(residual, direction)
         norm = least = inner(residual, residual)
         steps, stuck = torch.zeros_like(limit), torch.zeros_like(active)
-        number = 0
         while bool(active.any()):
-            number, steps = number + 1, steps + active
+            steps = steps + active
             image = self.operator(direction)
             curvature = inner(direction, image)
             lengths = (inner(direction, direction) * inner(image, image)).sqrt()
@@ -104,11 +102,7 @@ class _System:
                 break
             scale = per_image(torch.where(active, energy / curvature, 0.0).to(residual), residual)
             solution = solution + scale * direction
-            if number % _REPLACE == 0:
-                true = self.rhs - self.operator(solution)
-                residual = torch.where(per_image(active, true), true, residual)
-            else:
-                residual = residual - scale * image
+            residual = residual - scale * image
             preconditioned = self.preconditioner(residual)
             updated = inner(residual, preconditioned)
             ratio = per_image(torch.where(active, updated / energy, 0.0).to(residual), residual)

@@ -6,7 +6,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor
@@ -251,8 +251,11 @@ def _put(whole: State, present: Tensor, state: State) -> State:
     def put(old: Tensor | None, new: Tensor | None) -> Tensor | None:
         return None if old is None or new is None else old.index_copy(0, present, new)
 
-    pairs = {f.name: (getattr(whole, f.name), getattr(state, f.name)) for f in fields(State)}
-    return State(**{name: put(old, new) for name, (old, new) in pairs.items()})
+    news: dict[str, Any] = {
+        field.name: put(getattr(whole, field.name), getattr(state, field.name))
+        for field in fields(State)
+    }
+    return State(**news)
 
 
 def _progress(iteration: int, state: State, active: Tensor, seconds: float) -> Progress:

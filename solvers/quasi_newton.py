@@ -79,15 +79,18 @@ class QuasiNewton(Solver[QuasiNewtonState]):
     the preconditioner (`solvers.curvature`; a multiple of the identity for objectives without a
     model). `t` starts at one and is halved until the Armijo condition holds.
 
-    Guarantees. Without a box and with `mu > 0`: `H_k` has eigenvalues in a fixed positive interval
-    and the iterates converge linearly to the minimiser (Liu & Nocedal 1989, Thm 7.1, whose
-    conditions Armijo backtracking meets by Byrd & Nocedal 1989, Thm 3.2). Those theorems ask for two
-    continuous derivatives, which spline and Huber potentials lack; all that their proofs use is
-    `mu |s|^2 <= <s, y>` and `|y|^2 <= L <s, y>` for moves `s` and changes `y` of the gradient, true of every
-    `mu`-strongly convex function with an `L`-Lipschitz gradient (Nesterov 2018, Thms 2.1.10, 2.1.5). With a
-    box and `mu > 0`: the matrix is applied to the free variables only, the others, at or near a bound that
-    the gradient holds them at, take gradient steps (two-metric projection), and the iterates converge to
-    the minimiser (Bertsekas 1982, Prop. 2; `Pair.rho_within` bounds the matrices).
+    Guarantees. Without a box and with `mu > 0` the iterates converge linearly to the minimiser. With `q`
+    for what the first loop of the recursion leaves of the gradient `g`, and `P` for the preconditioner,
+    which need not be linear, `<g, p> = <q, P(q)> + sum_i rho_i <s_i, q_i>^2` and
+    `g = q + sum_i rho_i <s_i, q_i> y_i`. All that the proof of Liu & Nocedal (1989, Thm 7.1) uses of pairs is
+    `mu |s|^2 <= <s, y>` and `|y|^2 <= L <s, y>`, true of every `mu`-strongly convex function with an
+    `L`-Lipschitz gradient (Nesterov 2018, Thms 2.1.10, 2.1.5), without the two continuous derivatives that
+    their theorem asks for and spline and Huber potentials lack. So `rho_i` and the maps above are bounded,
+    `<g, p> >= c |g|^2` and `|p| <= C |g|` with `c, C > 0`, Armijo steps are bounded below, and each gains
+    a fixed fraction of `|g|^2 >= 2 mu (F - F*)`.
+    With a box and `mu > 0` everything is restricted to the free variables, the others, at or near a bound
+    that the gradient holds them at, take gradient steps (two-metric projection), and the iterates converge
+    to the minimiser (Bertsekas 1982, Prop. 2; `Pair.rho_within` bounds the matrices).
     An image for which `max_halvings` find no step takes the proven one, `P(x - grad / L)`, if that
     decreases the value; objectives without a proven `L` converge as long as the halvings suffice.
     With `mu = 0` no step increases the objective, and what is proven of the result is its certificate.

@@ -19,7 +19,7 @@ def test_python_examples():
 
 def test_every_command_line_option_mentioned_exists():
     help_texts = []
-    for action in cli._parser()._subparsers._group_actions:
+    for action in cli.parser()._subparsers._group_actions:
         help_texts += [sub.format_help() for sub in action.choices.values()]
     options = set(re.findall(r"--[a-z-]+", " ".join(help_texts)))
     used = set()

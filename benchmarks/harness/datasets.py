@@ -1,26 +1,18 @@
 """Test images: photographs that are installed anyway, deepinv's downloads, or any folder.
 
-A new dataset is a row: `DATASETS["mine"] = Dataset("what it is", lambda: [("name", tensor), ...])`.
+A new dataset is a row: `DATASETS["mine"] = lambda: [("name", tensor), ...]`, gray images `(1, H, W)`
+in [0, 1] with their names, loaded when asked for.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 NamedImages = list[tuple[str, Tensor]]
-
-
-@dataclass(frozen=True)
-class Dataset:
-    """Gray images `(1, H, W)` in [0, 1] with their names, loaded when asked for."""
-
-    description: str
-    load: Callable[[], NamedImages]
 
 
 def _gray(array: Tensor) -> Tensor:
@@ -68,13 +60,13 @@ def _download(kind: str) -> Callable[[], NamedImages]:
 _TEST = ("camera", "astronaut", "chelsea", "coffee", "rocket", "coins")
 _TUNING = ("stereo_motorcycle", "clock", "brick", "moon")
 
-DATASETS: dict[str, Dataset] = {
-    "photographs": Dataset("six photographs of scikit-image, half size", _installed(*_TEST)),
-    "tuning-photographs": Dataset("four others, to tune weights on", _installed(*_TUNING)),
-    "set5": Dataset("Set5 as gray, by deepinv (download)", _download("Set5HR")),
-    "set14": Dataset("Set14 as gray, by deepinv (download)", _download("Set14HR")),
-    "kodak24": Dataset("Kodak24 as gray, by deepinv (download)", _download("Kodak24")),
-    "urban100": Dataset("Urban100 as gray, by deepinv (download)", _download("Urban100HR")),
+DATASETS: dict[str, Callable[[], NamedImages]] = {
+    "photographs": _installed(*_TEST),
+    "tuning-photographs": _installed(*_TUNING),
+    "set5": _download("Set5HR"),
+    "set14": _download("Set14HR"),
+    "kodak24": _download("Kodak24"),
+    "urban100": _download("Urban100HR"),
 }
 
 
@@ -86,7 +78,7 @@ def open_images(source: str, *, limit: int | None = None, crop: int | None = Non
     :raises ValueError: neither a dataset nor a folder of images.
     """
     if source in DATASETS:
-        images = DATASETS[source].load()
+        images = DATASETS[source]()
     elif Path(source).is_dir():
         from convexreg.training.data import ImageFolder
 

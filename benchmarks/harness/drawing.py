@@ -59,7 +59,7 @@ def panels(
     return figure, list(axes.ravel())
 
 
-def style_of(name: str, names: Iterable[str]) -> dict[str, Any]:
+def style_of(name: object, names: Iterable[object]) -> dict[str, Any]:
     """Colour and dash of a method among `names`, the same in every figure of a report."""
     number = list(dict.fromkeys(names)).index(name)
     return {

@@ -22,16 +22,11 @@ def environment(device: str = "cpu") -> dict[str, object]:
         "device": torch.cuda.get_device_name(device) if "cuda" in device else device,
         "system": platform.platform(),
         "python": platform.python_version(),
-        "versions": {name: _version(name) for name in _PACKAGES},
+        "versions": {
+            each.name: each.version for each in metadata.distributions() if each.name in _PACKAGES
+        },
         "commit": _commit(),
     }
-
-
-def _version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
 
 
 def _cpu() -> str:

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from convexreg.cli.arguments import count, device, positive
+from convexreg.cli.parser import count, device, positive
 
 
 def _option(default: Any, text: str, **how: Any) -> Any:

@@ -21,22 +21,15 @@ class Outcome(str, Enum):
     def __str__(self) -> str:
         return self.value
 
-    @property
-    def usable(self) -> bool:
-        """Whether there is a result to measure."""
-        return self not in (Outcome.FAILED, Outcome.SKIPPED)
+
+_OUTCOMES = {
+    Status.CONVERGED: Outcome.CONVERGED,
+    Status.TIME_LIMIT: Outcome.TIME_LIMIT,
+    Status.STAGNATED: Outcome.STAGNATED,
+    Status.MAX_ITERATIONS: Outcome.ITERATION_LIMIT,
+}
 
 
 def outcome_of(status: int) -> Outcome:
     """The outcome that a solver's status means."""
-    match Status(status):
-        case Status.CONVERGED:
-            return Outcome.CONVERGED
-        case Status.TIME_LIMIT:
-            return Outcome.TIME_LIMIT
-        case Status.STAGNATED:
-            return Outcome.STAGNATED
-        case Status.NOT_FINITE | Status.BOUND_VIOLATED:
-            return Outcome.FAILED
-        case _:
-            return Outcome.ITERATION_LIMIT
+    return _OUTCOMES.get(Status(status), Outcome.FAILED)

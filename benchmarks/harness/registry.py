@@ -1,18 +1,6 @@
 """What a benchmark is, and the table of all of them.
 
-A new benchmark is a subclass with a `name` and a `description`, put into the table by `@register`:
-
-    @register
-    class Drift(Benchmark):
-        name = "drift"
-        description = "How far the answer moves when the input does"
-
-        def run(self, options, folder):
-            write_rows(folder / "drift.csv", [{"method": "ours", "status": "converged", "drift": 0.1}])
-
-        def tables(self, folder):
-            return [Table("Drift", read_rows(folder / "drift.csv"))]
-
+A new benchmark is a subclass with a `name` and a `description`, put into the table by `@register`.
 `run` computes and writes files; `tables` and `figures` only read them, so a report can be drawn again
 anywhere. The command line stamps the environment and the options into `run.json` beside the files.
 """

@@ -94,28 +94,16 @@ def _page(entries: list[Benchmark], sections: list[str]) -> str:
 
 _CSS = """
 :root { color-scheme: light; --line: #d8dde3; --soft: #f5f7f9; --quiet: #57606a; }
-* { box-sizing: border-box; }
-body { margin: 0; font: 16px/1.5 system-ui, sans-serif; color: #1f2328; background: #fff; }
+body { margin: 0; font: 16px/1.5 system-ui, sans-serif; color: #1f2328; }
 header, main { max-width: 72rem; margin: 0 auto; padding: 0 1rem; }
-h1 { font-size: 1.6rem; margin: 1.2rem 0 .4rem; }
-h2 { font-size: 1.3rem; margin: 2.5rem 0 .3rem; padding-top: .8rem; border-top: 2px solid var(--line); }
-h3 { font-size: 1rem; margin: 1.5rem 0 .4rem; }
-nav { display: flex; flex-wrap: wrap; gap: .4rem; }
-nav a { padding: .3rem .7rem; border: 1px solid var(--line); border-radius: 1rem; color: inherit;
-  text-decoration: none; font-size: .9rem; }
-nav a:hover { background: var(--soft); }
-.stamp, .note, figcaption { color: var(--quiet); font-size: .85rem; margin: .3rem 0; }
-code { font-size: .9em; background: var(--soft); padding: .1em .3em; border-radius: 3px; }
-.scroll { overflow-x: auto; border: 1px solid var(--line); border-radius: 6px; }
+h1 { font-size: 1.6rem; } h2 { font-size: 1.3rem; border-top: 2px solid var(--line); } h3 { font-size: 1rem; }
+nav { display: flex; flex-wrap: wrap; gap: .4rem 1rem; }
+.stamp, .note, figcaption { color: var(--quiet); font-size: .85rem; }
+code { font-size: .9em; background: var(--soft); }
+.scroll { overflow-x: auto; border: 1px solid var(--line); }
 table { border-collapse: collapse; width: 100%; font-size: .85rem; font-variant-numeric: tabular-nums; }
-th, td { padding: .35rem .6rem; text-align: left; border-bottom: 1px solid var(--line); }
-td { min-width: 6rem; }
-thead th { background: var(--soft); vertical-align: bottom; }
-tbody tr:last-child td { border-bottom: 0; }
-td:first-child { position: sticky; left: 0; background: var(--soft); min-width: 7rem; }
-.figures { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(22rem, 100%), 1fr));
-  gap: 1.2rem; margin: 1.2rem 0; }
-figure { margin: 0; }
-figure img { width: 100%; height: auto; display: block; }
-summary { cursor: pointer; padding: .4rem 0; font-weight: 600; }
+th, td { padding: .35rem .6rem; text-align: left; border-bottom: 1px solid var(--line); min-width: 6rem; }
+td:first-child { position: sticky; left: 0; background: var(--soft); }
+.figures { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(22rem, 100%), 1fr)) }
+figure { margin: 0; } figure img { width: 100%; height: auto; }
 """

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Container
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -30,29 +29,17 @@ from convexreg.pictures.files import Photograph, write_image
 IMAGES, TUNING_IMAGES = "photographs", "tuning-photographs"
 
 
-@dataclass(frozen=True)
-class Protocol:
-    """What has to agree for two runs to be compared; folders by their names."""
-
-    images: str
-    tuning_images: str
-    limit: int | None
-    tuning_limit: int | None
-    crop: int | None
-    tuning_crop: int
-
-    @classmethod
-    def of(cls, options: Options, crop: int | None) -> Protocol:
-        """The protocol that the options ask for, with defaults filled in."""
-        tiny = options.tiny
-        return cls(
-            Path(options.images or IMAGES).name,
-            Path(options.tuning_images or TUNING_IMAGES).name,
-            1 if tiny else options.limit,
-            1 if tiny else options.tuning_limit,
-            options.crop or (32 if tiny else crop),
-            32 if tiny else options.tuning_crop,
-        )
+def _protocol(options: Options, crop: int | None) -> dict[str, Any]:
+    """What has to agree for two runs to be compared, defaults filled in; folders by their names."""
+    tiny = options.tiny
+    return {
+        "images": Path(options.images or IMAGES).name,
+        "tuning_images": Path(options.tuning_images or TUNING_IMAGES).name,
+        "limit": 1 if tiny else options.limit,
+        "tuning_limit": 1 if tiny else options.tuning_limit,
+        "crop": options.crop or (32 if tiny else crop),
+        "tuning_crop": 32 if tiny else options.tuning_crop,
+    }
 
 
 class ReconstructionBenchmark(Benchmark):
@@ -68,16 +55,17 @@ class ReconstructionBenchmark(Benchmark):
     crop: ClassVar[int | None] = None
 
     def run(self, options: Options, folder: Path) -> None:
-        protocol = Protocol.of(options, self.crop)
-        images = open_images(options.images or IMAGES, limit=protocol.limit, crop=protocol.crop)
-        tuning_images = open_images(
-            options.tuning_images or TUNING_IMAGES,
-            limit=protocol.tuning_limit,
-            crop=protocol.tuning_crop,
+        protocol = _protocol(options, self.crop)
+        images, tuning_images = (
+            open_images(source, limit=protocol[f"{use}limit"], crop=protocol[f"{use}crop"])
+            for source, use in (
+                (options.images or IMAGES, ""),
+                (options.tuning_images or TUNING_IMAGES, "tuning_"),
+            )
         )
         table = methods(options, self.family)
         chosen = problems(self.family, options.problems)[: 1 if options.tiny else None]
-        keep_protocol(folder, asdict(protocol))
+        keep_protocol(folder, protocol)
         _check_baselines(folder, {problem.name for problem in chosen}, table)
         for problem in chosen:
             weights, tried = _tune(problem, table, tuning_images, options)

@@ -1,15 +1,4 @@
-"""Reconstruction methods under test.
-
-A method of your own takes ten lines in a file given by `--load FILE.py`:
-
-    from benchmarks.methods.table import METHODS, Method
-    from scipy.ndimage import median_filter
-    import torch
-
-    def median(measurement, weight):
-        return torch.from_numpy(median_filter(measurement.y.numpy(), (1, 1, 3, 3)))
-
-    METHODS["median"] = Method("3 x 3 median", median, families=("denoising",))
+"""Reconstruction methods under test; README.md shows how to add your own.
 
 A function that returns a tensor has done a fixed amount of work (outcome `finished`); return a
 `Result` to say more. With `weight=1.0` in the row the weight is tuned from there on the tuning images.
@@ -20,18 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from torch import Tensor
 
 from benchmarks.harness.options import Options
 from benchmarks.harness.outcome import outcome_of
 from benchmarks.harness.registry import selected
-from benchmarks.methods import (
-    block_matching,
-    total_generalized_variation,
-    total_variation,
-    wavelets,
-)
+from benchmarks.methods import denoisers, total_variation, wavelets
 from benchmarks.methods.models import NamedModel, Unavailable, models
 from benchmarks.methods.result import Result
 from benchmarks.problems.table import Measurement
@@ -67,7 +52,7 @@ METHODS: dict[str, Method] = {
     "TV": Method("isotropic total variation, to high accuracy", total_variation.reconstruct, 1.0),
     "TGV": Method(
         "second-order total generalized variation (deepinv)",
-        total_generalized_variation.reconstruct,
+        denoisers.total_generalized_variation,
         1.0,
         ("denoising",),
     ),
@@ -76,7 +61,7 @@ METHODS: dict[str, Method] = {
     ),
     "BM3D": Method(
         "block matching, package bm3d (no regularizer)",
-        block_matching.reconstruct,
+        denoisers.block_matching,
         families=("denoising",),
     ),
 }
@@ -106,7 +91,8 @@ def _variational(
 
     Without convexity nothing is certified, and the rms of the gradient decides.
     """
-    m, regularizer = measurement, model.load().to(measurement.y.device)
+    m = measurement
+    regularizer: Any = model.load().to(m.y.device)
     levels = regularizer.sigma_range
     if levels is not None and m.sigma > levels[1]:
         raise Unavailable(f"trained for noise levels up to {255 * levels[1]:.3g}/255")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 
@@ -17,37 +16,14 @@ from benchmarks.harness.records import read_rows, replace_rows
 from benchmarks.harness.registry import Benchmark, Figure, Table, register, selected
 from benchmarks.papers import drawing
 from benchmarks.papers.ensemble import Fit, Training, fit, minibatches
-from benchmarks.papers.fields import BEYOND_RIDGES, Field
+from benchmarks.papers.fields import BEYOND_RIDGES
 from benchmarks.papers.networks import mgradnet_c, softmax_layer
 from benchmarks.papers.objectives import squared_error
 from benchmarks.papers.trials import best_variant, texts
 
-
-@dataclass(frozen=True)
-class Settings(Training):
-    """Of the training."""
-
-    trials: int = 3
-    steps: int = 2000
-    batch_size: int = 500
-    learning_rate: float = 1e-2
-    training_points: int = 20_000
-    held_out_points: int = 5000
-    validations: int = 50
-    widths: tuple[int, ...] = (4, 16, 64)
-    functions: tuple[str, ...] = tuple(BEYOND_RIDGES)
-
-
-TINY = Settings(
-    trials=2,
-    steps=8,
-    batch_size=50,
-    validations=2,
-    training_points=200,
-    held_out_points=100,
-    widths=(4, 8),
-    functions=("maximum",),
-)
+WIDTHS = (4, 16, 64)
+TRAINING = Training(3, 2000, 500, 1e-2, (20_000, 5000, 5000), validations=50)
+TINY = Training(2, 8, 50, 1e-2, (200, 100, 100), validations=2)
 
 NETWORKS: dict[str, dict[str, Callable[[int, int], nn.Module]]] = {
     "softmax layer": {
@@ -77,21 +53,23 @@ class Approximation(Benchmark):
     restricted_by = ("methods",)
 
     def run(self, options: Options, folder: Path) -> None:
-        settings = TINY if options.tiny else Settings()
+        training = TINY if options.tiny else TRAINING
+        functions, widths = list(BEYOND_RIDGES), WIDTHS
+        if options.tiny:
+            functions, widths = functions[:1], widths[:2]
         networks = selected(NETWORKS, options.methods, "method")
-        for function, name, width in product(settings.functions, networks, settings.widths):
+        for function, name, width in product(functions, networks, widths):
             field = BEYOND_RIDGES[function]
             variants = []
             for variant, build in networks[name].items():
                 generator = torch.Generator().manual_seed(options.seed)
-                training, validation, test = _data(field, settings, generator)
-                steps, size = settings.steps, settings.batch_size
+                data, validation, test = field.data(training, generator)
                 fitted = fit(
                     lambda build=build, d=field.dimension, w=width: build(d, w),
                     squared_error,
-                    minibatches(training, steps=steps, batch_size=size, generator=generator),
+                    minibatches(data, training, generator),
                     validation,
-                    settings,
+                    training,
                     seed=options.seed,
                 )
                 label = {"function": function, "network": name, "width": width, "variant": variant}
@@ -124,13 +102,6 @@ class Approximation(Benchmark):
                 drawing.error_against_width(_best_rows(folder)),
             )
         ]
-
-
-def _data(field: Field, settings: Settings, generator: torch.Generator) -> list[list[Tensor]]:
-    """Training, validation and test points with the field there."""
-    counts = settings.training_points, settings.held_out_points, settings.held_out_points
-    points = [field.sample(settings.trials, count, generator=generator) for count in counts]
-    return [[x, field.gradient(x)] for x in points]
 
 
 def _measure(label: dict[str, object], fitted: Fit, test: list[Tensor]) -> DataFrame:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,23 +28,10 @@ from benchmarks.papers.photographs import (
 )
 from convexreg.files import write_atomically
 
-
-@dataclass(frozen=True)
-class Settings(Training):
-    """Of the training, and of POT's mapping (the values of POT's colour transfer example)."""
-
-    trials: int = 1
-    steps: int = 3000
-    batch_size: int = 1000
-    learning_rate: float = 1e-2
-    mapping_points: int = 500
-    mapping_iterations: int = 20
-    measured_points: int = 4000
-
-
-TINY = Settings(
-    steps=10, batch_size=50, mapping_points=20, mapping_iterations=2, measured_points=50
-)
+# the points are those of POT's mapping, whose values are those of its colour transfer example
+TRAINING = Training(1, 3000, 1000, 1e-2, points=(500,))
+TINY = Training(1, 10, 50, 1e-2, points=(20,))
+MEASURED_POINTS, MAPPING_ITERATIONS = 4000, 20
 
 COLUMNS = {
     "method": "method",
@@ -83,16 +69,14 @@ class Colour(Benchmark):
     restricted_by = ("methods",)
 
     def run(self, options: Options, folder: Path) -> None:
-        settings = TINY if options.tiny else Settings()
+        training = TINY if options.tiny else TRAINING
         generator = torch.Generator().manual_seed(options.seed)
         pictures = {role: photograph(name) for role, name in PHOTOGRAPHS.items()}
         source, target = (dequantised(pictures[role], generator) for role in ("source", "target"))
         gaussian = Gaussian(target.mean(0), torch.cov(target.T))
-        measured = source[
-            torch.randperm(len(source), generator=generator)[: settings.measured_points]
-        ]
+        measured = source[torch.randperm(len(source), generator=generator)[:MEASURED_POINTS]]
         write_atomically(_picture(folder, "target"), jpeg([pictures["target"]]))
-        trainers = _trainers(source, target, gaussian, settings, options.seed)
+        trainers = _trainers(source, target, gaussian, training, options.seed)
         for name, trainer in {
             "none": lambda: _identity,
             **selected(trainers, options.methods, "method"),
@@ -142,16 +126,16 @@ def _identity(colours: Tensor) -> Tensor:
 
 
 def _trainers(
-    source: Tensor, target: Tensor, gaussian: Gaussian, settings: Settings, seed: int
+    source: Tensor, target: Tensor, gaussian: Gaussian, training: Training, seed: int
 ) -> Mapping[str, Callable[[], ColourMap]]:
     networks = {
-        name: lambda build=build: _learned(build, source, gaussian, settings, seed)
+        name: lambda build=build: _learned(build, source, gaussian, training, seed)
         for name, build in NETWORKS.items()
     }
     return {
         **networks,
         "POT (linear)": lambda: _linear(source, target),
-        "POT (mapping)": lambda: _mapping(source, target, settings, seed),
+        "POT (mapping)": lambda: _mapping(source, target, training, seed),
     }
 
 
@@ -159,7 +143,7 @@ def _learned(
     build: Callable[[], nn.Module],
     source: Tensor,
     gaussian: Gaussian,
-    settings: Settings,
+    training: Training,
     seed: int,
 ) -> ColourMap:
     """`g(x) = mean + t h((x - c) / s)` with one scale for all channels: a gradient as `h` is."""
@@ -173,15 +157,12 @@ def _learned(
     def objective(network: Network, x: Tensor) -> Tensor:
         return change_of_variables(lambda points: network(points) @ whitening, x)
 
-    steps, size = settings.steps, settings.batch_size
     fitted = fit(
         build,
         objective,
-        resampled(
-            standard, steps=steps, batch_size=size, generator=torch.Generator().manual_seed(seed)
-        ),
-        [standard[:, :: standard.shape[1] // settings.measured_points]],
-        settings,
+        resampled(standard, training, torch.Generator().manual_seed(seed)),
+        [standard[:, :: standard.shape[1] // MEASURED_POINTS]],
+        training,
         seed=seed,
     )
     network = fitted.ensemble.member(0).double()
@@ -196,12 +177,12 @@ def _linear(source: Tensor, target: Tensor) -> ColourMap:
     return lambda colours: torch.as_tensor(solver.transform(Xs=colours))
 
 
-def _mapping(source: Tensor, target: Tensor, settings: Settings, seed: int) -> ColourMap:
+def _mapping(source: Tensor, target: Tensor, training: Training, seed: int) -> ColourMap:
     import ot
 
     generator = torch.Generator().manual_seed(seed)
     samples = [
-        pixels[torch.randperm(len(pixels), generator=generator)[: settings.mapping_points]].numpy()
+        pixels[torch.randperm(len(pixels), generator=generator)[: training.points[0]]].numpy()
         for pixels in (source, target)
     ]
     solver = ot.da.MappingTransport(
@@ -210,7 +191,7 @@ def _mapping(source: Tensor, target: Tensor, settings: Settings, seed: int) -> C
         sigma=1,
         bias=True,
         kernel="gaussian",
-        max_iter=settings.mapping_iterations,
+        max_iter=MAPPING_ITERATIONS,
     )
     solver.fit(Xs=samples[0], Xt=samples[1])
     return lambda colours: torch.from_numpy(solver.transform(Xs=colours.numpy()))

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from pandas import DataFrame
@@ -15,6 +15,8 @@ from benchmarks.papers.fields import Field, grid
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+    Panels = Iterator[tuple[Any, DataFrame, Any]]
 
 
 def quiver(field: Field, *, arrows: int = 17, side: int = 101) -> Figure:
@@ -66,7 +68,7 @@ def training_curves(rows: DataFrame) -> Figure:
 
 def transported_points(rows: DataFrame) -> Figure:
     """Scatter plots of the columns `NAME 0` and `NAME 1`, coloured by the first coordinate before."""
-    names = list(dict.fromkeys(column[:-2] for column in rows))
+    names = list(dict.fromkeys(str(column)[:-2] for column in rows))
     columns = min(3, len(names))
     lines = -(-len(names) // columns)
     figure, all_axes = panels(lines, columns, width=1.8, height=1.9, shared=True)
@@ -79,54 +81,48 @@ def transported_points(rows: DataFrame) -> Figure:
     return figure
 
 
+def _by(rows: DataFrame, column: str, width: float, x: str, y: str) -> Panels:
+    """A panel for every value of a column, with its rows; names of the networks to draw."""
+    values, names = rows[column].unique(), rows["network"].unique()
+    figure, all_axes = panels(1, len(values), width=width, height=3.2)
+    for axes, value in zip(all_axes, values, strict=True):
+        yield axes, rows[rows[column] == value], names
+        axes.set(title=f"d = {value}" if column == "dimension" else value, xlabel=x)
+    all_axes[0].set_ylabel(y)
+    legend_below(figure, all_axes[0], 3)
+
+
 def rate_sweep(rows: DataFrame) -> Figure:
     """Test MSE against the learning rate, one panel for every dimension."""
-    dimensions, names = rows["dimension"].unique(), rows["network"].unique()
     numbers = rows.astype({"learning_rate": float, "mse_db": float})
-    figure, all_axes = panels(1, len(dimensions), width=2.8, height=3.2)
-    for axes, dimension in zip(all_axes, dimensions, strict=True):
-        of_dimension = numbers[numbers["dimension"] == dimension]
-        for name, its in of_dimension.groupby("network", sort=False):
+    for axes, part, names in _by(numbers, "dimension", 2.8, "learning rate", "test MSE (dB)"):
+        for name, its in part.groupby("network", sort=False):
             style = style_of(name, names) | {"linestyle": "none", "marker": "o"}
             axes.semilogx(its["learning_rate"], its["mse_db"], label=name, **style)
-        axes.set(title=f"d = {dimension}", xlabel="learning rate")
-    all_axes[0].set_ylabel("test MSE (dB)")
-    legend_below(figure, all_axes[0], 3)
-    return figure
+    return axes.figure
 
 
 def error_against_width(rows: DataFrame) -> Figure:
     """Test RMSE against width, one panel for every function: lines through the means, dots for trials."""
-    functions, names = rows["function"].unique(), rows["network"].unique()
-    figure, all_axes = panels(1, len(functions), width=2.4, height=3.0)
-    for axes, function in zip(all_axes, functions, strict=True):
-        for name, its in rows[rows["function"] == function].groupby("network", sort=False):
+    for axes, part, names in _by(rows, "function", 2.4, "width", "test RMSE"):
+        for name, its in part.groupby("network", sort=False):
             means, style = its.groupby("width")["rmse"].mean(), style_of(name, names)
             axes.loglog(means.index, means, label=name, **style)
             axes.loglog(its["width"], its["rmse"], ".", color=style["color"])
             axes.set_xticks(means.index, [str(width) for width in means.index])
-        axes.set(title=function, xlabel="width")
         axes.minorticks_off()
-    all_axes[0].set_ylabel("test RMSE")
-    legend_below(figure, all_axes[0])
-    return figure
+    return axes.figure
 
 
 def score_slices(rows: DataFrame) -> Figure:
     """The score along a line, true (grey) and learned, one panel for every density."""
-    densities, names = rows["density"].unique(), rows["network"].unique()
     numbers = rows.astype({"position": float, "true": float, "learned": float})
-    figure, all_axes = panels(1, len(densities), width=2.8, height=3.2)
-    for axes, density in zip(all_axes, densities, strict=True):
-        of_density = numbers[numbers["density"] == density]
-        truth = of_density[of_density["network"] == names[0]]
+    for axes, part, names in _by(numbers, "density", 2.8, "$x_1$", "score"):
+        truth = part[part["network"] == names[0]]
         axes.plot(truth["position"], truth["true"], "0.7", lw=4, label="truth")
-        for name, its in of_density.groupby("network", sort=False):
+        for name, its in part.groupby("network", sort=False):
             axes.plot(its["position"], its["learned"], label=name, **style_of(name, names))
-        axes.set(title=density, xlabel="$x_1$")
-    all_axes[0].set_ylabel("score")
-    legend_below(figure, all_axes[0], 4)
-    return figure
+    return axes.figure
 
 
 def contact_sheet(pictures: Mapping[str, Path]) -> Figure:

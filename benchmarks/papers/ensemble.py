@@ -74,6 +74,7 @@ class Ensemble:
 class Training:
     """How the trials of a network are trained by Adam.
 
+    :ivar points: numbers of points to train, validate and test on, as far as they are drawn beforehand.
     :ivar validations: how often the objective is evaluated on the validation data.
     :ivar decay: of the learning rate along half a cosine to zero; constant without.
     """
@@ -82,6 +83,7 @@ class Training:
     steps: int
     batch_size: int
     learning_rate: float
+    points: tuple[int, ...] = ()
     validations: int = 20
     decay: bool = True
 
@@ -144,20 +146,20 @@ def fit(
 
 
 def minibatches(
-    tensors: Sequence[Tensor], *, steps: int, batch_size: int, generator: torch.Generator
+    tensors: Sequence[Tensor], training: Training, generator: torch.Generator
 ) -> Iterator[Sequence[Tensor]]:
     """Shuffled batches of `(T, N, ...)` tensors: whole epochs, in which every point comes once."""
-    count = tensors[0].shape[1]
-    for _ in range(steps * batch_size // count):
+    count, size = tensors[0].shape[1], training.batch_size
+    for _ in range(training.steps * size // count):
         order = torch.randperm(count, generator=generator)
         shuffled = [tensor[:, order] for tensor in tensors]
-        yield from zip(*(tensor.split(batch_size, 1) for tensor in shuffled), strict=True)
+        yield from zip(*(tensor.split(size, 1) for tensor in shuffled), strict=True)
 
 
 def resampled(
-    points: Tensor, *, steps: int, batch_size: int, generator: torch.Generator
+    points: Tensor, training: Training, generator: torch.Generator
 ) -> Iterator[list[Tensor]]:
     """Batches drawn with replacement from `(T, N, n)` points, the same places in every trial."""
-    for _ in range(steps):
-        index = torch.randint(points.shape[1], (batch_size,), generator=generator)
+    for _ in range(training.steps):
+        index = torch.randint(points.shape[1], (training.batch_size,), generator=generator)
         yield [points[:, index]]

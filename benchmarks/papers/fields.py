@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from benchmarks.papers.ensemble import Training
+
 
 @dataclass(frozen=True)
 class Field:
@@ -30,6 +32,11 @@ class Field:
         """Uniform points of the box, `(*shape, dimension)`."""
         unit = torch.rand(*shape, self.dimension, generator=generator)
         return self.low + (self.high - self.low) * unit
+
+    def data(self, training: Training, generator: torch.Generator) -> list[list[Tensor]]:
+        """So many points of every trial as the training wants, each with the field there."""
+        points = [self.sample(training.trials, n, generator=generator) for n in training.points]
+        return [[x, self.gradient(x)] for x in points]
 
 
 def grid(side: int) -> Tensor:

@@ -1,9 +1,10 @@
-"""Gaussian distributions and their couplings with the standard normal."""
+"""Gaussian distributions and their couplings with the standard normal, without training."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -71,3 +72,43 @@ def _square_root(matrix: Tensor) -> Tensor:
 def normal_negative_log_density(z: Tensor) -> Tensor:
     """`-log N(z; 0, I)`, `(..., d)` to `(...)`."""
     return z.square().sum(-1) / 2 + z.shape[-1] * math.log(2 * math.pi) / 2
+
+
+@dataclass(frozen=True)
+class Mapped:
+    """Where a map takes the test points, `(T, B, d)`, and its `log |det J|`, `(T, B)` or `(T, 1)`."""
+
+    points: Tensor
+    log_determinant: Tensor
+
+
+def classical(gaussian: Gaussian, training: Tensor, test: Tensor) -> dict[str, Mapped]:
+    """The optimal map; Cholesky whitening and POT's Gaussian map from the training points' moments."""
+    import ot
+
+    normal = standard_normal(gaussian.dimension)
+    whitened, mapped = [], []
+    for points, fresh in zip(training.double(), test.double(), strict=True):
+        estimate = Gaussian(points.mean(0), torch.cov(points.T))
+        whitened.append((estimate.whiten(fresh), estimate.log_scale))
+        mapping: Any = ot.gaussian.bures_wasserstein_mapping(
+            estimate.mean, normal.mean, estimate.covariance, normal.covariance
+        )
+        matrix, offset = mapping
+        mapped.append((fresh @ matrix + offset, torch.linalg.slogdet(matrix).logabsdet))
+    optimal = Mapped(gaussian.transport(test), gaussian.log_scale.expand(len(test), 1))
+    maps = {"optimum": optimal}
+    for name, trials in (("whitening", whitened), ("POT (Gaussian map)", mapped)):
+        points, determinants = (torch.stack(each) for each in zip(*trials, strict=True))
+        maps[name] = Mapped(points, determinants.unsqueeze(1))
+    return maps
+
+
+def discrete_cost(points: Tensor, generator: torch.Generator) -> float:
+    """Cost of POT's exact plan between these points and as many normal ones: it is no map."""
+    import ot
+
+    normal = torch.randn(points.shape, generator=generator, dtype=torch.float64)
+    # thousands of points need more than POT's 100,000 steps of the network simplex
+    cost: Any = ot.emd2([], [], ot.dist(points.double(), normal), numItermax=10_000_000)
+    return float(cost)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-from torch import nn
+from typing import ClassVar
 
 from benchmarks.harness.registry import register
 from benchmarks.papers.fields import CONVEX, NONCONVEX
@@ -21,7 +19,7 @@ from benchmarks.papers.networks import (
     ridge,
 )
 from benchmarks.papers.objectives import absolute_error
-from benchmarks.papers.regression import GradientField
+from benchmarks.papers.regression import GradientField, Networks
 
 
 @register
@@ -42,20 +40,18 @@ class ConvexField(GradientField):
         "softmax has temperature 4, chosen on validation points."
     )
 
-    @property
-    def networks(self) -> dict[str, Callable[[], nn.Module]]:
-        return {
-            "mGradNet-C": lambda: mgradnet_c(2, 7, 4),
-            "mGradNet-C (learned activation)": lambda: mgradnet_c(2, 8, 2, learned=True),
-            "mGradNet-M": lambda: mgradnet_m(2, 7, 4),
-            "mGradNet-M (temperature 1)": lambda: mgradnet_m(2, 7, 4, temperature=1.0),
-            "C-MGN": lambda: c_mgn(2, 16, 4),
-            "M-MGN": lambda: m_mgn(2, 8, 4),
-            "ICNN": lambda: ICNN(2, [7, 7]),
-            "ICNN (clipped)": lambda: ICNN(2, [7, 7], clipped=True),
-            "ICGN": lambda: ICGN(2, 32),
-            "CRR": lambda: ridge(2, 11, limit=0.5, monotone=True),
-        }
+    networks: ClassVar[Networks] = {
+        "mGradNet-C": lambda: mgradnet_c(2, 7, 4),
+        "mGradNet-C (learned activation)": lambda: mgradnet_c(2, 8, 2, learned=True),
+        "mGradNet-M": lambda: mgradnet_m(2, 7, 4),
+        "mGradNet-M (temperature 1)": lambda: mgradnet_m(2, 7, 4, temperature=1.0),
+        "C-MGN": lambda: c_mgn(2, 16, 4),
+        "M-MGN": lambda: m_mgn(2, 8, 4),
+        "ICNN": lambda: ICNN(2, [7, 7]),
+        "ICNN (clipped)": lambda: ICNN(2, [7, 7], clipped=True),
+        "ICGN": lambda: ICGN(2, 32),
+        "CRR": lambda: ridge(2, 11, limit=0.5, monotone=True),
+    }
 
 
 @register
@@ -76,16 +72,14 @@ class NonconvexField(GradientField):
         "itself; both are here."
     )
 
-    @property
-    def networks(self) -> dict[str, Callable[[], nn.Module]]:
-        return {
-            "GradNet-C": lambda: gradnet_c(2, 7, 4),
-            "GradNet-M": lambda: gradnet_m(2, 7, 4),
-            "GradNet-M (temperature 1)": lambda: gradnet_m(2, 7, 4, temperature=1.0),
-            "MLP": lambda: MLP([2, 20, 2]),
-            "MLP gradient": lambda: MLPGradient(2, [8, 8]),
-            "ridge": lambda: ridge(2, 11, limit=0.5, monotone=False),
-        }
+    networks: ClassVar[Networks] = {
+        "GradNet-C": lambda: gradnet_c(2, 7, 4),
+        "GradNet-M": lambda: gradnet_m(2, 7, 4),
+        "GradNet-M (temperature 1)": lambda: gradnet_m(2, 7, 4, temperature=1.0),
+        "MLP": lambda: MLP([2, 20, 2]),
+        "MLP gradient": lambda: MLPGradient(2, [8, 8]),
+        "ridge": lambda: ridge(2, 11, limit=0.5, monotone=False),
+    }
 
 
 @register
@@ -98,12 +92,10 @@ class SmallField(GradientField):
     objective = staticmethod(absolute_error)
     remarks = ""
 
-    @property
-    def networks(self) -> dict[str, Callable[[], nn.Module]]:
-        return {
-            "C-MGN": lambda: c_mgn(2, 2, 2),
-            "M-MGN": lambda: m_mgn(2, 3, 1),
-            "ICNN": lambda: ICNN(2, [9, 10]),
-            "ICNN (small)": lambda: ICNN(2, [6, 6]),
-            "ICGN": lambda: ICGN(2, 5),
-        }
+    networks: ClassVar[Networks] = {
+        "C-MGN": lambda: c_mgn(2, 2, 2),
+        "M-MGN": lambda: m_mgn(2, 3, 1),
+        "ICNN": lambda: ICNN(2, [9, 10]),
+        "ICNN (small)": lambda: ICNN(2, [6, 6]),
+        "ICGN": lambda: ICGN(2, 5),
+    }

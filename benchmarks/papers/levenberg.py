@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy
 import torch
 from scipy.optimize import least_squares
@@ -48,6 +50,7 @@ def _refined(network: nn.Module, x: Tensor, target: Tensor, iterations: int) -> 
     def jacobians(flat: numpy.ndarray) -> numpy.ndarray:
         return vmap(jacrev(output), (None, 0))(torch.from_numpy(flat), x).flatten(0, 1).numpy()
 
+    derivatives: Any = jacobians
     start = parameters_to_vector(network.parameters()).numpy()
-    found = least_squares(residuals, start, jacobians, method="lm", max_nfev=iterations)
+    found = least_squares(residuals, start, jac=derivatives, method="lm", max_nfev=iterations)
     return parameters(torch.from_numpy(found.x))

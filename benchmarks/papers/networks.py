@@ -147,8 +147,3 @@ def _softmax_modules(
         )
         for _ in range(modules)
     ]
-
-
-def parameter_count(network: nn.Module) -> int:
-    """Number of learned parameters."""
-    return sum(parameter.numel() for parameter in network.parameters())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
@@ -25,21 +25,10 @@ from benchmarks.papers.trials import best_variant, mean_and_spread, published, t
 LEARNING_RATES = (1e-2, 1e-3, 1e-4)
 
 
-@dataclass(frozen=True)
-class Settings(Training):
-    """Of the training, the published ones; the number of trials, which is not, follows the cost."""
-
-    trials: int = 1
-    steps: int = 10_000
-    batch_size: int = 100
-    learning_rate: float = LEARNING_RATES[0]
-    decay: bool = False
-    held_out_points: int = 2000
-
-
-# by dimension
-SETTINGS = {32: Settings(trials=3), 256: Settings()}
-TINY = {8: Settings(trials=2, steps=10, batch_size=20, held_out_points=50)}
+# by dimension, the published ones; the number of trials, which is not, follows the cost
+USUAL = Training(1, 10_000, 100, LEARNING_RATES[0], (2000,), decay=False)
+TRAINING = {32: replace(USUAL, trials=3), 256: USUAL}
+TINY = {8: replace(USUAL, trials=2, steps=10, batch_size=20, points=(50,))}
 
 # About 1024 parameters for every dimension of the space.
 NETWORKS: dict[str, Callable[[int], nn.Module]] = {
@@ -60,10 +49,10 @@ def _icnn_widths(dimension: int) -> list[int]:
 
 
 def _batches(
-    polymax: PolyMax, settings: Settings, generator: torch.Generator
+    polymax: PolyMax, training: Training, generator: torch.Generator
 ) -> Iterator[list[Tensor]]:
-    shape = (settings.trials, settings.batch_size, polymax.dimension)
-    for _ in range(settings.steps):
+    shape = (training.trials, training.batch_size, polymax.dimension)
+    for _ in range(training.steps):
         x = torch.rand(*shape, generator=generator)
         yield [x, polymax.gradient(x)]
 
@@ -81,22 +70,22 @@ class PolyMaxField(Benchmark):
     description = "Gradient of a maximum of quadratic forms in 32 and 256 dimensions"
 
     def run(self, options: Options, folder: Path) -> None:
-        usual = TINY if options.tiny else SETTINGS
+        usual = TINY if options.tiny else TRAINING
         networks = selected(NETWORKS, options.methods, "method")
         for dimension in [int(problem) for problem in options.problems] or usual:
             polymax = PolyMax(dimension)
             for name, rate in product(networks, LEARNING_RATES):
-                settings = replace(usual.get(dimension, Settings()), learning_rate=rate)
+                training = replace(usual.get(dimension, USUAL), learning_rate=rate)
                 generator = torch.Generator().manual_seed(options.seed)
-                shape = (settings.trials, settings.held_out_points, dimension)
+                shape = (training.trials, *training.points, dimension)
                 held_out = torch.rand(2, *shape, generator=generator)
                 validation, test = ([points, polymax.gradient(points)] for points in held_out)
                 fitted = fit(
                     lambda build=networks[name], d=dimension: build(d),
                     relative_error,
-                    _batches(polymax, settings, generator),
+                    _batches(polymax, training, generator),
                     validation,
-                    settings,
+                    training,
                     seed=options.seed,
                 )
                 with torch.no_grad():
@@ -106,7 +95,7 @@ class PolyMaxField(Benchmark):
                         "dimension": dimension,
                         "network": name,
                         "learning_rate": rate,
-                        "trial": range(settings.trials),
+                        "trial": range(training.trials),
                         "parameters": fitted.ensemble.parameter_count,
                         "validation_mse_db": texts(10 * fitted.history.amin(0).log10(), ".3f"),
                         "mse_db": texts(10 * mse.log10(), ".3f"),

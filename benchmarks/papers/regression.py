@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import time
-from abc import abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
@@ -27,34 +25,12 @@ from benchmarks.papers.trials import mean_and_spread, published, replace_column,
 MAP_SIDE = 41
 
 
-@dataclass(frozen=True)
-class Settings(Training):
-    """Of one training run; the defaults are those of the 2024 paper, which validates every epoch."""
+TEST_SIDE, REFINEMENT_POINTS, REFINEMENT_ITERATIONS = 100, 2000, 500
+# those of the 2024 paper, which validates every epoch
+TRAINING = Training(5, 20_000, 1000, 5e-3, (100_000, 10_000), validations=200, decay=False)
+TINY = Training(2, 20, 100, 5e-3, (1000, 200), validations=2, decay=False)
 
-    trials: int = 5
-    steps: int = 20_000
-    batch_size: int = 1000
-    learning_rate: float = 5e-3
-    validations: int = 200
-    decay: bool = False
-    training_points: int = 100_000
-    validation_points: int = 10_000
-    test_side: int = 100
-    refinement_points: int = 2000
-    refinement_iterations: int = 500
-
-
-TINY = Settings(
-    trials=2,
-    steps=20,
-    batch_size=100,
-    validations=2,
-    training_points=1000,
-    validation_points=200,
-    test_side=10,
-    refinement_points=100,
-    refinement_iterations=2,
-)
+Networks = Mapping[str, Callable[[], nn.Module]]
 
 
 def decibels(value: Tensor) -> Tensor:
@@ -77,52 +53,34 @@ class GradientField(Benchmark):
     field: ClassVar[Field]
     objective: ClassVar[Callable[[Network, Tensor, Tensor], Tensor]] = staticmethod(squared_error)
     restricted_by = ("methods",)
+    networks: ClassVar[Networks]
     remarks: ClassVar[str]
     """What differs from the published table, and why."""
 
-    @property
-    @abstractmethod
-    def networks(self) -> dict[str, Callable[[], nn.Module]]:
-        """What is compared."""
-
     def run(self, options: Options, folder: Path) -> None:
-        settings = TINY if options.tiny else Settings()
+        training = TINY if options.tiny else TRAINING
         for name, build in selected(self.networks, options.methods, "method").items():
             generator = torch.Generator().manual_seed(options.seed)
-            counts = settings.training_points, settings.validation_points
-            training, validation = (
-                [points, self.field.gradient(points)]
-                for points in (
-                    self.field.sample(settings.trials, count, generator=generator)
-                    for count in counts
-                )
-            )
-            steps, size = settings.steps, settings.batch_size
-            fitted = fit(
-                build,
-                self.objective,
-                minibatches(training, steps=steps, batch_size=size, generator=generator),
-                validation,
-                settings,
-                seed=options.seed,
-            )
+            data, validation = self.field.data(training, generator)
+            batches = minibatches(data, training, generator)
+            fitted = fit(build, self.objective, batches, validation, training, seed=options.seed)
             ensemble = fitted.ensemble
-            error = self._error(ensemble, settings.test_side)
+            error = self._error(ensemble, TEST_SIDE)
             rows = _measure(name, "Adam", ensemble, error, fitted.seconds)
             losses = decibels(fitted.history).mean(1)
             curve = {"epoch": range(1, len(losses) + 1), "validation_db": texts(losses, ".2f")}
-            middle = error.square().mean((1, 2)).argsort()[settings.trials // 2]
+            middle = error.square().mean((1, 2)).argsort()[training.trials // 2]
             norms = self._error(ensemble, MAP_SIDE)[middle].norm(dim=-1)
             # a network may be exact at a point, the origin for ICGN
             errors = texts(decibels(norms.clamp_min(1e-6)), ".1f")
             started = time.perf_counter()
             refine(
                 ensemble,
-                *(tensor[:, : settings.refinement_points] for tensor in training),
-                iterations=settings.refinement_iterations,
+                *(tensor[:, :REFINEMENT_POINTS] for tensor in data),
+                iterations=2 if options.tiny else REFINEMENT_ITERATIONS,
             )
-            seconds = (time.perf_counter() - started) / settings.trials
-            error = self._error(ensemble, settings.test_side)
+            seconds = (time.perf_counter() - started) / training.trials
+            error = self._error(ensemble, TEST_SIDE)
             rows = pandas.concat([rows, _measure(name, "refined", ensemble, error, seconds)])
             replace_rows(folder / "trials.csv", rows, "network")
             curve = DataFrame({"network": name, **curve})

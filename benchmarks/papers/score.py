@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from itertools import product
 from pathlib import Path
 
@@ -86,19 +87,9 @@ mixture of three unit Gaussians around a triangle of radius 1.1, log-concave up 
 `sqrt(4/3)`: its energy is no sum of ridges."""
 
 
-@dataclass(frozen=True)
-class Settings(Training):
-    """Of the training."""
-
-    trials: int = 5
-    steps: int = 5000
-    batch_size: int = 1000
-    learning_rate: float = 5e-3
-    sigma: float = 0.5
-    held_out_points: int = 20_000
-
-
-TINY = Settings(trials=2, steps=10, batch_size=50, held_out_points=200)
+SIGMA = 0.5
+TRAINING = Training(5, 5000, 1000, 5e-3, (20_000, 20_000))
+TINY = Training(2, 10, 50, 5e-3, (200, 200))
 
 NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "mGradNet-C": lambda: mgradnet_c(2, 12, 2, learned=True),
@@ -107,20 +98,11 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
 }
 
 
-def _pairs(
-    density: Density, settings: Settings, points: int, generator: torch.Generator
-) -> list[Tensor]:
+def _pairs(density: Density, trials: int, points: int, generator: torch.Generator) -> list[Tensor]:
     """Noisy points, clean points and the noise level of every trial."""
-    clean = density.sample((settings.trials, points), generator).float()
+    clean = density.sample((trials, points), generator).float()
     noise = torch.randn(clean.shape, generator=generator)
-    return [clean + settings.sigma * noise, clean, torch.full((settings.trials,), settings.sigma)]
-
-
-def _batches(
-    density: Density, settings: Settings, generator: torch.Generator
-) -> Iterator[list[Tensor]]:
-    for _ in range(settings.steps):
-        yield _pairs(density, settings, settings.batch_size, generator)
+    return [clean + SIGMA * noise, clean, torch.full((trials,), SIGMA)]
 
 
 @register
@@ -137,24 +119,23 @@ class Score(Benchmark):
     restricted_by = ("methods",)
 
     def run(self, options: Options, folder: Path) -> None:
-        settings = TINY if options.tiny else Settings()
+        training = TINY if options.tiny else TRAINING
         networks = selected(NETWORKS, options.methods, "method")
         for (kind, density), name in product(DENSITIES.items(), networks):
-            generator = torch.Generator().manual_seed(options.seed)
-            validation, test = (
-                _pairs(density, settings, settings.held_out_points, generator) for _ in range(2)
+            draw = partial(
+                _pairs,
+                density,
+                training.trials,
+                generator=torch.Generator().manual_seed(options.seed),
             )
+            validation, test = (draw(points) for points in training.points)
+            batches = (draw(training.batch_size) for _ in range(training.steps))
             fitted = fit(
-                networks[name],
-                denoising_error,
-                _batches(density, settings, generator),
-                validation,
-                settings,
-                seed=options.seed,
+                networks[name], denoising_error, batches, validation, training, seed=options.seed
             )
             label = {"density": kind, "network": name}
-            rows = _measure(label, fitted, density, test, settings.sigma)
-            slices = _slice(label, fitted, density, settings.sigma)
+            rows = _measure(label, fitted, density, test)
+            slices = _slice(label, fitted, density)
             replace_rows(folder / "trials.csv", rows, "density", "network")
             replace_rows(folder / "slices.csv", slices, "density", "network")
 
@@ -193,16 +174,14 @@ class Score(Benchmark):
         ]
 
 
-def _measure(
-    label: dict[str, str], fitted: Fit, density: Density, test: list[Tensor], sigma: float
-) -> DataFrame:
+def _measure(label: dict[str, str], fitted: Fit, density: Density, test: list[Tensor]) -> DataFrame:
     noisy, clean, _ = test
-    truth = density.score(noisy, sigma)
+    truth = density.score(noisy, SIGMA)
     with torch.no_grad():
         learned = fitted.ensemble(noisy)
         jacobians = fitted.ensemble.map(jacobian, noisy)
     error = (learned - truth).square().mean((1, 2)) / truth.square().mean((1, 2))
-    mse, mmse = ((noisy - sigma**2 * g - clean).square().mean((1, 2)) for g in (learned, truth))
+    mse, mmse = ((noisy - SIGMA**2 * g - clean).square().mean((1, 2)) for g in (learned, truth))
     asymmetry = (jacobians - jacobians.mT).abs().amax((1, 2, 3))
     smallest = torch.linalg.eigvalsh((jacobians + jacobians.mT) / 2).amin((1, 2))
     return DataFrame(
@@ -220,12 +199,10 @@ def _measure(
     )
 
 
-def _slice(
-    label: dict[str, str], fitted: Fit, density: Density, sigma: float, points: int = 81
-) -> DataFrame:
+def _slice(label: dict[str, str], fitted: Fit, density: Density, points: int = 81) -> DataFrame:
     position = torch.linspace(-SLICE, SLICE, points)
     line = torch.stack([position, torch.zeros(points)], 1)
-    truth = density.score(line, sigma)[:, 0]
+    truth = density.score(line, SIGMA)[:, 0]
     with torch.no_grad():
         learned = fitted.ensemble(line.expand(len(fitted.ensemble), -1, -1))[0, :, 0]
     numbers = {"true": texts(truth, ".4f"), "learned": texts(learned, ".4f")}

@@ -206,7 +206,8 @@ def _reconstructor(problem: PluginProblem) -> Tensor:
     return model(problem.y, problem.physics)
 
 
-_FIRST = {"g_first": True}
+_PROXIMAL = ("PGD", "FISTA", "PMD", "ADMM", "DRS", "PDCP")
+_FIRST = partial(_run, g_first=True)
 
 ALGORITHMS: dict[str, Algorithm] = {
     "GD": Algorithm("grad", partial(_run, "GD", step="step", iterations=3000)),
@@ -214,23 +215,20 @@ ALGORITHMS: dict[str, Algorithm] = {
         "grad, fn", partial(_run, "GD", step="long_step", iterations=3000, backtracking=True)
     ),
     "MD": Algorithm("grad", partial(_run, "MD", step="step", iterations=3000)),
-    "PGD": Algorithm("prox", partial(_run, "PGD", iterations=300)),
-    "PGD, prior first": Algorithm(
-        "grad", partial(_run, "PGD", step="prior_step", iterations=3000, **_FIRST)
-    ),
-    "FISTA": Algorithm("prox", partial(_run, "FISTA", iterations=300)),
-    "FISTA, prior first": Algorithm(
-        "grad", partial(_run, "FISTA", step="prior_step", iterations=3000, **_FIRST)
-    ),
-    "PMD": Algorithm("prox", partial(_run, "PMD", iterations=300)),
-    "ADMM": Algorithm("prox", partial(_run, "ADMM", iterations=300)),
-    "ADMM, prior first": Algorithm("prox", partial(_run, "ADMM", iterations=300, **_FIRST)),
-    "DRS": Algorithm("prox", partial(_run, "DRS", iterations=300)),
-    "DRS, prior first": Algorithm("prox", partial(_run, "DRS", iterations=300, **_FIRST)),
-    "PDCP": Algorithm("prox", partial(_run, "PDCP", iterations=300)),
+    **{name: Algorithm("prox", partial(_run, name, iterations=300)) for name in _PROXIMAL},
+    **{
+        f"{name}, prior first": Algorithm(
+            "grad", partial(_FIRST, name, step="prior_step", iterations=3000)
+        )
+        for name in ("PGD", "FISTA")
+    },
+    **{
+        f"{name}, prior first": Algorithm("prox", partial(_FIRST, name, iterations=300))
+        for name in ("ADMM", "DRS")
+    },
     "PDCP, prior first": Algorithm(
         "prox_conjugate",
-        partial(_run, "PDCP", iterations=300, **_FIRST),
+        partial(_FIRST, "PDCP", iterations=300),
         _scaled_slope,
         "deepinv 0.5 scales the dual step by lam: minimises the data term plus lam^2 R(x / lam)",
     ),

@@ -27,7 +27,9 @@ class RealMRI(LinearPhysics):
 
     @property
     def mask(self) -> Tensor:
-        return self.inner.mask
+        mask = self.inner.mask
+        assert isinstance(mask, Tensor)
+        return mask
 
     def A(self, x: Tensor, **_: Any) -> Tensor:
         return self.inner.A(torch.cat([x, torch.zeros_like(x)], 1))

@@ -23,7 +23,7 @@ from convexreg.solvers.data_terms import DataTerm
 class InverseProblem:
     """A row of the table: `y = A x + sigma n` with the noise of image number i seeded by i.
 
-    :ivar build: a deepinv physics; its `bounds`, if it has any, go before those that are known of its class.
+    :ivar build: a deepinv physics.
     :ivar masked: whether the physics has a `mask`, outside of which there are no measurements, and no noise.
     """
 
@@ -83,7 +83,7 @@ class Measurement:
 
     def data_term(self) -> DataTerm:
         """`|A x - y|^2 / 2`."""
-        return data_term(self.physics, self.y, bounds=getattr(self.physics, "bounds", None))
+        return data_term(self.physics, self.y)
 
     def psnr(self, image: Tensor) -> float:
         """PSNR in dB for peak 1, without clipping."""

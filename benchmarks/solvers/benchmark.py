@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas
 import torch
-from pandas import DataFrame
+from pandas import DataFrame, Series
 from tqdm import tqdm
 
 from benchmarks.harness.datasets import open_images
@@ -189,9 +189,10 @@ def _rows(
     exact: Reference,
 ) -> tuple[DataFrame, list[dict[str, object]]]:
     """Every iterate of a method, and a row per tolerance."""
-    scale, runs = abs(exact.value), DataFrame(seconds)
+    scale = abs(exact.value)
+    runs = pandas.concat([Series(times, dtype=float) for times in seconds], axis=1)
     trace = DataFrame(points, columns=[field.name for field in fields(Point)])
-    trace["seconds"] = runs.median()
+    trace["seconds"] = runs.median(axis=1)
     trace["proven"] = [
         peer.rate(k, constants) / scale if peer.rate else math.nan for k in trace["iteration"]
     ]
@@ -213,7 +214,7 @@ def _rows(
             row["above_proven_curve"] = int((trace["gap"] > trace["proven"] + slack).sum())
         true, proven = (trace[trace[key] <= tolerance] for key in ("gap", "certified"))
         if len(true):
-            times = runs[true.index[0]]
+            times = runs.loc[true.index[0]]
             row["evaluations"] = true["evaluations"].iloc[0]
             row["seconds"] = f"{times.median():.4f}"
             row["seconds_min"], row["seconds_max"] = f"{times.min():.4f}", f"{times.max():.4f}"

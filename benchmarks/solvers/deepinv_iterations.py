@@ -26,7 +26,7 @@ def _iterate(task: Task, record: Recorder, iteration: Any, step: float, start: A
             record.objective.evaluations += 1
             return _beside_the_data(task).grad(x)
 
-    data = task.problem.data
+    data: Any = task.problem.data
     parameters = {"stepsize": step, "lambda": 1.0, "g_param": None, "a": 3}
     state: dict[str, Any] = {"est": start, "cost": None, "it": 0}
     prior, fidelity = CountedPrior(), L2()

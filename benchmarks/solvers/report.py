@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from pandas import DataFrame
@@ -23,7 +23,7 @@ def _read(folder: Path, name: str, numbers: Sequence[str]) -> DataFrame:
     rows = read_rows(folder / f"{name}.csv")
     if rows.empty:
         return rows
-    kinds = rows["task"].str.split(" ").map(lambda words: " ".join([words[0], *words[2:]]))
+    kinds = rows["task"].str.replace(r" \S+", "", n=1, regex=True)
     return rows.astype(dict.fromkeys(numbers, float)).assign(kind=kinds)
 
 
@@ -98,12 +98,12 @@ def figures(folder: Path) -> list[Figure]:
 
 
 def _curves(
-    rows: DataFrame, methods: Sequence[str], task: str, key: str, label: str, name: str
+    rows: DataFrame, methods: Iterable[object], task: str, key: str, label: str, name: str
 ) -> Figure:
     figure, axes = canvas(title=task, x=label, y="relative gap", height=4.6)
     for method, its in rows.groupby("method", sort=False):
         best = its["gap"].cummin().clip(lower=1e-12)
-        axes.plot(its[key], best, label=method, **style_of(str(method), methods))
+        axes.plot(its[key], best, label=method, **style_of(method, methods))
     axes.set_yscale("log")
     axes.set_ylim(3e-9, 10)
     if key == "seconds":
@@ -113,7 +113,7 @@ def _curves(
     return Figure(name, f"{task}: true relative gap (best so far) against {label}.", figure)
 
 
-def _proofs(rows: DataFrame, methods: Sequence[str], task: str, name: str) -> Figure:
+def _proofs(rows: DataFrame, methods: Iterable[object], task: str, name: str) -> Figure:
     """What is known without the reference: the certificate, and what the theorem promises."""
     figure, axes = canvas(title=task, x="gradient evaluations", y="relative gap", height=4.2)
     for method, its in rows.groupby("method", sort=False):
@@ -121,7 +121,7 @@ def _proofs(rows: DataFrame, methods: Sequence[str], task: str, name: str) -> Fi
         promised = bool(its["proven"].notna().any())
         if not (certified or promised):
             continue
-        colour, xs = style_of(str(method), methods)["color"], its["evaluations"]
+        colour, xs = style_of(method, methods)["color"], its["evaluations"]
         axes.plot(xs, its["gap"].cummin().clip(lower=1e-12), color=colour, label=method)
         if certified:
             axes.plot(xs, its["certified"], color=colour, linestyle=":", linewidth=1.2)
@@ -139,7 +139,7 @@ def _proofs(rows: DataFrame, methods: Sequence[str], task: str, name: str) -> Fi
     return Figure(name, caption, figure)
 
 
-def _profile(summary: DataFrame, methods: Sequence[str], key: str) -> Figure:
+def _profile(summary: DataFrame, methods: Iterable[object], key: str) -> Figure:
     curves = performance_profile(
         summary.pivot_table(key, ["task", "tolerance"], "method", dropna=False)
     )
@@ -150,7 +150,7 @@ def _profile(summary: DataFrame, methods: Sequence[str], key: str) -> Figure:
         height=4.4,
     )
     for method in methods:
-        xs, ys = curves[method]
+        xs, ys = curves[str(method)]
         axes.step(xs, ys, where="post", label=method, **style_of(method, methods))
     axes.set_xscale("log", base=2)
     axes.xaxis.set_major_formatter("{x:g}")

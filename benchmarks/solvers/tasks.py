@@ -18,6 +18,7 @@ from convexreg.reconstruction.problem import Problem, Tolerance
 from convexreg.reconstruction.start import starting_image
 from convexreg.regularizer import Regularizer
 from convexreg.solvers import Box, QuasiNewton
+from convexreg.solvers.data_terms import DataTerm
 
 _FORMAT = "reference-2"
 
@@ -51,10 +52,13 @@ class Task:
     @property
     def digest(self) -> str:
         """Identifies the objective: measurements, operator, model, constraint."""
-        p, weights = self.problem, self.problem.regularizer.state_dict().values()
+        p = self.problem
+        assert isinstance(p.data, DataTerm)
+        assert isinstance(p.regularizer, Regularizer)
         settings = f"{_FORMAT} {self.name} {p.sigma} {p.lam} {p.anchor} {p.box}"
         content = hashlib.sha256(settings.encode())
-        for tensor in (p.data.y, p.centre, *weights):
+        # the anchor's centre follows from the measurements
+        for tensor in (p.data.y, *p.regularizer.state_dict().values()):
             content.update(tensor.detach().cpu().contiguous().numpy().tobytes())
         return content.hexdigest()[:16]
 
@@ -93,7 +97,7 @@ def _solve(task: Task) -> Reference:
     rough = task.problem.minimise(
         task.start, tolerance=Tolerance(gtol=1e-6), solver=solver, max_iter=500, throw=False
     )
-    tolerance = Tolerance(gap_tol=1e-13, gtol=1e-11)
+    tolerance = Tolerance(gap_tol=1e-13, gtol=1e-9)
     solution = task.exact.minimise(
         rough.x.double(), tolerance=tolerance, solver=solver, max_iter=2000, throw=False
     )

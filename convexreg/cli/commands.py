@@ -5,32 +5,24 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import warnings
-from pathlib import Path
 from typing import Any, Literal
 
-import numpy
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
 from convexreg.adaptive import AdaptiveRegularizer
-from convexreg.cli.card import as_text
+from convexreg.cli.text import SHORTFALLS, card_text
 from convexreg.files import write_atomically
 from convexreg.models.config import AnyRegularizer, parameter_count
 from convexreg.models.files import load_model, pretrained_names
-from convexreg.pictures.files import ImageError, Photograph, check_writable, read_image, write_image
+from convexreg.pictures.files import check_writable, read_image, write_image
+from convexreg.pictures.kernels import read_kernel
+from convexreg.pictures.noise import estimate_sigma
+from convexreg.pictures.photograph import ImageError, Photograph
 from convexreg.reconstruction.from_measurements import Reconstruction, reconstruct
 from convexreg.solvers.loop import Progress
 from convexreg.solvers.solution import Status
-
-_SHORTFALLS = {
-    Status.MAX_ITERATIONS: "the iteration limit was reached before the tolerance; the certificate says how "
-    "good the result is. Raise --max-iter, or loosen --gap",
-    Status.STAGNATED: "the image no longer changes at single precision, and the tolerance is not reached; "
-    "the certificate says how good the result is. Loosen --gap",
-}
-"""How a command can end short of its tolerance; what else goes wrong raises."""
 
 
 def parse_sigma(text: str) -> float:
@@ -64,47 +56,6 @@ def parse_weight(text: str) -> float | Literal["discrepancy", "sure"]:
         ) from None
 
 
-def estimate_sigma(pixels: Tensor) -> float:
-    """Noise level of an image `(C, H, W)` (Donoho & Johnstone 1994, scikit-image's estimator)."""
-    from skimage.restoration import estimate_sigma as estimator
-
-    with numpy.errstate(invalid="ignore"), warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # of empty or constant images
-        sigma = float(estimator(pixels.numpy(), channel_axis=0, average_sigmas=True))
-    if not sigma > 1e-6:  # the rounding of a constant image
-        raise ValueError("the noise level cannot be estimated from this image; give --sigma")
-    return sigma
-
-
-def read_kernel(path: Path) -> Tensor:
-    """A blur kernel `(1, 1, k, k)` of odd size from an image or NPY file, normalised to sum one.
-
-    :raises ImageError: unreadable, coloured, even-sized, negative or zero.
-    """
-    # a kernel is normalised, so that any white would do; floats need not lie in [0, 1]
-    pixels = read_image(path, white=1.0).pixels.double()
-    kernel = pixels[:1]
-    if (pixels != kernel).any():
-        raise ImageError(
-            f"the kernel {path} is coloured; one kernel blurs all channels, save it as gray"
-        )
-    height, width = kernel.shape[-2:]
-    if height % 2 == 0 or width % 2 == 0:
-        raise ImageError(
-            f"the kernel {path} is {height} x {width}; its sides must be odd so that it has a centre"
-        )
-    if kernel.min() < 0:
-        raise ImageError(f"the kernel {path} has negative entries; a blur has none")
-    if kernel.sum() <= 0:
-        raise ImageError(f"the kernel {path} sums to zero; it would remove the image")
-    total = float(kernel.sum())
-    if abs(total - 1) > 1e-5:
-        print(
-            f"convexreg: note: the kernel sums to {total:.6g}; normalised to one", file=sys.stderr
-        )
-    return (kernel / kernel.sum()).float().unsqueeze(0)
-
-
 class ProgressBar:
     """A progress bar on standard error showing the certified gap; none before the first iteration."""
 
@@ -119,7 +70,7 @@ class ProgressBar:
             self.bar = tqdm(disable=self.quiet or None, unit="it", leave=False)
         self.bar.update()
         gap = float(progress.relative_gap.max())
-        stationarity = float(progress.state.stationarity.max())
+        stationarity = float(progress.stationarity.max())
         proven = f"gap <= {gap:.1e}" if gap < float("inf") else f"gradient {stationarity:.1e}"
         self.bar.set_postfix_str(proven)
         if not bool(progress.active.any()):
@@ -167,26 +118,39 @@ def _finish(options: argparse.Namespace, result: Reconstruction, extra: dict[str
         if isinstance(parse_weight(options.lam), str):
             print(f"lam: {float(result.lam[0]):.4g}")
     for code in sorted(set(result.status.tolist()) - {int(Status.CONVERGED)}):
-        print(f"convexreg: warning: {_SHORTFALLS[Status(code)]}", file=sys.stderr)
+        print(f"convexreg: warning: {SHORTFALLS[Status(code)]}", file=sys.stderr)
+
+
+def _note(text: str) -> None:
+    print(f"convexreg: note: {text}", file=sys.stderr)
 
 
 def _read(options: argparse.Namespace) -> Photograph:
     """The input; a note on standard error if its white is probably not the default one."""
-    photograph = read_image(options.input, white=options.white)
+    try:
+        photograph = read_image(options.input, white=options.white)
+    except ImageError as error:
+        if "value of white" in str(error):
+            raise ImageError(f"{error} (--white 255)") from error
+        raise
     if photograph.doubtful_white:
-        print(
-            f"convexreg: note: {options.input} has 16 bits, but no value above 4095; if 4095 is white, "
-            "give --white 4095",
-            file=sys.stderr,
+        _note(
+            f"{options.input} has 16 bits, but no value above 4095; if 4095 is white, give --white 4095"
         )
     clipped = float((photograph.pixels > 1).float().mean())
     if photograph.bits < 32 and clipped > 0.01:
-        print(
-            f"convexreg: note: {100 * clipped:.0f} % of {options.input} is above --white {options.white:g}, "
-            "where the result ends",
-            file=sys.stderr,
+        _note(
+            f"{100 * clipped:.0f} % of {options.input} is above --white {photograph.white:g}, where the "
+            "result ends"
         )
     return photograph
+
+
+def _estimated(photograph: Photograph) -> float:
+    try:
+        return estimate_sigma(photograph.pixels)
+    except ValueError as error:
+        raise ValueError(f"{error}: --sigma 0.1, or --sigma 25/255") from error
 
 
 def denoise(options: argparse.Namespace) -> None:
@@ -195,7 +159,7 @@ def denoise(options: argparse.Namespace) -> None:
     check_writable(options.output)
     photograph = _read(options)
     automatic = options.sigma == "auto"
-    sigma = estimate_sigma(photograph.pixels) if automatic else parse_sigma(options.sigma)
+    sigma = _estimated(photograph) if automatic else parse_sigma(options.sigma)
     physics = deepinv.physics.Denoising(deepinv.physics.GaussianNoise(sigma))
     result = _solve(options, photograph.pixels.unsqueeze(0), physics, sigma=sigma)
     write_image(options.output, photograph.with_pixels(result.image[0]))
@@ -207,7 +171,9 @@ def deblur(options: argparse.Namespace) -> None:
 
     check_writable(options.output)
     photograph = _read(options)
-    kernel = read_kernel(options.kernel)
+    kernel, total = read_kernel(options.kernel)
+    if abs(total - 1) > 1e-5:
+        _note(f"the kernel sums to {total:.6g}; normalised to one")
     if any(k > n for k, n in zip(kernel.shape[-2:], photograph.pixels.shape[-2:], strict=True)):
         raise ImageError(
             f"the kernel, {kernel.shape[-2]} x {kernel.shape[-1]}, is larger than the photograph, "
@@ -253,9 +219,9 @@ def demo(options: argparse.Namespace) -> None:
 
 
 def train(options: argparse.Namespace) -> None:
-    from convexreg.training import command
+    from convexreg.cli.train import train as run
 
-    command.train(options)
+    run(options)
 
 
 def _lipschitz(regularizer: AnyRegularizer) -> dict[str, float]:
@@ -285,4 +251,4 @@ def info(options: argparse.Namespace) -> None:
         print(json.dumps(cards, indent=2))
         return
     for name, card in cards.items():
-        print(f"{name}\n{as_text(card)}")
+        print(f"{name}\n{card_text(card)}")

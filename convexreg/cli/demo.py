@@ -11,14 +11,14 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from convexreg.reconstruction.from_measurements import BLUR_WEIGHT, Reconstruction, reconstruct
+from convexreg.reconstruction.from_measurements import BLUR_WEIGHT, reconstruct
+from convexreg.reconstruction.result import Reconstruction
 from convexreg.solvers.loop import Progress
-from convexreg.training.objectives import psnr
 
 
 @dataclass(frozen=True)
-class Problem:
-    """One of the demonstration's problems, solved; images are `(1, 1, H, W)`.
+class SolvedTask:
+    """One of the demonstration's tasks, solved; images are `(1, 1, H, W)`.
 
     :ivar shown: the measurements, cut or padded to the size of the clean image.
     """
@@ -32,8 +32,8 @@ class Problem:
         """Name and PSNR before and after, in dB."""
         return {
             "problem": self.name,
-            "psnr_before": round(float(psnr(self.shown, self.clean)), 2),
-            "psnr_after": round(float(psnr(self.result.image, self.clean)), 2),
+            "psnr_before": round(_psnr(self.shown, self.clean), 2),
+            "psnr_after": round(_psnr(self.result.image, self.clean), 2),
         }
 
 
@@ -41,7 +41,7 @@ class Problem:
 class Demonstration:
     """What `run_demo` returns."""
 
-    problems: tuple[Problem, ...]
+    problems: tuple[SolvedTask, ...]
 
     def text(self) -> str:
         """PSNR before and after with the certificate, one line per problem."""
@@ -79,6 +79,12 @@ class Demonstration:
         buffer = io.BytesIO()
         figure.savefig(buffer, format=suffix.lstrip("."), dpi=120)
         return buffer.getvalue()
+
+
+def _psnr(image: Tensor, clean: Tensor) -> float:
+    from deepinv.loss.metric import PSNR
+
+    return float(PSNR()(image, clean))
 
 
 def run_demo(
@@ -124,5 +130,5 @@ def run_demo(
             max_iter=max_iter,
             callback=callback() if callback else None,
         )
-        problems.append(Problem(name, clean, y, result))
+        problems.append(SolvedTask(name, clean, y, result))
     return Demonstration(tuple(problems))

@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 import argparse
+import ctypes
+import math
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NoReturn
 
+import torch
+
 from convexreg.cli import commands
-from convexreg.cli.arguments import count, device, positive
-from convexreg.cli.memory import keep_freed_memory
 from convexreg.models.config import ARCHITECTURES
 from convexreg.models.files import DEFAULT_MODEL, ModelFileError
-from convexreg.pictures.files import ImageError
+from convexreg.pictures.photograph import ImageError
 from convexreg.reconstruction.from_measurements import BLUR_WEIGHT
 from convexreg.solvers.solution import SolverError
+
+# glibc's <malloc.h>
+_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code: 0, or 2 with one sentence on standard error."""
-    options = _parser().parse_args(arguments)
+    options = parser().parse_args(arguments)
     keep_freed_memory()
     try:
         options.run(options)
@@ -41,7 +46,8 @@ class _Parser(argparse.ArgumentParser):
         self.exit(2, f"convexreg: error: {message} (see {self.prog} --help)\n")
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser() -> argparse.ArgumentParser:
+    """Commands and options."""
     parser = _Parser(
         prog="convexreg",
         description="Certified image reconstruction with learned convex regularizers.",
@@ -198,5 +204,57 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+def positive(text: str) -> float:
+    """A positive number.
+
+    :raises argparse.ArgumentTypeError: it is not.
+    """
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"must be a positive number, got {text!r}")
+    return value
+
+
+def count(text: str) -> int:
+    """A whole number of at least one.
+
+    :raises argparse.ArgumentTypeError: it is not.
+    """
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, got {text!r}")
+    return int(text)
+
+
+def device(name: str) -> str:
+    """The name of a device that is there.
+
+    :raises argparse.ArgumentTypeError: it is not.
+    """
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        why = "" if reason.startswith("Expected one of") else f" ({reason})"
+        raise argparse.ArgumentTypeError(
+            f"cannot compute on {name!r}{why}; devices are cpu, cuda, cuda:1, mps"
+        ) from error
+    return name
+
+
+def keep_freed_memory() -> None:
+    """Tell glibc to reuse freed blocks of up to 32 MiB instead of returning them to the system.
+
+    A solver allocates the same temporaries in every iteration, and clearing fresh pages can take
+    longer than the arithmetic on them. This is a setting of the whole process, so programs (the
+    command line, training, benchmarks) make it, not the library. Without glibc it does nothing.
+    """
+    try:
+        mallopt = ctypes.CDLL("libc.so.6").mallopt
+    except (OSError, AttributeError):
+        return
+    mallopt(_M_MMAP_THRESHOLD, 32 * 2**20)
+    mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
+    mallopt(_M_TOP_PAD, 64 * 2**20)

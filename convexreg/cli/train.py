@@ -76,7 +76,10 @@ def train(options: argparse.Namespace) -> None:
     )
     if options.resume:
         run.resume()
-    run.check_folder()
+    try:
+        run.check_folder()
+    except ValueError as error:
+        raise ValueError(f"{error} (--resume, --run FOLDER)") from error
     bar = tqdm(total=settings.steps, initial=run.step, disable=options.quiet or None, unit="step")
 
     def show_psnr(step: int, levels: dict[str, float]) -> None:

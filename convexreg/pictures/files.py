@@ -4,75 +4,24 @@ from __future__ import annotations
 
 import io
 import os
-from dataclasses import dataclass, replace
 from pathlib import Path
 
-import cv2
+import imagecodecs
 import numpy
 import tifffile
 import torch
 from PIL import Image, ImageOps
-from tifffile import COMPRESSION, PHOTOMETRIC
-from torch import Tensor
 
 from convexreg.files import write_atomically
+from convexreg.pictures.photograph import ImageError, Photograph
+from convexreg.pictures.tiff import read_tiff
 
 IMAGE_SUFFIXES = frozenset({".png", ".tif", ".tiff", ".jpg", ".jpeg", ".npy", ".bmp"})
 WRITABLE_SUFFIXES = frozenset({".png", ".tif", ".tiff", ".jpg", ".jpeg", ".npy"})
 
-# what tifffile reads on its own
-_COMPRESSIONS = (
-    COMPRESSION.NONE,
-    COMPRESSION.DEFLATE,
-    COMPRESSION.ADOBE_DEFLATE,
-    COMPRESSION.PACKBITS,
-)
-_PHOTOMETRICS = (
-    PHOTOMETRIC.RGB,
-    PHOTOMETRIC.MINISBLACK,
-    PHOTOMETRIC.MINISWHITE,
-    PHOTOMETRIC.PALETTE,
-)
 # what noise can make of an image in [0, 1]
 _LARGEST_FLOAT = 10.0
 _SIXTEEN_BIT_COLOUR = (b"\x10\x02", b"\x10\x04", b"\x10\x06")
-
-
-class ImageError(ValueError):
-    """An image that cannot be read or written; the message says why."""
-
-
-@dataclass(frozen=True)
-class Photograph:
-    """An image `(C, H, W)` in [0, 1] as float32, with what is needed to write it back.
-
-    :ivar pixels: gray (C = 1) or colour (C = 3).
-    :ivar alpha: `(1, H, W)`, kept as it is, or `None`.
-    :ivar bits: 8 or 16 for integer files, 32 for floating-point ones.
-    :ivar white: the number in the file that stands for 1, where the reader was told; otherwise the
-        largest of an integer type, or 1.
-    """
-
-    pixels: Tensor
-    alpha: Tensor | None
-    bits: int
-    white: float | None = None
-
-    def gray(self) -> Tensor:
-        """Luma `(1, H, W)` (ITU-R BT.601 weights for colour)."""
-        if self.pixels.shape[0] == 1:
-            return self.pixels
-        weights = torch.tensor([0.299, 0.587, 0.114])
-        return torch.einsum("c,chw->hw", weights, self.pixels).unsqueeze(0)
-
-    @property
-    def doubtful_white(self) -> bool:
-        """Whether it looks like data of 12 bits or fewer in a file of 16 whose white was not named."""
-        return self.bits == 16 and self.white is None and bool(self.pixels.max() < 4096 / 65535)
-
-    def with_pixels(self, pixels: Tensor) -> Photograph:
-        """The same alpha channel and depth with other pixels."""
-        return replace(self, pixels=pixels)
 
 
 def read_image(path: str | Path, *, white: float | None = None) -> Photograph:
@@ -96,13 +45,14 @@ def read_image(path: str | Path, *, white: float | None = None) -> Photograph:
         raise ImageError(
             f"{path} is not a supported image type; use one of {', '.join(sorted(IMAGE_SUFFIXES))}"
         )
+    largest = None
     try:
         match path.suffix.lower():
             case ".npy":
                 with path.open("rb") as file:
                     array = numpy.lib.format.read_array(file, allow_pickle=False)
             case ".tif" | ".tiff":
-                array = _read_tiff(path)
+                array, largest = read_tiff(path)
             case _:
                 array = _read_pillow(path)
     except ImageError:
@@ -111,41 +61,7 @@ def read_image(path: str | Path, *, white: float | None = None) -> Photograph:
         raise ImageError(
             f"{path} cannot be read; it is damaged or not an image ({error})"
         ) from error
-    return _from_array(array, path, white)
-
-
-def _read_tiff(path: Path) -> numpy.ndarray:
-    """The first page. Tifffile keeps every depth; what it cannot decode is left to others."""
-    with tifffile.TiffFile(path) as file:
-        page = file.pages.first
-        alike = [other for other in file.pages if other.shape == page.shape]
-        if len(alike) > 1:
-            raise ImageError(
-                f"{path} has {len(alike)} pages of the same size; save the one to use as a file of its own"
-            )
-        orientation = page.tags["Orientation"].value if "Orientation" in page.tags else 1
-        plain = page.compression in _COMPRESSIONS and page.predictor == 1
-        if not (plain and page.photometric in _PHOTOMETRICS):
-            if page.samplesperpixel < 3 or page.bitspersample <= 8:
-                return _read_pillow(path)
-            if page.photometric != PHOTOMETRIC.RGB or page.samplesperpixel > 3 or orientation != 1:
-                raise ImageError(
-                    f"{path} is compressed in a way that is supported for 8 bits only; save it without "
-                    "compression"
-                )
-            return cv2.cvtColor(_opencv(path), cv2.COLOR_BGR2RGB)
-        array = page.asarray()
-        if array.ndim == 3 and page.planarconfig == 2:
-            array = numpy.moveaxis(array, 0, -1)
-        if page.photometric == PHOTOMETRIC.PALETTE:
-            array = numpy.moveaxis(page.colormap[:, array] >> 8, 0, -1).astype(numpy.uint8)
-        elif page.photometric == PHOTOMETRIC.MINISWHITE:
-            array = 1 - array if array.dtype.kind == "f" else numpy.invert(array)
-    # the TIFF tag has the meaning of the EXIF one: mirror, then rotate
-    if orientation in (2, 4, 5, 7):
-        array = array[:, ::-1]
-    turns = {3: 2, 4: 2, 5: 1, 6: 3, 7: 3, 8: 1}.get(int(orientation), 0)
-    return numpy.rot90(array, turns)
+    return _from_array(array, path, largest if white is None else white)
 
 
 def _read_pillow(path: Path) -> numpy.ndarray:
@@ -153,9 +69,7 @@ def _read_pillow(path: Path) -> numpy.ndarray:
         image.load()  # raises on truncated files
         if image.format == "PNG" and _png_header(path) in _SIXTEEN_BIT_COLOUR:
             # Pillow reduces these to 8 bits
-            array = _opencv(path)
-            order = cv2.COLOR_BGRA2RGBA if array.shape[2] == 4 else cv2.COLOR_BGR2RGB
-            return cv2.cvtColor(array, order)
+            return imagecodecs.png_decode(path.read_bytes())
         image = ImageOps.exif_transpose(image)
         if image.mode == "1":
             image = image.convert("L")
@@ -172,13 +86,6 @@ def _png_header(path: Path) -> bytes:
     """Bit depth and colour type."""
     with path.open("rb") as file:
         return file.read(26)[24:]
-
-
-def _opencv(path: Path) -> numpy.ndarray:
-    array = cv2.imdecode(numpy.fromfile(path, numpy.uint8), cv2.IMREAD_UNCHANGED)
-    if array is None:
-        raise ValueError("OpenCV cannot decode it")
-    return array
 
 
 def _from_array(array: numpy.ndarray, path: Path, white: float | None) -> Photograph:
@@ -216,7 +123,7 @@ def _from_array(array: numpy.ndarray, path: Path, white: float | None) -> Photog
     if bits == 32 and white is None and planes.abs().max() > _LARGEST_FLOAT:
         raise ImageError(
             f"{path} holds floating-point pixels up to {planes.abs().max().item():g}; they should lie in "
-            "[0, 1], up to noise. Name the value of white (--white 255)"
+            "[0, 1], up to noise. Name the value of white, such as 255"
         )
     return Photograph(planes[:colours], planes[colours:] if has_alpha else None, bits, white)
 
@@ -287,12 +194,7 @@ def _encode(array: numpy.ndarray, suffix: str) -> bytes:
             extrasamples=["unassalpha"] if channels in (2, 4) else None,
         )
     elif array.dtype == numpy.uint16:
-        if array.ndim == 3:
-            if array.shape[-1] == 2:  # OpenCV has no gray with alpha
-                array = array[..., [0, 0, 0, 1]]
-            order = cv2.COLOR_RGBA2BGRA if array.shape[-1] == 4 else cv2.COLOR_RGB2BGR
-            array = cv2.cvtColor(array, order)
-        return cv2.imencode(suffix, array)[1].tobytes()
+        return imagecodecs.png_encode(numpy.ascontiguousarray(array))
     else:
         options = {"quality": 95, "subsampling": 0} if suffix in (".jpg", ".jpeg") else {}
         kind = "JPEG" if options else "PNG"

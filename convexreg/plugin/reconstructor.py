@@ -14,6 +14,7 @@ from convexreg.models.files import DEFAULT_MODEL, regularizer_of
 from convexreg.reconstruction.checks import given_noise_level
 from convexreg.reconstruction.from_measurements import reconstruct
 from convexreg.reconstruction.problem import Regularization
+from convexreg.reconstruction.start import starting_image
 from convexreg.solvers.loop import Progress
 
 Metrics = dict[str, list[list[float]]]
@@ -56,12 +57,16 @@ class ConvexReconstructor(Reconstructor):
         :param x_gt: the true image, for the PSNR.
         :return: metrics are lists per image, one number per iteration until the image has converged:
             `residual` (relative change), `relative_gap` (certified), `cost` where the solver knows
-            it, `psnr` (empty without `x_gt`).
+            it, `psnr` (the start's comes first; empty without `x_gt`).
         :raises ValueError: no noise level given, and none in the physics.
         """
         sigma = given_noise_level(self.sigma, physics)
-        metrics = _Metrics(y.shape[0], x_gt) if compute_metrics else None
         options = dict(self.options)
+        metrics = None
+        if compute_metrics:
+            start = options.get("x0")
+            start = starting_image(y, physics, sigma) if start is None else start.to(y)
+            metrics = _Metrics(start, x_gt)
         followers = [f for f in (options.pop("callback", None), metrics) if f is not None]
 
         def follow(progress: Progress) -> None:
@@ -80,10 +85,12 @@ class ConvexReconstructor(Reconstructor):
 class _Metrics:
     """Collects deepinv's metrics dictionary; every image's list ends with its solve."""
 
-    def __init__(self, images: int, x_gt: Tensor | None) -> None:
+    def __init__(self, start: Tensor, x_gt: Tensor | None) -> None:
         self.x_gt = x_gt
-        self.running = [True] * images
-        self.record: Metrics = {name: [[] for _ in range(images)] for name in ("psnr", "residual")}
+        self.running = [True] * start.shape[0]
+        self.record: Metrics = {"psnr": [[] for _ in start], "residual": [[] for _ in start]}
+        if x_gt is not None:
+            self._append("psnr", PSNR()(start, x_gt))
 
     def __call__(self, progress: Progress) -> None:
         if progress.iteration == 1:  # of the only round, or of the second one

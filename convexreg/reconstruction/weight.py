@@ -16,7 +16,8 @@ from convexreg.solvers.batch import inner
 from convexreg.solvers.data_terms import LeastSquares
 
 _SMALLEST, _BISECTIONS = 2.0**-6, 6
-_WEIGHTS = [2.0**exponent for exponent in range(2, -7, -1)]
+WEIGHTS = [2.0**exponent for exponent in range(2, -7, -1)]
+"""What `sure_weight` tries."""
 _ROUGH = Tolerance(gtol=1e-4)
 
 
@@ -71,14 +72,14 @@ def sure_weight(problem: Problem, start: Tensor) -> Tensor:
     signs = 2.0 * torch.randint(2, shape, generator=generator, device="cpu") - 1
     probe = signs.to(data.y) * (data.y != 0)
     x, risks = start, []
-    for weight in _WEIGHTS:
+    for weight in WEIGHTS:
         here = problem.with_weight(weight)
         x = here.minimise(x, tolerance=_ROUGH, max_iter=100).x
         misfit = data.operator.A(x) - data.y
         moved = here.inverse_hessian(x, data.operator.A_adjoint(probe), tol=1e-2, max_iter=100)
         freedom = inner(probe, data.operator.A(moved.solution))
         risks.append(inner(misfit, misfit) + 2 * level.square() * freedom)
-    return _least(torch.stack(risks))
+    return least_risk(torch.stack(risks))
 
 
 WEIGHT_RULES: dict[str, Callable[[Problem, Tensor], Tensor]] = {
@@ -102,13 +103,13 @@ def _level(problem: Problem, x: Tensor) -> Tensor:
     return level.reshape(-1).expand(x.shape[0])
 
 
-def _least(risks: Tensor) -> Tensor:
+def least_risk(risks: Tensor) -> Tensor:
     """The weight of the least of `(weights, B)` risks, between the grid's by a parabola in `log lam`."""
-    best = risks.argmin(0).clamp(1, len(_WEIGHTS) - 2)
+    best = risks.argmin(0).clamp(1, len(WEIGHTS) - 2)
     before, here, after = (risks.gather(0, (best + i).unsqueeze(0))[0] for i in (-1, 0, 1))
     bend = before - 2 * here + after
     shift = torch.where(bend > 0, (before - after) / (2 * bend), torch.zeros_like(bend))
     # beyond the ends of the grid the parabola is not to be trusted
     shift = torch.where(bend > 0, shift, torch.sign(before - after)).clamp(-1, 1)
-    grid = torch.tensor(_WEIGHTS, dtype=torch.float64, device=risks.device).log2()
+    grid = torch.tensor(WEIGHTS, dtype=torch.float64, device=risks.device).log2()
     return torch.exp2(grid[best] - shift)

@@ -128,8 +128,8 @@ class TrainingRun:
         """
         if self.step == 0 and self.checkpoint.exists():
             raise ValueError(
-                f"{self.folder} holds a checkpoint of an earlier run; resume it (--resume), or give another "
-                "folder (--run)"
+                f"{self.folder} holds a checkpoint of an earlier run; resume it, or give another "
+                "folder"
             )
 
     def run(self, callback: Callable[[Record], None] | None = None) -> AnyRegularizer:

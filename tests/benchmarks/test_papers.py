@@ -17,10 +17,10 @@ from benchmarks.papers.icnn import ICNN
 from benchmarks.papers.mlp import MLP, MLPGradient
 from benchmarks.papers.networks import (
     AutoregressiveFlow,
-    parameter_count,
 )
 from benchmarks.papers.objectives import change_of_variables, jacobian
 from benchmarks.papers.trials import published
+from convexreg.models.config import parameter_count
 from convexreg.networks.base import GradientNetwork
 from tests import oracles
 from tests.tables import over, perturbed

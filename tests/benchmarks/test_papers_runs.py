@@ -23,10 +23,10 @@ from benchmarks.papers.networks import (
     c_mgn,
     mgradnet_c,
     mgradnet_m,
-    parameter_count,
 )
 from benchmarks.papers.objectives import squared_error
 from benchmarks.papers.trials import best_variant, published
+from convexreg.models.config import parameter_count
 from tests.tables import over
 
 
@@ -51,7 +51,7 @@ class TestEnsemble:
                 squared_error,
                 [[x[first:last], y[first:last]]] * 20,
                 [x[first:last], y[first:last]],
-                Training(last - first, 20, 40, 1e-2, 4, decay=False),
+                Training(last - first, 20, 40, 1e-2, validations=4, decay=False),
                 seed=first,
             )
             return result.ensemble(x[first:last]).detach()
@@ -66,7 +66,7 @@ class TestEnsemble:
             squared_error,
             [data] * 40,
             data,
-            Training(2, 40, 30, 3.0, 40, decay=False),
+            Training(2, 40, 30, 3.0, validations=40, decay=False),
             seed=0,
         )
         with torch.no_grad():
@@ -77,7 +77,7 @@ class TestEnsemble:
     def test_batches_cover_every_point_once_an_epoch(self) -> None:
         points = torch.arange(10.0).reshape(1, 10, 1).repeat(2, 1, 1)
         batches = list(
-            minibatches([points], steps=4, batch_size=5, generator=torch.Generator().manual_seed(0))
+            minibatches([points], Training(2, 4, 5, 1e-2), torch.Generator().manual_seed(0))
         )
         assert len(batches) == 4
         for epoch in (batches[:2], batches[2:]):
@@ -171,12 +171,13 @@ class TestTraining:
         generator = torch.Generator().manual_seed(0)
         x = CONVEX.sample(1, 20_000, generator=generator)
         data = [x, CONVEX.gradient(x)]
+        training = Training(1, 1200, 500, 5e-3, validations=6, decay=False)
         result = fit(
             lambda: mgradnet_c(2, 7, 4),
             squared_error,
-            minibatches(data, steps=1200, batch_size=500, generator=generator),
+            minibatches(data, training, generator),
             data,
-            Training(1, 1200, 500, 5e-3, 6, decay=False),
+            training,
             seed=0,
         )
         rmse_db = 5 * math.log10(float(result.history.min()))

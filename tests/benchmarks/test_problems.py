@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from benchmarks.harness.datasets import DATASETS, centre, open_images
+from benchmarks.harness.datasets import centre, open_images
 from benchmarks.problems.table import PROBLEMS
 
 
@@ -49,4 +49,3 @@ def test_default_images_need_no_network_and_never_mix():
     assert centre(torch.zeros(1, 9, 30), 20).shape == (1, 9, 9)
     with pytest.raises(ValueError, match="neither a folder of images nor a dataset"):
         open_images("no such thing")
-    assert all(row.description for row in DATASETS.values())

@@ -14,8 +14,8 @@ from PIL import Image
 
 from convexreg import load_model
 from convexreg.cli import parser as cli
-from convexreg.cli.card import as_text
 from convexreg.cli.demo import run_demo
+from convexreg.cli.text import card_text
 from convexreg.pictures.files import Photograph, read_image, write_image
 from convexreg.reconstruction.from_measurements import BLUR_WEIGHT
 from convexreg.training.run import TrainingRun
@@ -192,7 +192,7 @@ def test_a_card_is_text_without_the_punctuation_of_python():
         "validation_psnr": {"5": 37.42},
         "started_from": "random filters",
     }
-    assert as_text(card) == (
+    assert card_text(card) == (
         "  adaptive: yes\n  learning rates: 0.001 / 0.002\n  stages:\n    - steps 2, gap 0.333333\n"
         "    - steps 3\n  commands:\n    - a b\n    - c d\n  validation psnr: 5 37.42\n"
         "  started from: random filters"
@@ -312,7 +312,8 @@ def test_noise_that_cannot_be_estimated(tmp_path, capsys):
     write_image(tmp_path / "flat.png", Photograph(torch.full((1, 8, 8), 0.5), None, 8))
     assert run("denoise", tmp_path / "flat.png", "-o", tmp_path / "out.png", "-q") == 2
     assert capsys.readouterr().err == (
-        "convexreg: error: the noise level cannot be estimated from this image; give --sigma\n"
+        "convexreg: error: the noise level cannot be estimated from this image; give the level: "
+        "--sigma 0.1, or --sigma 25/255\n"
     )
 
 

@@ -7,7 +7,7 @@ import zlib
 from collections.abc import Callable
 from pathlib import Path
 
-import cv2
+import imagecodecs
 import numpy
 import pytest
 import tifffile
@@ -29,8 +29,7 @@ def test_png_of_others(mode: tuple[int, bool], bits: int, tmp_path: Path) -> Non
     elif mode == (1, True):
         path.write_bytes(_sixteen_bit_gray_alpha(array))
     else:
-        order = {1: None, 3: cv2.COLOR_RGB2BGR, 4: cv2.COLOR_RGBA2BGRA}[sum(mode)]
-        cv2.imwrite(str(path), array if order is None else cv2.cvtColor(array, order))
+        path.write_bytes(imagecodecs.png_encode(numpy.ascontiguousarray(array)))
     result = read_image(path)
     if (bits, mode) == (16, (1, True)):  # OpenCV repeats the gray
         result = Photograph(result.pixels[:1], result.alpha, result.bits)
@@ -92,17 +91,58 @@ def test_compressed_tiff_of_others(mode: str, compression: str, tmp_path: Path) 
     assert_same(read_image(tmp_path / "a.tif"), picture)
 
 
-def test_sixteen_bit_colour_lzw_tiff(tmp_path: Path) -> None:
-    picture = photograph(3, False, 16)
-    cv2.imwrite(str(tmp_path / "a.tif"), cv2.cvtColor(array_of(picture), cv2.COLOR_RGB2BGR))
+@pytest.mark.parametrize("compression", [None, "lzw", "zlib", "zstd", "packbits"])
+@pytest.mark.parametrize("byteorder", ["<", ">"])
+@over("mode", MODES)
+def test_pixels_do_not_depend_on_compression(
+    mode: tuple[int, bool], byteorder: str, compression: str | None, tmp_path: Path
+) -> None:
+    picture = photograph(*mode, 16)
+    array = array_of(picture)
+    tifffile.imwrite(
+        tmp_path / "a.tif",
+        array,
+        photometric="rgb" if mode[0] == 3 else "minisblack",
+        extrasamples=["unassalpha"] if mode[1] else None,
+        compression=compression,
+        byteorder=byteorder,
+        predictor=compression in ("lzw", "zlib", "zstd"),
+    )
     assert_same(read_image(tmp_path / "a.tif"), picture)
 
 
-def test_sixteen_bit_colour_lzw_that_cannot_be_read_well_is_refused(tmp_path: Path) -> None:
-    picture = photograph(3, True, 16)
-    cv2.imwrite(str(tmp_path / "a.tif"), cv2.cvtColor(array_of(picture), cv2.COLOR_RGBA2BGRA))
-    with pytest.raises(ImageError, match="save it without compression"):
-        read_image(tmp_path / "a.tif")
+@pytest.mark.parametrize("compression", [None, "lzw"])
+@pytest.mark.parametrize(
+    ("kind", "bits"), [(numpy.uint8, 8), (numpy.uint16, 16), (numpy.float32, 32)]
+)
+def test_white_is_zero(kind: type, bits: int, compression: str | None, tmp_path: Path) -> None:
+    picture = photograph(1, False, bits)
+    array = array_of(picture).astype(kind)
+    largest = 1 if bits == 32 else 2**bits - 1
+    inverse = (largest - array).astype(kind)
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, inverse, photometric="miniswhite", compression=compression)
+    torch.testing.assert_close(read_image(path).pixels, picture.pixels, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("bits", [10, 12, 14])
+def test_packed_depths_have_their_own_white(bits: int, tmp_path: Path) -> None:
+    ramp = numpy.linspace(0, 2**bits - 1, 64 * 64).round().astype(numpy.uint16).reshape(64, 64)
+    tifffile.imwrite(tmp_path / "a.tif", ramp, photometric="minisblack", bitspersample=bits)
+    result = read_image(tmp_path / "a.tif")
+    assert result.white == 2**bits - 1
+    expected = torch.from_numpy(ramp.astype(numpy.float32)) / (2**bits - 1)
+    torch.testing.assert_close(result.pixels[0], expected)
+
+
+def test_inks_without_a_profile(tmp_path: Path) -> None:
+    inks = numpy.zeros((8, 8, 4), numpy.uint8)
+    inks[:4, :, 0], inks[:, 4:, 3] = 255, 255
+    tifffile.imwrite(tmp_path / "a.tif", inks, photometric="separated")
+    pixels = read_image(tmp_path / "a.tif").pixels
+    for part, colour in ((pixels[:, :4, :4], (0, 1, 1)), (pixels[:, 4:, :4], (1, 1, 1))):
+        assert part.flatten(1).mean(1).tolist() == pytest.approx(colour)
+    assert float(pixels[:, :, 4:].max()) == 0
 
 
 def test_planar_tiff(tmp_path: Path) -> None:

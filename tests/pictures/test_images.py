@@ -32,10 +32,6 @@ def test_lossless_formats_return_what_was_written(
     picture = photograph(*mode, bits)
     write_image(tmp_path / f"a{suffix}", picture)
     result = read_image(tmp_path / f"a{suffix}")
-    if (suffix, bits, mode) == (".png", 16, (1, True)):
-        # OpenCV writes no 16-bit gray with alpha: the gray comes back three times
-        assert torch.equal(result.pixels[0], result.pixels[2])
-        result = Photograph(result.pixels[:1], result.alpha, result.bits)
     assert_same(result, picture)
 
 

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from convexreg import ConvexRegularizer, ModelConfig, reconstruct
-from convexreg.reconstruction.start import ANCHOR, starting_image
+from convexreg.reconstruction.problem import ANCHOR
+from convexreg.reconstruction.start import starting_image
 from convexreg.solvers import FISTA, Backtracking, FreeFISTA, GradientDescent, QuasiNewton, Status
 
 SHAPE = (1, 24, 20)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from skimage.data import camera
 
-from convexreg.reconstruction.start import back_projection, local_wiener, starting_image
+from convexreg.reconstruction.start import is_identity, local_wiener, starting_image
 
 DENOISING = deepinv.physics.Denoising()
 
@@ -64,14 +64,36 @@ def test_images_with_a_negative_response_are_back_projections_to_scale(middle: f
     torch.testing.assert_close(starting_image(y, physics, 0.1), expected)
 
 
-def test_pixels_hardly_seen_get_the_mean_of_the_others() -> None:
-    mask = torch.rand(2, 1, 6, 7).double() + 0.5
-    mask[:, :, :2], mask[:, :, 2] = 0, 0.05
-    physics = deepinv.physics.Inpainting((1, 6, 7), mask=mask)
-    x = torch.rand(2, 1, 6, 7).double()
-    x[:, :, 2] = 50  # would change the mean
-    start = back_projection(physics.A_adjoint(physics.A(x)), torch.ones(2).double(), physics)
-    weight, seen = mask[:, :, 3:].square(), x[:, :, 3:]
-    mean = (weight * seen).sum((1, 2, 3)) / weight.sum((1, 2, 3))
-    torch.testing.assert_close(start[:, :, 3:], seen)
-    torch.testing.assert_close(start[:, :, :3], mean.reshape(2, 1, 1, 1).expand(-1, -1, 3, 7))
+def test_pixels_hardly_seen_are_filled_from_those_around_them() -> None:
+    """A hole in a ramp becomes a ramp, to a few hundredths, whatever lies in it."""
+    ramp = torch.linspace(0.2, 0.8, 24).double().expand(2, 1, 20, 24).clone()
+    mask = torch.ones(2, 1, 20, 24).double()
+    mask[:, :, 6:12, 8:14], mask[:, :, 12:14, 8:14] = 0, 0.05
+    physics = deepinv.physics.Inpainting((1, 20, 24), mask=mask)
+    measured = ramp.clone()
+    measured[:, :, 12:14, 8:14] = 50
+    start = starting_image(physics.A(measured), physics, 0.02)
+    seen = mask > 0.1
+    torch.testing.assert_close(start[seen], ramp[seen])
+    assert (start - ramp).abs().max() < 0.06
+
+
+def test_nothing_but_one_pixel_seen() -> None:
+    mask = torch.zeros(1, 1, 5, 7).double()
+    mask[..., 2, 3] = 1
+    physics = deepinv.physics.Inpainting((1, 5, 7), mask=mask)
+    start = starting_image(physics.A(torch.full((1, 1, 5, 7), 0.4).double()), physics, 0.02)
+    torch.testing.assert_close(start, torch.full_like(start, 0.4))
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.99])
+def test_holes_are_holes_for_every_image(share: float) -> None:
+    """`A^T y = y` for the zeros in the holes: yet this is no denoising, and no start is black there."""
+    mask = (torch.rand(1, 1, 32, 32) >= share).double()
+    mask[..., 5:12, 20:30] *= share == 0
+    physics = deepinv.physics.Inpainting((1, 32, 32), mask=mask)
+    assert is_identity(physics, mask) == (share == 0)
+    y = physics.A(torch.full((1, 1, 32, 32), 0.7).double())
+    assert torch.equal(physics.A_adjoint(y), y)
+    start = starting_image(y, physics, 0.02)
+    assert (start - 0.7).abs().max() < 1e-6

@@ -56,7 +56,7 @@ def posed(case: FidelityCase, count: int = 2) -> tuple[Objective, Tensor, Tensor
     physics = blur()
     x = torch.rand(count, 1, 5, 6).double()
     y = 0.1 * torch.poisson(physics.A(torch.rand_like(x)) / 0.1)
-    return data_term(case.fidelity(), physics, y, operator_bounds(physics, x)), x, y, physics
+    return data_term(physics, y, case.fidelity()), x, y, physics
 
 
 @over("case", FIDELITIES)
@@ -152,7 +152,7 @@ def test_reconstruction_from_counts_is_the_minimiser() -> None:
         gap_tol=1e-7,
     )
     assert result.converged
-    term = data_term(fidelity, physics, y, operator_bounds(physics, clean))
+    term = data_term(physics, y, fidelity)
 
     def objective(flat):
         x = torch.from_numpy(flat).reshape(clean.shape)
@@ -187,9 +187,9 @@ def test_reconstruction_with_outliers() -> None:
 def test_refusals() -> None:
     physics, y = Denoising(), torch.rand(1, 1, 8, 8)
     with pytest.raises(ValueError, match="AmplitudeLoss is not known to be convex"):
-        data_term(data_fidelity.AmplitudeLoss(), physics, y, operator_bounds(physics, y))
+        data_term(physics, y, data_fidelity.AmplitudeLoss())
     with pytest.raises(ValueError, match="positive background"):
-        data_term(data_fidelity.PoissonLikelihood(), physics, y, operator_bounds(physics, y))
+        data_term(physics, y, data_fidelity.PoissonLikelihood())
     with pytest.raises(ValueError, match="counts cannot be negative"):
         PoissonLikelihood(physics, -y, operator_bounds(physics, y), background=1.0)
     with pytest.raises(ValueError, match="delta must be positive"):

@@ -10,12 +10,12 @@ from deepinv.physics import BlurFFT
 
 from convexreg.solvers import (
     FISTA,
+    CurvatureBounds,
     GradientDescent,
     LeastSquares,
     PriorTerm,
     Proximity,
     QuasiNewton,
-    SlopeBounds,
     Sum,
     certify,
     minimise,
@@ -82,6 +82,6 @@ def test_deepinv_finds_the_same_minimiser():
 def test_unknown_constants_have_to_be_stated():
     with pytest.raises(ValueError, match="no constants are known for the prior TVPrior"):
         PriorTerm(TVPrior())
-    stated = PriorTerm(Tikhonov(), SlopeBounds(2.0, 0.5))
+    stated = PriorTerm(Tikhonov(), CurvatureBounds(2.0, 0.5))
     assert float(stated.lipschitz(torch.zeros(1, 1))) == 2.0
     assert float(stated.strong_convexity(torch.zeros(1, 1))) == 0.5

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 import torch
 
-from convexreg.solvers import QuasiNewton, minimise
+from convexreg.solvers import Box, QuasiNewton, Status, minimise
 from convexreg.solvers.curvature import Curvature, Preconditioner
 from convexreg.solvers.quasi_newton import Pair, _apply, _free_variables
 from tests.oracles import matrix
-from tests.problems import UNIT, quadratic, spectra, spectrum_matrix
+from tests.problems import UNIT, Counting, Quadratic, quadratic, spectra, spectrum_matrix
 
 SHAPE = (1, 3, 4)
 
@@ -85,3 +87,30 @@ def test_free_variables_are_those_that_no_bound_holds() -> None:
 def test_settings_that_make_no_sense_are_refused(settings) -> None:
     with pytest.raises(ValueError, match="the quasi-Newton method needs memory >= 1"):
         QuasiNewton(**settings)
+
+
+@pytest.mark.parametrize("box", [Box(), UNIT], ids=["free", "unit"])
+@pytest.mark.parametrize("bounded", [True, False])
+def test_where_halvings_do_not_suffice_the_proven_step_does(box: Box, bounded: bool) -> None:
+    """One trial of length one, a thousand times too long: without the proven step it ends where it starts."""
+    problem = quadratic(1e3 * spectra(20, 6, (30.0,)), box)
+    assert isinstance(problem.objective, Quadratic)
+    if not bounded:
+        problem.objective.largest = torch.full_like(problem.objective.largest, float("inf"))
+    values: list[torch.Tensor] = [problem.objective.value(problem.x0)]
+    counting = Counting(problem.objective)
+    solution = minimise(
+        counting,
+        problem.x0,
+        QuasiNewton(max_halvings=1),
+        box=box,
+        gap_tol=1e-6,
+        callback=lambda progress: values.append(progress.value),
+    )
+    assert all((after <= before).all() for before, after in pairwise(values))
+    assert float(solution.evaluations.max()) <= counting.evaluations
+    if bounded:
+        assert solution.converged
+        torch.testing.assert_close(solution.x, problem.minimiser, rtol=0, atol=1e-2)
+    else:
+        assert Status.STAGNATED in solution.status.tolist()

@@ -1,13 +1,23 @@
-"""The card of a model - how it was trained, on what, what it reaches - as text."""
+"""What the command line says: cards of models, and how a solve can end short of its tolerance."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
+from convexreg.solvers.solution import Status
 
-def as_text(card: Mapping[str, Any], indent: str = "  ") -> str:
-    """One line for each entry; lists of sentences or of further cards get one for each item."""
+SHORTFALLS = {
+    Status.MAX_ITERATIONS: "the iteration limit was reached before the tolerance; the certificate says how "
+    "good the result is. Raise --max-iter, or loosen --gap",
+    Status.STAGNATED: "the image no longer changes at single precision, and the tolerance is not reached; "
+    "the certificate says how good the result is. Loosen --gap",
+}
+"""In terms of the command's options; what else goes wrong raises."""
+
+
+def card_text(card: Mapping[str, Any], indent: str = "  ") -> str:
+    """The card of a model: one line for each entry, lists of sentences or of cards one for each item."""
     lines = []
     for key, value in card.items():
         title = f"{indent}{key.replace('_', ' ')}:"
