@@ -8,7 +8,8 @@ from deepinv import physics
 from torch import Tensor
 
 from convexreg.solvers import LeastSquares, operator_bounds
-from convexreg.solvers.curvature import Preconditioner, SumPreconditioner, probed_curvature
+from convexreg.solvers.curvature import Preconditioner, SumPreconditioner
+from convexreg.solvers.normal_curvature import probed_curvature
 from tests.oracles import matrix
 from tests.physics import COLOUR, GRAY, PHYSICS, PhysicsCase, kernel
 from tests.tables import over
