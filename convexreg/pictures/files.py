@@ -13,7 +13,7 @@ import torch
 from PIL import Image, ImageOps
 
 from convexreg.files import write_atomically
-from convexreg.pictures.photograph import ImageError, Photograph
+from convexreg.pictures.photograph import ImageError, Photograph, UnknownWhite
 from convexreg.pictures.tiff import read_tiff
 
 IMAGE_SUFFIXES = frozenset({".png", ".tif", ".tiff", ".jpg", ".jpeg", ".npy", ".bmp"})
@@ -61,7 +61,7 @@ def read_image(path: str | Path, *, white: float | None = None) -> Photograph:
         raise ImageError(
             f"{path} cannot be read; it is damaged or not an image ({error})"
         ) from error
-    return _from_array(array, path, largest if white is None else white)
+    return _from_array(array, path, white, largest)
 
 
 def _read_pillow(path: Path) -> numpy.ndarray:
@@ -88,7 +88,10 @@ def _png_header(path: Path) -> bytes:
         return file.read(26)[24:]
 
 
-def _from_array(array: numpy.ndarray, path: Path, white: float | None) -> Photograph:
+def _from_array(
+    array: numpy.ndarray, path: Path, white: float | None, largest: int | None
+) -> Photograph:
+    """:param largest: the white of a packed depth, whose type could hold more."""
     if array.ndim == 2:
         array = array[..., None]
     if array.ndim != 3 or array.shape[-1] not in (1, 2, 3, 4) or 0 in array.shape:
@@ -100,7 +103,7 @@ def _from_array(array: numpy.ndarray, path: Path, white: float | None) -> Photog
         bits, scale = 8, 1.0
     elif array.dtype.kind == "u" and array.dtype.itemsize <= 2:
         bits = 8 * array.dtype.itemsize
-        scale = 2.0**bits - 1
+        scale = float(largest or 2**bits - 1)
     elif array.dtype.kind == "f":
         bits, scale = 32, 1.0
     else:
@@ -118,10 +121,11 @@ def _from_array(array: numpy.ndarray, path: Path, white: float | None) -> Photog
     colours = planes.shape[0] - has_alpha
     planes[:colours] /= white or scale
     planes[colours:] /= scale
+    white = white or largest
     if not torch.isfinite(planes).all():
         raise ImageError(f"{path} holds NaN or infinite pixels; replace them first")
     if bits == 32 and white is None and planes.abs().max() > _LARGEST_FLOAT:
-        raise ImageError(
+        raise UnknownWhite(
             f"{path} holds floating-point pixels up to {planes.abs().max().item():g}; they should lie in "
             "[0, 1], up to noise. Name the value of white, such as 255"
         )
