@@ -10,18 +10,17 @@ import imagecodecs
 import numpy
 import tifffile
 import torch
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 
 from convexreg.files import write_atomically
 from convexreg.pictures.photograph import ImageError, Photograph, UnknownWhite
-from convexreg.pictures.tiff import read_tiff
+from convexreg.pictures.tiff import read_tiff, upright
 
 IMAGE_SUFFIXES = frozenset({".png", ".tif", ".tiff", ".jpg", ".jpeg", ".npy", ".bmp"})
 WRITABLE_SUFFIXES = frozenset({".png", ".tif", ".tiff", ".jpg", ".jpeg", ".npy"})
 
 # what noise can make of an image in [0, 1]
 _LARGEST_FLOAT = 10.0
-_SIXTEEN_BIT_COLOUR = (b"\x10\x02", b"\x10\x04", b"\x10\x06")
 
 
 def read_image(path: str | Path, *, white: float | None = None) -> Photograph:
@@ -67,9 +66,10 @@ def read_image(path: str | Path, *, white: float | None = None) -> Photograph:
 def _read_pillow(path: Path) -> numpy.ndarray:
     with Image.open(path) as image:
         image.load()  # raises on truncated files
-        if image.format == "PNG" and _png_header(path) in _SIXTEEN_BIT_COLOUR:
-            # Pillow reduces these to 8 bits
-            return imagecodecs.png_decode(path.read_bytes())
+        if image.format == "PNG" and _png_depth(path) == 16:
+            # Pillow reduces colour to 8 bits
+            array = imagecodecs.png_decode(path.read_bytes())
+            return upright(array, image.getexif().get(ExifTags.Base.Orientation, 1))
         image = ImageOps.exif_transpose(image)
         if image.mode == "1":
             image = image.convert("L")
@@ -77,15 +77,12 @@ def _read_pillow(path: Path) -> numpy.ndarray:
             image = image.convert("RGBA")
         elif image.mode in ("P", "RGBX", "CMYK", "YCbCr", "HSV", "LAB"):
             image = image.convert("RGB")
-        array = numpy.asarray(image)
-        sixteen_bit_gray = image.mode == "I" and image.format == "PNG"  # before Pillow 11
-        return array.astype(numpy.uint16) if sixteen_bit_gray else array
+        return numpy.asarray(image)
 
 
-def _png_header(path: Path) -> bytes:
-    """Bit depth and colour type."""
+def _png_depth(path: Path) -> int:
     with path.open("rb") as file:
-        return file.read(26)[24:]
+        return file.read(25)[24]
 
 
 def _from_array(
@@ -198,7 +195,7 @@ def _encode(array: numpy.ndarray, suffix: str) -> bytes:
             extrasamples=["unassalpha"] if channels in (2, 4) else None,
         )
     elif array.dtype == numpy.uint16:
-        return imagecodecs.png_encode(numpy.ascontiguousarray(array))
+        return bytes(imagecodecs.png_encode(numpy.ascontiguousarray(array)))
     else:
         options = {"quality": 95, "subsampling": 0} if suffix in (".jpg", ".jpeg") else {}
         kind = "JPEG" if options else "PNG"

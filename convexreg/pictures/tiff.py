@@ -69,13 +69,17 @@ def read_tiff(path: Path) -> tuple[numpy.ndarray, int | None]:
             array = _without_black(array, largest)
         elif encoded:
             array = _from_luma(array)
-        orientation = page.tags["Orientation"].value if "Orientation" in page.tags else 1
-    # the TIFF tag has the meaning of the EXIF one: mirror, then rotate
+        orientation = int(page.tags.valueof("Orientation", default=1))
+    packed = array.dtype.kind == "u" and largest != numpy.iinfo(array.dtype).max
+    return upright(array, orientation), largest if packed else None
+
+
+def upright(array: numpy.ndarray, orientation: int) -> numpy.ndarray:
+    """`(H, W)` or `(H, W, C)` turned by tag 274 of TIFF and EXIF: mirrored, then rotated."""
     if orientation in (2, 4, 5, 7):
         array = array[:, ::-1]
-    turns = {3: 2, 4: 2, 5: 1, 6: 3, 7: 3, 8: 1}.get(int(orientation), 0)
-    packed = array.dtype.kind == "u" and largest != numpy.iinfo(array.dtype).max
-    return numpy.rot90(array, turns), largest if packed else None
+    turns = {3: 2, 4: 2, 5: 1, 6: 3, 7: 3, 8: 1}.get(orientation, 0)
+    return numpy.rot90(array, turns)
 
 
 def _of_whole_bytes(array: numpy.ndarray, bits: int | tuple[int, ...]) -> tuple[numpy.ndarray, int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy
 import pytest
@@ -66,12 +67,19 @@ def test_separate_planes(bits: int, options: dict, tmp_path: Path) -> None:
 @pytest.mark.parametrize("bits", [8, 16, 32])
 def test_white_is_zero(bits: int, alpha: bool, options: dict, tmp_path: Path) -> None:
     picture, path = photograph(1, alpha, bits), tmp_path / "a.tif"
-    array = array_of(picture)
+    array = array_of(picture).copy()  # floats share memory
     gray = array[..., 0] if alpha else array
     gray[...] = (1 if bits == 32 else 2**bits - 1) - gray
     extra = ["unassalpha"] if alpha else None
     tifffile.imwrite(path, array, photometric="miniswhite", extrasamples=extra, **options)
     assert_same(read_image(path), picture)
+
+
+def _write_packed(path: Path, array: numpy.ndarray, bits: int, **options: Any) -> None:
+    try:
+        tifffile.imwrite(path, array, bitspersample=bits, **options)
+    except NotImplementedError:
+        pytest.skip("this version of imagecodecs reads packed depths, but does not write them")
 
 
 @pytest.mark.parametrize("bits", [1, 2, 4, 6, 9, 10, 12, 14])
@@ -82,7 +90,7 @@ def test_packed_depths(mode: tuple[int, bool], bits: int, tmp_path: Path) -> Non
     levels = (torch.rand(sum(mode), HEIGHT, WIDTH) * largest).round()
     array = levels.movedim(0, -1).numpy().astype(numpy.uint8 if bits <= 8 else numpy.uint16)
     array = array[..., 0] if sum(mode) == 1 else array
-    tifffile.imwrite(path, array, bitspersample=bits, **_kind(mode))
+    _write_packed(path, array, bits, **_kind(mode))
     result = read_image(path)
     assert result.white == (largest if bits > 8 else None)
     parts = [result.pixels] if result.alpha is None else [result.pixels, result.alpha]
@@ -97,8 +105,11 @@ def test_colour_maps(bits: int, shift: int, tmp_path: Path) -> None:
     generator = numpy.random.default_rng(0)
     colours = generator.integers(0, 256, (3, 2**bits)).astype(numpy.uint16)
     index = generator.integers(0, 2**bits, (HEIGHT, WIDTH)).astype(numpy.uint8)
-    path, stored = tmp_path / "a.tif", colours << shift
-    tifffile.imwrite(path, index, photometric="palette", colormap=stored, bitspersample=bits)
+    path, stored = tmp_path / "a.tif", (colours << shift).ravel().tolist()
+    tags = [("ColorMap", "H", len(stored), stored, True)]  # tifffile writes maps of 8 bits only
+    _write_packed(path, index, bits, photometric="minisblack", extratags=tags)
+    with tifffile.TiffFile(path, mode="r+b") as file:
+        file.pages.first.tags["PhotometricInterpretation"].overwrite(3)
     expected = torch.from_numpy(colours[:, index].astype(numpy.float32)) / 255
     torch.testing.assert_close(read_image(path).pixels, expected)
 
@@ -171,7 +182,7 @@ def test_compressions_that_cannot_be_decoded_are_named(tmp_path: Path) -> None:
     tifffile.imwrite(path, numpy.zeros((8, 9), numpy.uint8))
     with tifffile.TiffFile(path, mode="r+b") as file:
         file.pages.first.tags["Compression"].overwrite(32766)  # of the NeXT computer
-    with pytest.raises(ImageError, match="compressed with NEXT, .* save the file without"):
+    with pytest.raises(ImageError, match=r"compressed with NEXT, .* save the file without"):
         read_image(path)
 
 
