@@ -54,3 +54,7 @@ def __getattr__(name: str) -> object:
     if name in _NEEDS_DEEPINV:
         return getattr(import_module(_NEEDS_DEEPINV[name]), name)
     raise AttributeError(f"module 'convexreg' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

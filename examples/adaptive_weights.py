@@ -16,7 +16,8 @@ import torch
 from matplotlib.figure import Figure
 from skimage import data
 
-from convexreg import load_adaptive, reconstruct
+from convexreg import load_model, reconstruct
+from convexreg.adaptive import AdaptiveRegularizer
 
 SIGMA = 25 / 255
 
@@ -32,7 +33,8 @@ def main(arguments: list[str] | None = None) -> None:
     noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(0))
     noisy = clean + SIGMA * noise
 
-    model = load_adaptive("mgradnet-m-adaptive")
+    model = load_model("mgradnet-m-adaptive").regularizer
+    assert isinstance(model, AdaptiveRegularizer)
     result = reconstruct(noisy, deepinv.physics.Denoising(), sigma=SIGMA, regularizer=model)
     assert result.first is not None
     weights = model.weights(result.first.image, SIGMA)

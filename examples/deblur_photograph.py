@@ -19,9 +19,9 @@ from skimage import data
 
 from convexreg import reconstruct
 from convexreg.reconstruction.from_measurements import BLUR_WEIGHT
-from convexreg.training.objectives import psnr
 
 SIGMA, MARGIN = 0.01, 8
+psnr = deepinv.metric.PSNR()
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -11,17 +11,9 @@ import torch
 from skimage import data
 from torch import Tensor
 
-import convexreg
-from convexreg.solvers import (
-    FISTA,
-    Objective,
-    Proximity,
-    QuasiNewton,
-    SolverError,
-    Status,
-    Sum,
-    minimise,
-)
+from convexreg import ConvexRegularizer, load_model
+from convexreg.solvers import FISTA, Objective, Proximity, QuasiNewton, SolverError, Status, Sum
+from convexreg.solvers import minimise as solve
 
 
 class Faulty(Objective):
@@ -50,23 +42,20 @@ def main(arguments: list[str] | None = None) -> None:
     sigma, places = 0.1, slice(60, 60 + options.size)
     clean = torch.from_numpy(data.camera()).float()[None, None, places, places] / 255
     y = clean + sigma * torch.randn(clean.shape, generator=torch.Generator().manual_seed(0))
-    model = convexreg.load_pretrained("mgradnet-m")
+    model = load_model("mgradnet-m").regularizer
+    assert isinstance(model, ConvexRegularizer)
     objective = Sum([Proximity(y), model.term(sigma)], [1.0, 1.0])
+    wrong = Faulty(objective, understate=100)
     runs = {
         "as it should be": (objective, QuasiNewton(), 1e-4, 1000),
-        "Lipschitz constant 100 times too small": (
-            Faulty(objective, understate=100),
-            FISTA(),
-            1e-4,
-            1000,
-        ),
+        "Lipschitz constant 100 times too small": (wrong, FISTA(), 1e-4, 1000),
         "NaN from the sixth evaluation on": (Faulty(objective, good=5), FISTA(), 1e-4, 1000),
         "too few iterations": (objective, QuasiNewton(), 1e-4, 5),
         "a tolerance below float32 rounding": (objective, QuasiNewton(), 1e-16, 1000),
     }
     for title, (problem, solver, tolerance, iterations) in runs.items():
         try:
-            solution = minimise(problem, y, solver, gap_tol=tolerance, max_iter=iterations)
+            solution = solve(problem, y, solver, gap_tol=tolerance, max_iter=iterations)
             raised = ""
         except SolverError as error:
             solution, raised = error.solution, f" (raised {type(error).__name__})"

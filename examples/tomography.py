@@ -14,10 +14,9 @@ from matplotlib.figure import Figure
 from skimage import data, transform
 
 from convexreg import reconstruct
-from convexreg.reconstruction.discrepancy import discrepancy_weight
-from convexreg.training.objectives import psnr
 
 SIGMA = 0.01
+psnr = deepinv.metric.PSNR()
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -36,14 +35,13 @@ def main(arguments: list[str] | None = None) -> None:
     exact = physics.A(clean)
     y = exact + SIGMA * torch.randn(exact.shape, generator=torch.Generator().manual_seed(0))
 
-    lam = discrepancy_weight(y, physics, sigma=SIGMA)
-    result = reconstruct(y, physics, sigma=SIGMA, lam=lam, max_iter=300)
+    result = reconstruct(y, physics, sigma=SIGMA, lam="discrepancy", max_iter=300)
     panels = (
         (clean, "phantom"),
         (physics.A_dagger(y), "filtered back-projection"),
         (result.image, "certified minimiser"),
     )
-    print(f"weight {float(lam):.2f}: {result.summary()}")
+    print(f"weight {float(result.lam):.2f}: {result.summary()}")
     figure = Figure(figsize=(9, 3.2), layout="constrained")
     for axis, (image, title) in zip(figure.subplots(1, 3), panels, strict=True):
         label = f"{title}: {float(psnr(image, clean)):.2f} dB"

@@ -19,10 +19,12 @@ from skimage import data, io
 
 from convexreg import ModelConfig, reconstruct, save_model
 from convexreg.training.data import ImageFolder
-from convexreg.training.objectives import Equilibrium, Score, psnr
-from convexreg.training.run import Record, TrainingRun, TrainingSettings
+from convexreg.training.log import Record
+from convexreg.training.objectives import Equilibrium, Score
+from convexreg.training.run import TrainingRun, TrainingSettings
 
 SIGMA = 25 / 255
+psnr = deepinv.metric.PSNR()
 
 
 def main(arguments: list[str] | None = None) -> None:

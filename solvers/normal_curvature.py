@@ -35,7 +35,7 @@ def probed_curvature(operator: LinearOperator, x: Tensor) -> Curvature:
     height, width = x.shape[-2:]
     symbols = []
     for _ in range(_IMPULSES):
-        place = torch.rand(2, generator=generator, dtype=torch.float64)
+        place = torch.rand(2, generator=generator, dtype=torch.float64, device="cpu")
         row, column = (int(p * n) for p, n in zip(0.25 + place / 2, (height, width), strict=True))
         symbols.append(_impulse_response(operator, x, row, column)[0])
     probes = []

@@ -75,7 +75,9 @@ class Sum(Objective):
             )
         self.terms = list(terms)
         self.coefficients = [
-            torch.as_tensor(c, dtype=torch.float64, device=None if isinstance(c, Tensor) else "cpu")
+            c.double()
+            if isinstance(c, Tensor)
+            else torch.tensor(c, dtype=torch.float64, device="cpu")
             for c in coefficients
         ]
         if not all((c >= 0).all() for c in self.coefficients):

@@ -117,7 +117,7 @@ class ConvexPrior(Prior):
         :raises ValueError: no bound on `|A|` is proven for this physics.
         """
         bounds = operator_bounds(physics, x)
-        largest = float(torch.as_tensor(bounds.largest).max())
+        largest = float(torch.as_tensor(bounds.largest, device="cpu").max())
         if largest == float("inf"):
             raise ValueError(
                 f"no bound on the norm of {type(physics).__name__} is proven, so no step size is "

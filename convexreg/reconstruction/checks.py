@@ -113,7 +113,7 @@ def warn_of_other_scales(start: Tensor, sigma: Tensor, data: Objective) -> None:
     seen = data.operator.A(start)
     size = inner(start, start).clamp_min(torch.finfo(torch.float64).tiny)
     least = float((inner(seen, seen) / size).sqrt().max())
-    most = float(torch.as_tensor(data.bounds.largest).max()) ** 0.5
+    most = float(torch.as_tensor(data.bounds.largest, device=start.device).max()) ** 0.5
     if least > 3 or most < 0.1:
         norm = f"at least {least:.3g}" if least > 3 else f"at most {most:.3g}"
         warnings.warn(

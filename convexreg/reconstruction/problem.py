@@ -111,9 +111,7 @@ class Problem:
             raise PrecisionError(f"the data term {type(self.data).__name__} has no float64 version")
         data = self.data.in_float64(x)
         data.bounds = operator_bounds(data.operator, x.double())
-        regularizer = self.regularizer
-        if isinstance(regularizer, nn.Module):
-            regularizer = converted(regularizer, x.device, torch.float64)
+        regularizer = _in_float64(self.regularizer, self.sigma, x)
         centre = None if self.centre is None else self.centre.double()
         return replace(self, data=data, regularizer=regularizer, centre=centre)
 
@@ -264,6 +262,32 @@ def proximal_problem(
     """`|x - y|^2 / 2 + lam R(x; sigma)`, strongly convex: denoising, and every proximal operator."""
     physics = Identity()
     return Problem(LeastSquares(physics, y, operator_bounds(physics, y)), regularizer, sigma, lam)
+
+
+def _in_float64(regularizer: Any, sigma: Sigma, x: Tensor) -> Any:
+    """The regularizer in float64.
+
+    :raises PrecisionError: one that is not ours and does not compute in float64.
+    """
+    if isinstance(regularizer, nn.Module):
+        return converted(regularizer, x.device, torch.float64)
+    if hasattr(regularizer, "converted"):
+        regularizer = regularizer.converted(x.device, torch.float64)
+    name = type(regularizer).__name__.removeprefix("_")
+    try:
+        grad = regularizer.term(sigma).grad(x.double())
+    except torch.OutOfMemoryError:
+        raise
+    except (RuntimeError, TypeError) as error:
+        reason = str(error).splitlines()[0]
+        raise PrecisionError(
+            f"the regularizer {name} cannot compute in float64 ({reason})"
+        ) from error
+    if grad.dtype != torch.float64:
+        raise PrecisionError(
+            f"the regularizer {name} computes in {grad.dtype} whatever it is given"
+        )
+    return regularizer
 
 
 def _usable(sigma: Sigma) -> Sigma:

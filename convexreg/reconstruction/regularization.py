@@ -7,10 +7,11 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from convexreg.networks.base import Sigma
+from convexreg.networks.base import Sigma, converted
 from convexreg.reconstruction.problem import Regularization
+from convexreg.solvers.batch import of_images
 from convexreg.solvers.deepinv_rules import CurvatureBounds
 from convexreg.solvers.objective import Objective
 from convexreg.solvers.prior_terms import PriorTerm
@@ -76,9 +77,15 @@ class _Brought(Regularization):
     def term(self, sigma: Sigma) -> Objective:
         return _BroughtTerm(self.thing, sigma)
 
+    def converted(self, device: torch.device, dtype: torch.dtype) -> _Brought:
+        """With its tensors converted, if it has any that are known."""
+        module = isinstance(self.thing, nn.Module)
+        return _Brought(converted(self.thing, device, dtype)) if module else self
+
 
 class _BroughtTerm(Objective):
     def __init__(self, thing: Any, sigma: Sigma) -> None:
+        self.thing, self.sigma = thing, sigma
         self.constants = _constants(thing)
         self._energy, self._grad = (_given(f, sigma) for f in (thing.energy, thing.grad))
 
@@ -97,12 +104,18 @@ class _BroughtTerm(Objective):
     def strong_convexity(self, x: Tensor) -> Tensor:
         return torch.tensor(self.constants[1], dtype=torch.float64, device=x.device)
 
+    def subset(self, index: Tensor) -> _BroughtTerm:
+        sigma = self.sigma
+        return _BroughtTerm(
+            self.thing, of_images(sigma, index) if isinstance(sigma, Tensor) else sigma
+        )
+
 
 def _given(function: Callable[..., Tensor], sigma: Sigma) -> Callable[[Tensor], Tensor]:
     """The function of the image alone."""
     try:
         inspect.signature(function).bind(None, sigma)
-    except TypeError:
+    except (TypeError, ValueError):  # of another signature, or of none that Python knows
         return function
     return lambda x: function(x, sigma)
 

@@ -1,71 +1,21 @@
-"""The classes for deepinv keep deepinv's contracts: prior, denoiser, reconstructor."""
+"""The prior keeps the contract of deepinv: values, gradients, proximal points, constants."""
 
 from __future__ import annotations
 
 import copy
-import subprocess
-import sys
 
 import deepinv
 import pytest
 import torch
-from deepinv.optim import GD, L2, PGD, RED, BregmanL2, PnP
+from deepinv.optim import BregmanL2
 from deepinv.optim.bregman import BurgEntropy
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
 
-from convexreg import (
-    ConvexDenoiser,
-    ConvexPrior,
-    ConvexReconstructor,
-    ConvexRegularizer,
-    reconstruct,
-)
-from convexreg.solvers import (
-    LeastSquares,
-    OperatorBounds,
-    QuasiNewton,
-    Sum,
-    minimise,
-    operator_bounds,
-)
-from tests.problems import scenes, small_regularizer
+from convexreg import ConvexPrior
+from convexreg.solvers import operator_bounds
+from tests.plugin.conftest import SIGMA, SIZE, TOL, blur
+from tests.problems import scenes
 from tests.tables import over
-
-SIGMA, TOL = 0.1, 1e-9
-SIZE = (12, 10)
-
-
-@pytest.fixture
-def regularizer() -> ConvexRegularizer:
-    return small_regularizer()
-
-
-@pytest.fixture
-def prior(regularizer) -> ConvexPrior:
-    return ConvexPrior(regularizer, prox_tol=TOL)
-
-
-@pytest.fixture
-def images() -> Tensor:
-    return scenes(3, *SIZE) + 0.1 * torch.randn(3, 1, *SIZE).double()
-
-
-def blur(dtype: torch.dtype = torch.float64) -> deepinv.physics.BlurFFT:
-    """Well conditioned, so that every algorithm reaches the minimiser soon."""
-    kernel = torch.tensor([[0.0, 1.0, 0.0], [1.0, 12.0, 2.0], [0.0, 1.0, 0.0]], dtype=dtype)
-    return deepinv.physics.BlurFFT((1, *SIZE), filter=(kernel / kernel.sum())[None, None])
-
-
-def test_importing_loads_nothing_heavy():
-    """Nor do the solvers; deepinv comes with the classes built on it."""
-    program = (
-        "import sys, convexreg, solvers; "
-        "heavy = {'deepinv', 'matplotlib', 'skimage', 'scipy', 'imagecodecs'} & set(sys.modules); "
-        "assert not heavy, heavy; convexreg.ConvexPrior; assert 'deepinv' in sys.modules"
-    )
-    subprocess.run([sys.executable, "-c", program], check=True)
-
 
 LEVELS = {
     "float": lambda: SIGMA,
@@ -237,127 +187,9 @@ def test_what_cannot_be_done_is_one_clear_sentence(prior, images):
         prior.bregman_prox(images, BregmanL2(), SIGMA, gamma=0.5),
         prior.prox(images, SIGMA, gamma=0.5),
     )
-    with pytest.raises(ValueError, match="give sigma"):
-        ConvexReconstructor(prior.regularizer)(images, blur())
 
 
 def test_a_tolerance_below_the_precision_is_reported(regularizer, images):
     prior = ConvexPrior(regularizer.float(), prox_tol=1e-12)
     with pytest.warns(RuntimeWarning, match="only known to an rms error"):
         prior.prox(images.float(), SIGMA)
-
-
-def test_denoiser_is_the_prox_and_makes_plug_and_play_converge(regularizer, prior, images):
-    denoiser = ConvexDenoiser(regularizer, tol=TOL)
-    expected = prior.prox(images, SIGMA)
-    for sigma in (SIGMA, torch.full((3, 1, 1, 1), SIGMA).double()):
-        torch.testing.assert_close(denoiser(images, sigma), expected, rtol=0, atol=1e-7)
-    physics, tau, y = blur(), 0.8, blur().A(images[:1])
-    settings = {"data_fidelity": L2(), "stepsize": tau, "g_param": SIGMA, "max_iter": 60}
-    restored = PGD(prior=PnP(denoiser), **settings)(y, physics)
-    minimiser = _minimiser(regularizer, y, physics, 1 / tau)
-    torch.testing.assert_close(restored, minimiser, rtol=0, atol=1e-6)
-    red = GD(prior=RED(denoiser), **settings)(y, physics)
-    residual = physics.A_adjoint(physics.A(red) - y) + red - denoiser(red, SIGMA)
-    assert residual.abs().max() < 1e-6
-
-
-def _minimiser(regularizer: ConvexRegularizer, y: Tensor, physics, lam: float) -> Tensor:
-    data = LeastSquares(physics, y, OperatorBounds(float("inf")))
-    objective = Sum([data, regularizer.term(SIGMA)], [1.0, lam])
-    return minimise(objective, y, QuasiNewton(), gtol=1e-9).x
-
-
-class _Pairs(Dataset):
-    """Images for `deepinv.test` and `Trainer`."""
-
-    def __init__(self, images: Tensor) -> None:
-        self.images = images
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitem__(self, index: int) -> dict[str, Tensor]:
-        return {"x": self.images[index]}
-
-
-@pytest.fixture
-def noisy_blur():
-    physics = blur(torch.float32)
-    physics.noise_model = deepinv.physics.GaussianNoise(0.05)
-    return physics
-
-
-def test_reconstructor_reports_the_iterations_of_every_image(regularizer, noisy_blur, images):
-    model = ConvexReconstructor(regularizer.float(), gap_tol=1e-3)
-    x = torch.cat([scenes(1, *SIZE), torch.full((1, 1, *SIZE), 0.4).double()]).float()
-    y = noisy_blur(x)
-    image, metrics = model(y, noisy_blur, x_gt=x, compute_metrics=True)
-    sigma = noisy_blur.noise_model.sigma
-    result = reconstruct(y, noisy_blur, sigma=sigma, regularizer=regularizer, gap_tol=1e-3)
-    assert torch.equal(image, result.image)
-    assert torch.equal(model(y, noisy_blur), image)
-    seen = []
-    watched = ConvexReconstructor(regularizer, gap_tol=1e-3, callback=seen.append)
-    assert torch.equal(watched(y, noisy_blur, compute_metrics=True)[0], image)
-    assert len(seen) == int(result.iterations.max())
-    for index in range(2):
-        count = int(result.iterations[index])
-        assert {name: len(lists[index]) - count for name, lists in metrics.items()} == {
-            "psnr": 1,
-            "residual": 0,
-            "relative_gap": 0,
-            "cost": 0,
-        }
-        assert metrics["relative_gap"][index][-1] <= 1e-3
-        assert metrics["cost"][index] == sorted(metrics["cost"][index], reverse=True)
-
-
-def test_reconstructor_in_test_and_trainer(regularizer, noisy_blur, tmp_path):
-    """Training through the exact minimiser repairs a regularizer that is far too strong."""
-    for name, parameter in regularizer.float().named_parameters():
-        if "log_slope" in name:
-            parameter.data.add_(3)
-    loader = DataLoader(_Pairs(scenes(4, *SIZE).float()), batch_size=2)
-    model = ConvexReconstructor(regularizer, gap_tol=1e-3)
-    settings = {
-        "metrics": [deepinv.metric.PSNR()],
-        "online_measurements": True,
-        "plot_images": False,
-        "device": "cpu",
-        "non_blocking_transfers": False,
-        "verbose": False,
-        "show_progress_bar": False,
-    }
-
-    def score(**options) -> float:
-        torch.manual_seed(1)
-        return deepinv.test(model, loader, noisy_blur, **settings, **options)["PSNR"]
-
-    before = score(plot_convergence_metrics=True, save_folder=tmp_path)
-    assert list(tmp_path.rglob("curves.png"))
-    optimizer = torch.optim.Adam(model.requires_grad_().parameters(), lr=0.1)
-    losses = [deepinv.loss.SupLoss()]
-    deepinv.Trainer(
-        model, noisy_blur, optimizer, loader, epochs=8, losses=losses, save_path=None, **settings
-    ).train()
-    assert score() > before + 1
-
-
-def test_reconstructor_has_the_derivative_of_the_exact_minimiser(regularizer):
-    physics = blur()
-    y = physics.A(scenes(1, *SIZE)).requires_grad_()
-    model = ConvexReconstructor(regularizer, sigma=SIGMA, gap_tol=1e-12, anchor=0.1)
-    probe, direction = torch.randn_like(y), torch.randn_like(y)
-    (grad,) = torch.autograd.grad((model(y, physics) * probe).sum(), y)
-    with torch.no_grad():
-        step = 1e-4 * direction
-        difference = model(y + step, physics) - model(y - step, physics)
-        expected = (difference * probe).sum() / 2
-    torch.testing.assert_close((grad * step).sum(), expected, rtol=1e-3, atol=0)
-    boxed = ConvexReconstructor(regularizer, sigma=SIGMA, box=(0.0, 1.0))
-    with pytest.raises(ValueError, match="without a box"):
-        boxed(y, physics)
-    other = ConvexReconstructor(regularizer, sigma=SIGMA, fidelity=L2(sigma=0.5), lam=0.2)
-    with pytest.raises(ValueError, match="without another fidelity"):
-        other(y, physics)
