@@ -19,7 +19,7 @@ from convexreg.models.files import load_model, pretrained_names
 from convexreg.pictures.files import check_writable, read_image, write_image
 from convexreg.pictures.kernels import read_kernel
 from convexreg.pictures.noise import estimate_sigma
-from convexreg.pictures.photograph import ImageError, Photograph
+from convexreg.pictures.photograph import ImageError, Photograph, UnknownWhite
 from convexreg.reconstruction.from_measurements import Reconstruction, reconstruct
 from convexreg.solvers.loop import Progress
 from convexreg.solvers.solution import Status
@@ -129,10 +129,8 @@ def _read(options: argparse.Namespace) -> Photograph:
     """The input; a note on standard error if its white is probably not the default one."""
     try:
         photograph = read_image(options.input, white=options.white)
-    except ImageError as error:
-        if "value of white" in str(error):
-            raise ImageError(f"{error} (--white 255)") from error
-        raise
+    except UnknownWhite as error:
+        raise ImageError(f"{error} (--white 255)") from error
     if photograph.doubtful_white:
         _note(
             f"{options.input} has 16 bits, but no value above 4095; if 4095 is white, give --white 4095"

@@ -10,18 +10,17 @@ import imagecodecs
 import numpy
 import tifffile
 import torch
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 
 from convexreg.files import write_atomically
-from convexreg.pictures.photograph import ImageError, Photograph
-from convexreg.pictures.tiff import read_tiff
+from convexreg.pictures.photograph import ImageError, Photograph, UnknownWhite
+from convexreg.pictures.tiff import read_tiff, upright
 
 IMAGE_SUFFIXES = frozenset({".png", ".tif", ".tiff", ".jpg", ".jpeg", ".npy", ".bmp"})
 WRITABLE_SUFFIXES = frozenset({".png", ".tif", ".tiff", ".jpg", ".jpeg", ".npy"})
 
 # what noise can make of an image in [0, 1]
 _LARGEST_FLOAT = 10.0
-_SIXTEEN_BIT_COLOUR = (b"\x10\x02", b"\x10\x04", b"\x10\x06")
 
 
 def read_image(path: str | Path, *, white: float | None = None) -> Photograph:
@@ -61,15 +60,16 @@ def read_image(path: str | Path, *, white: float | None = None) -> Photograph:
         raise ImageError(
             f"{path} cannot be read; it is damaged or not an image ({error})"
         ) from error
-    return _from_array(array, path, largest if white is None else white)
+    return _from_array(array, path, white, largest)
 
 
 def _read_pillow(path: Path) -> numpy.ndarray:
     with Image.open(path) as image:
         image.load()  # raises on truncated files
-        if image.format == "PNG" and _png_header(path) in _SIXTEEN_BIT_COLOUR:
-            # Pillow reduces these to 8 bits
-            return imagecodecs.png_decode(path.read_bytes())
+        if image.format == "PNG" and _png_depth(path) == 16:
+            # Pillow reduces colour to 8 bits
+            array = imagecodecs.png_decode(path.read_bytes())
+            return upright(array, image.getexif().get(ExifTags.Base.Orientation, 1))
         image = ImageOps.exif_transpose(image)
         if image.mode == "1":
             image = image.convert("L")
@@ -77,18 +77,18 @@ def _read_pillow(path: Path) -> numpy.ndarray:
             image = image.convert("RGBA")
         elif image.mode in ("P", "RGBX", "CMYK", "YCbCr", "HSV", "LAB"):
             image = image.convert("RGB")
-        array = numpy.asarray(image)
-        sixteen_bit_gray = image.mode == "I" and image.format == "PNG"  # before Pillow 11
-        return array.astype(numpy.uint16) if sixteen_bit_gray else array
+        return numpy.asarray(image)
 
 
-def _png_header(path: Path) -> bytes:
-    """Bit depth and colour type."""
+def _png_depth(path: Path) -> int:
     with path.open("rb") as file:
-        return file.read(26)[24:]
+        return file.read(25)[24]
 
 
-def _from_array(array: numpy.ndarray, path: Path, white: float | None) -> Photograph:
+def _from_array(
+    array: numpy.ndarray, path: Path, white: float | None, largest: int | None
+) -> Photograph:
+    """:param largest: the white of a packed depth, whose type could hold more."""
     if array.ndim == 2:
         array = array[..., None]
     if array.ndim != 3 or array.shape[-1] not in (1, 2, 3, 4) or 0 in array.shape:
@@ -100,7 +100,7 @@ def _from_array(array: numpy.ndarray, path: Path, white: float | None) -> Photog
         bits, scale = 8, 1.0
     elif array.dtype.kind == "u" and array.dtype.itemsize <= 2:
         bits = 8 * array.dtype.itemsize
-        scale = 2.0**bits - 1
+        scale = float(largest or 2**bits - 1)
     elif array.dtype.kind == "f":
         bits, scale = 32, 1.0
     else:
@@ -118,10 +118,11 @@ def _from_array(array: numpy.ndarray, path: Path, white: float | None) -> Photog
     colours = planes.shape[0] - has_alpha
     planes[:colours] /= white or scale
     planes[colours:] /= scale
+    white = white or largest
     if not torch.isfinite(planes).all():
         raise ImageError(f"{path} holds NaN or infinite pixels; replace them first")
     if bits == 32 and white is None and planes.abs().max() > _LARGEST_FLOAT:
-        raise ImageError(
+        raise UnknownWhite(
             f"{path} holds floating-point pixels up to {planes.abs().max().item():g}; they should lie in "
             "[0, 1], up to noise. Name the value of white, such as 255"
         )
@@ -194,7 +195,7 @@ def _encode(array: numpy.ndarray, suffix: str) -> bytes:
             extrasamples=["unassalpha"] if channels in (2, 4) else None,
         )
     elif array.dtype == numpy.uint16:
-        return imagecodecs.png_encode(numpy.ascontiguousarray(array))
+        return bytes(imagecodecs.png_encode(numpy.ascontiguousarray(array)))
     else:
         options = {"quality": 95, "subsampling": 0} if suffix in (".jpg", ".jpeg") else {}
         kind = "JPEG" if options else "PNG"

@@ -12,6 +12,10 @@ class ImageError(ValueError):
     """An image that cannot be read or written; the message says why."""
 
 
+class UnknownWhite(ImageError):
+    """Floating-point pixels on another scale than [0, 1]; the white has to be named."""
+
+
 @dataclass(frozen=True)
 class Photograph:
     """An image `(C, H, W)` in [0, 1] as float32, with what is needed to write it back.
