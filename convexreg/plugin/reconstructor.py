@@ -35,7 +35,7 @@ class ConvexReconstructor(Reconstructor):
 
     def __init__(
         self,
-        regularizer: Regularization | str | Path = DEFAULT_MODEL,
+        regularizer: Any = DEFAULT_MODEL,
         *,
         sigma: float | None = None,
         **options: Any,

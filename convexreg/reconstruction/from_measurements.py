@@ -49,7 +49,7 @@ def reconstruct(
     physics: Any,
     *,
     sigma: Tensor | float | None = None,
-    regularizer: Regularization | str | Path = DEFAULT_MODEL,
+    regularizer: Any = DEFAULT_MODEL,
     fidelity: Any = None,
     lam: Tensor | float | Literal["auto", "discrepancy", "sure"] = "auto",
     anchor: float | Literal["auto"] = "auto",

@@ -45,7 +45,7 @@ def sample_posterior(
     physics: Any,
     *,
     sigma: Tensor | float | None = None,
-    regularizer: Regularization | str | Path = DEFAULT_MODEL,
+    regularizer: Any = DEFAULT_MODEL,
     lam: float = 1.0,
     chains: int = 4,
     tol: float = 0.1,

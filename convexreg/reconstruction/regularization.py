@@ -124,6 +124,6 @@ def _constants(thing: Any) -> tuple[float, float]:
     """Lipschitz constant of the gradient and modulus, as attributes or methods without arguments."""
     found = []
     for name, default in (("lipschitz", float("inf")), ("strong_convexity", 0.0)):
-        value = getattr(thing, name, default)
+        value: Any = getattr(thing, name, default)
         found.append(float(value() if callable(value) else value))
     return found[0], found[1]
