@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,7 +12,6 @@ from torch import Tensor
 from convexreg.models.files import DEFAULT_MODEL, regularizer_of
 from convexreg.reconstruction.checks import given_noise_level
 from convexreg.reconstruction.from_measurements import reconstruct
-from convexreg.reconstruction.problem import Regularization
 from convexreg.reconstruction.start import starting_image
 from convexreg.solvers.loop import Progress
 

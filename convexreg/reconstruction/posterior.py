@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,7 +11,7 @@ from torch import Tensor
 
 from convexreg.models.files import DEFAULT_MODEL, regularizer_of
 from convexreg.reconstruction.from_measurements import reconstruct
-from convexreg.reconstruction.problem import Problem, Regularization
+from convexreg.reconstruction.problem import Problem
 from convexreg.reconstruction.result import Reconstruction
 from convexreg.solvers.deepinv_rules import data_term
 from convexreg.solvers.langevin import Moments, sample_moments
