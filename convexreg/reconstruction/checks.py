@@ -60,7 +60,7 @@ def _others(physics: Any, y: Tensor) -> str:
     other = [
         f"{name} is {tensor.dtype}"
         for name, tensor in named
-        if tensor.is_floating_point() and tensor.dtype != y.dtype
+        if tensor.is_floating_point() and tensor.dtype != y.dtype and not name.startswith("_")
     ]
     return f" ({', '.join(other)})" if other else ""
 

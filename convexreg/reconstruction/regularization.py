@@ -124,6 +124,7 @@ def _constants(thing: Any) -> tuple[float, float]:
     """Lipschitz constant of the gradient and modulus, as attributes or methods without arguments."""
     found = []
     for name, default in (("lipschitz", float("inf")), ("strong_convexity", 0.0)):
-        value: Any = getattr(thing, name, default)
-        found.append(float(value() if callable(value) else value))
+        value = getattr(thing, name, default)
+        number: Any = value() if callable(value) else value
+        found.append(float(number))
     return found[0], found[1]
