@@ -41,7 +41,7 @@ def probed_curvature(operator: LinearOperator, x: Tensor) -> Curvature:
     probes = []
     for _ in range(_PROBES):
         signs = torch.randint(2, x.shape[1:], generator=generator, device="cpu")
-        signs = (2 * signs - 1).to(x).expand_as(x)
+        signs = (2 * signs - 1).to(x).expand_as(x).contiguous()  # FFTs of old versions ask for it
         probes.append(signs * operator.A_adjoint(operator.A(signs)))
     estimates = torch.stack(probes)
     diagonal = estimates.mean(0)

@@ -103,6 +103,7 @@ def reconstruct(
     :raises solvers.SolverError: the solve failed.
     """
     check_measurements(y)
+    y = y.contiguous()  # FFTs of old versions of PyTorch fail on expanded tensors
     check_operator(physics, y)
     check_solver(solver)
     sigma = check_positive("sigma", given_noise_level(sigma, physics), y, allow_zero=False)

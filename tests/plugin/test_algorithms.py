@@ -134,7 +134,7 @@ def test_samplers_are_stable_at_the_proven_step(name, solved):
 
 def test_an_algorithm_can_take_a_level_per_image(solved):
     problem, _ = solved
-    y = problem.y.expand(2, -1, -1, -1)
+    y = problem.y.repeat(2, 1, 1, 1)
     sigma = torch.tensor([0.05, 0.2]).double()
     settings = problem.settings(stepsize=0.9, max_iter=20)
     together = PGD(**{**settings, "g_param": [sigma] * 20})(y, problem.physics)
