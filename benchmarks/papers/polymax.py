@@ -15,9 +15,9 @@ from benchmarks.harness.options import Options
 from benchmarks.harness.records import read_rows, replace_rows
 from benchmarks.harness.registry import Benchmark, Figure, Table, register, selected
 from benchmarks.papers import drawing
+from benchmarks.papers.baselines import ICNN
 from benchmarks.papers.ensemble import Training, fit
 from benchmarks.papers.fields import PolyMax
-from benchmarks.papers.icnn import ICNN
 from benchmarks.papers.networks import mgradnet_c, mgradnet_m
 from benchmarks.papers.objectives import relative_error
 from benchmarks.papers.trials import best_variant, mean_and_spread, published, texts

@@ -17,8 +17,8 @@ from benchmarks.harness.options import Options
 from benchmarks.harness.records import read_rows, replace_rows
 from benchmarks.harness.registry import Benchmark, Figure, Table, register, selected
 from benchmarks.papers import drawing
+from benchmarks.papers.baselines import MLP
 from benchmarks.papers.ensemble import Fit, Training, fit
-from benchmarks.papers.mlp import MLP
 from benchmarks.papers.networks import mgradnet_c, mgradnet_m
 from benchmarks.papers.objectives import denoising_error, jacobian
 from benchmarks.papers.trials import mean_and_spread, texts

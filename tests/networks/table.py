@@ -5,9 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from benchmarks.papers.icgn import ICGN
-from benchmarks.papers.icnn import ICNN
-from benchmarks.papers.mlp import MLPGradient
 from convexreg.networks.base import GradientNetwork
 from convexreg.networks.cascaded import GradNetC, MGradNetC
 from convexreg.networks.combinations import (
@@ -171,9 +168,6 @@ NETWORKS: dict[str, NetworkCase] = {
     ),
     "c-mgn": NetworkCase(lambda w: CMGN(w(), w(), [LogCosh(), LogCosh()])),
     "m-mgn": NetworkCase(lambda w: MMGN([w(), w()], w()), bounded=False),
-    "icgn": NetworkCase(lambda _: ICGN(6, 5), dense_only=True),
-    "icnn": NetworkCase(lambda _: ICNN(6, [7, 5]), dense_only=True),
-    "mlp-gradient": NetworkCase(lambda _: MLPGradient(6, [7, 5]), False, False, True, True),
 }
 PAIRS: dict[str, tuple[NetworkCase, Build, tuple[int, ...]]] = {
     f"{name}-{geometry}": (case, *GEOMETRIES[geometry])
