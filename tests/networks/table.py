@@ -51,14 +51,12 @@ class NetworkCase:
     :ivar monotone: whether it is a monotone network.
     :ivar bounded: whether it has a proven Lipschitz constant.
     :ivar indefinite: whether every few draws hold one that is not monotone.
-    :ivar dense_only: whether it runs on vectors only (then the operator is not used).
     """
 
     build: Callable[[Build], GradientNetwork]
     monotone: bool = True
     bounded: bool = True
     indefinite: bool = False
-    dense_only: bool = False
 
 
 def _conditioning(groups: int = WIDTH) -> NoiseScaling:
@@ -173,6 +171,5 @@ PAIRS: dict[str, tuple[NetworkCase, Build, tuple[int, ...]]] = {
     f"{name}-{geometry}": (case, *GEOMETRIES[geometry])
     for name, case in NETWORKS.items()
     for geometry in GEOMETRIES
-    if geometry == "dense" or not case.dense_only
 }
 """Every architecture over every operator."""
