@@ -11,8 +11,8 @@ from pathlib import Path
 import torch
 
 from benchmarks.harness.environment import environment
+from benchmarks.harness.markdown import COMMITTED, DETAILS, HEADLINES, README, details, with_tables
 from benchmarks.harness.options import Options
-from benchmarks.harness.readme import COMMITTED, DETAILS, HEADLINES, README, details, with_tables
 from benchmarks.harness.records import read_json, write_json
 from benchmarks.harness.registry import benchmark, benchmarks
 from benchmarks.harness.report import write_report

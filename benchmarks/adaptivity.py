@@ -14,7 +14,7 @@ from torch import Tensor
 from benchmarks.harness import drawing
 from benchmarks.harness.datasets import open_images
 from benchmarks.harness.options import Options
-from benchmarks.harness.records import read_rows, write_rows
+from benchmarks.harness.records import write_rows
 from benchmarks.harness.registry import Benchmark, Figure, Table, register
 from benchmarks.methods.summary import mean_with_error
 from benchmarks.problems.table import Measurement, named_problem
@@ -43,6 +43,8 @@ class Adaptivity(Benchmark):
 
     name = "adaptive"
     description = "Adaptive weights: sensitivity to the data, weight maps, failures"
+    file = "gains.csv"
+    numbers = ("psnr", "gain_random", "gain_largest")
     adds_up = False
     restricted_by = ("problems",)
 
@@ -61,21 +63,20 @@ class Adaptivity(Benchmark):
                 rows += _row(model, measurement, image_name)
                 if number == 0:
                     _draw_weights(model, measurement, folder)
-                write_rows(folder / "gains.csv", rows)
+                write_rows(folder / self.file, rows)
 
     def tables(self, folder: Path) -> list[Table]:
-        rows = read_rows(folder / "gains.csv")
+        rows = self.rows(folder)
         return [_quality(rows), _sensitivity(rows)]
 
     def headline(self, folder: Path) -> list[Table]:
-        rows = read_rows(folder / "gains.csv")
-        return [_sensitivity(rows)] if len(rows) else []
+        return [_sensitivity(self.rows(folder))]
 
     def figures(self, folder: Path) -> list[Figure]:
-        problems = read_rows(folder / "gains.csv")["problem"].unique()
+        problems = self.rows(folder)["problem"].unique()
         parts = ["reconstruction", "mean weight"]
         parts += [f"weight of term {term}" for term in range(SHOWN_TERMS)]
-        figure, axes = drawing.panels(len(problems), len(parts), width=1.5, height=1.6)
+        figure, axes = drawing.panels(len(problems) * len(parts), len(parts), width=1.5, height=1.6)
         places = ((problem, part) for problem in problems for part in parts)
         for axis, (problem, part) in zip(axes, places, strict=True):
             pixels = read_image(folder / f"{problem}.{part.replace(' ', '-')}.png").pixels[0]
@@ -170,7 +171,7 @@ def _draw_weights(model: AdaptiveRegularizer, measurement: Measurement, folder: 
 
 def _quality(rows: DataFrame) -> Table:
     lines = []
-    for problem, its in rows.astype({"psnr": float}).groupby("problem", sort=False):
+    for problem, its in rows.groupby("problem", sort=False):
         scores = its.pivot(index="image", columns="map", values="psnr")
         gain = scores["adaptive"] - scores["convex"]
         lines.append(
@@ -187,7 +188,6 @@ def _quality(rows: DataFrame) -> Table:
 
 
 def _sensitivity(rows: DataFrame) -> Table:
-    gains = rows.astype({"gain_random": float, "gain_largest": float})
     lines = [
         {
             "problem": problem,
@@ -196,7 +196,7 @@ def _sensitivity(rows: DataFrame) -> Table:
             "largest found": f"{its['gain_largest'].max():.2f}",
             "proven": "-" if name == "adaptive" else "1",
         }
-        for (problem, name), its in gains.groupby(["problem", "map"], sort=False)
+        for (problem, name), its in rows.groupby(["problem", "map"], sort=False)
     ]
     note = (
         f"Of {', '.join(rows['image'].unique())}. Change of the result over change of the data (2-norms): "

@@ -12,7 +12,7 @@ from pandas import DataFrame
 
 from benchmarks.harness.drawing import canvas, legend_below, style_of
 from benchmarks.harness.options import Options
-from benchmarks.harness.records import read_rows, write_rows
+from benchmarks.harness.records import write_rows
 from benchmarks.harness.registry import Benchmark, Figure, Table, register
 from convexreg import reconstruct
 from convexreg.models.config import Architecture, ModelConfig
@@ -49,6 +49,8 @@ class Certificates(Benchmark):
 
     name = "certificates"
     description = "Certified gaps against true gaps on 10,000 small random problems"
+    file = "certificates.csv"
+    numbers = ("problems", "violations", "least_ratio", "median_ratio")
     adds_up = False
     restricted_by = ()
 
@@ -63,18 +65,16 @@ class Certificates(Benchmark):
         for number, row in enumerate(rows):
             checked = _check(row, options.seed + number, 2 if options.tiny else PER_ROW)
             results.append({**asdict(row), **checked})
-            write_rows(folder / "certificates.csv", results)
+            write_rows(folder / self.file, results)
 
     def tables(self, folder: Path) -> list[Table]:
-        rows = _read(folder)
-        if rows.empty:
-            return []
+        rows = self.rows(folder)
         table = [
             {
                 "physics": physics,
                 "constraint": "box" if boxed == "True" else "none",
-                "problems": its["problems"].sum(),
-                "certificate below the gap": its["violations"].sum(),
+                "problems": f"{its['problems'].sum():g}",
+                "certificate below the gap": f"{its['violations'].sum():g}",
                 "least certificate / gap": f"{its['least_ratio'].min():.3g}",
                 "median": f"{its['median_ratio'].median():.3g}",
             }
@@ -87,9 +87,7 @@ class Certificates(Benchmark):
         return [Table("Certificates", DataFrame(table), note)]
 
     def figures(self, folder: Path) -> list[Figure]:
-        rows = _read(folder)
-        if rows.empty:
-            return []
+        rows = self.rows(folder)
         figure, axes = canvas(title="certificate over true gap", x="", y="ratio")
         places = rows["physics"].map(PHYSICS.index) + rows["boxed"].map(
             {"True": 0.15, "False": -0.15}
@@ -107,12 +105,6 @@ class Certificates(Benchmark):
             "box); a proof that failed would lie below the line."
         )
         return [Figure("certificates", caption, figure)]
-
-
-def _read(folder: Path) -> DataFrame:
-    rows = read_rows(folder / "certificates.csv")
-    numbers = {"problems": int, "violations": int, "least_ratio": float, "median_ratio": float}
-    return rows if rows.empty else rows.astype(numbers)
 
 
 def _check(row: Row, seed: int, count: int) -> dict[str, object]:

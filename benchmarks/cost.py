@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -11,11 +12,11 @@ import torch
 from pandas import DataFrame
 from torch import Tensor
 
-from benchmarks.harness.clock import Clock, summary
+from benchmarks.harness.clock import Clock, alternating, summary
 from benchmarks.harness.drawing import canvas, legend_below, style_of
 from benchmarks.harness.memory import peak_mebibytes
 from benchmarks.harness.options import Options
-from benchmarks.harness.records import read_rows, write_rows
+from benchmarks.harness.records import write_rows
 from benchmarks.harness.registry import Benchmark, Figure, Table, register, selected
 from convexreg.models.config import Architecture, ModelConfig, parameter_count
 from convexreg.regularizer import ConvexRegularizer
@@ -47,17 +48,15 @@ class Cost(Benchmark):
 
     name = "cost"
     description = "Seconds and memory of one gradient against image size and number of filters"
+    file = "cost.csv"
+    numbers = (*SECONDS, "mebibytes", "side", "filters")
     adds_up = False
     restricted_by = ("methods",)
 
     def run(self, options: Options, folder: Path) -> None:
         configurations = _configurations(options)
-        times: dict[Configuration, list[float]] = {row: [] for row in configurations}
-        for repetition in range(max(1, options.repeats) + 1):
-            for configuration in configurations:
-                seconds = _time(configuration, options)
-                if repetition > 0:  # the first one allocates
-                    times[configuration].append(seconds)
+        runs = {row: partial(_time, row, options) for row in configurations}
+        times = alternating(runs, options.repeats)
         memory = _memory([row for row in configurations if row.varied == "size"], options.device)
         rows = [
             {
@@ -68,17 +67,15 @@ class Cost(Benchmark):
             }
             for configuration, values in times.items()
         ]
-        write_rows(folder / "cost.csv", rows)
+        write_rows(folder / self.file, rows)
 
     def tables(self, folder: Path) -> list[Table]:
-        rows = _read(folder)
-        if rows.empty:
-            return []
+        rows = self.rows(folder)
         table = [
             {
                 "architecture": row["architecture"],
-                "image": f"{row['side']} x {row['side']}",
-                "filters": row["filters"],
+                "image": f"{row['side']:g} x {row['side']:g}",
+                "filters": f"{row['filters']:g}",
                 "parameters": row["parameters"],
                 "ms": "{:.1f} ({:.1f} to {:.1f})".format(*(1e3 * row[list(SECONDS)])),
                 "ns per pixel": f"{1e9 * row['seconds'] / row['side'] ** 2:.0f}",
@@ -90,21 +87,13 @@ class Cost(Benchmark):
         return [Table("Cost of a gradient", DataFrame(table), note)]
 
     def figures(self, folder: Path) -> list[Figure]:
-        rows = _read(folder)
-        if rows.empty:
-            return []
+        rows = self.rows(folder)
         sizes, counts = (rows[rows["varied"] == kind] for kind in ("size", "filters"))
         return [
             _figure(sizes, "side", "seconds", "seconds per gradient"),
             _figure(sizes, "side", "mebibytes", "peak memory, MiB"),
             _figure(counts, "filters", "seconds", "seconds per gradient"),
         ]
-
-
-def _read(folder: Path) -> DataFrame:
-    rows = read_rows(folder / "cost.csv")
-    numbers = dict.fromkeys((*SECONDS, "mebibytes"), float) | {"side": int, "filters": int}
-    return rows if rows.empty else rows.astype(numbers)
 
 
 def _configurations(options: Options) -> list[Configuration]:

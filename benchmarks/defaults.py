@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from benchmarks.harness.datasets import open_images
 from benchmarks.harness.options import Options
-from benchmarks.harness.records import read_rows, write_rows
+from benchmarks.harness.records import write_rows
 from benchmarks.harness.registry import Benchmark, Table, register, selected
 from benchmarks.problems.table import PROBLEMS, Measurement
 from convexreg import reconstruct
@@ -52,6 +52,7 @@ class Defaults(Benchmark):
     description = (
         "reconstruct as users call it: evaluations, certified and true gaps, seconds, PSNR"
     )
+    file = "defaults.csv"
     adds_up = False
 
     def run(self, options: Options, folder: Path) -> None:
@@ -73,11 +74,10 @@ class Defaults(Benchmark):
             case = {"problem": name, "model": model, "image": images[number][0]}
             for label, weight in weights.items():
                 rows.append({**case, "weight": label, **_measure(measurement, model, weight)})
-                write_rows(folder / "defaults.csv", rows)
+                write_rows(folder / self.file, rows)
 
     def tables(self, folder: Path) -> list[Table]:
-        rows = read_rows(folder / "defaults.csv")
-        return [Table("reconstruct at its defaults", rows)] if len(rows) else []
+        return [Table("reconstruct at its defaults", self.rows(folder))]
 
 
 def _measure(measurement: Measurement, model: str, weight: Any) -> dict[str, object]:

@@ -14,7 +14,7 @@ from benchmarks.harness.datasets import open_images
 from benchmarks.harness.drawing import canvas
 from benchmarks.harness.memory import peak_mebibytes
 from benchmarks.harness.options import Options
-from benchmarks.harness.records import read_rows, write_rows
+from benchmarks.harness.records import write_rows
 from benchmarks.harness.registry import Benchmark, Figure, Table, register
 from convexreg.cli.parser import keep_freed_memory
 from convexreg.reconstruction.from_measurements import reconstruct
@@ -32,6 +32,8 @@ class LargeImages(Benchmark):
 
     name = "large-images"
     description = "Denoising 0.1 to 24 megapixels: seconds and memory"
+    file = "solves.csv"
+    numbers = ("megapixels", "side", "evaluations", "certified", "seconds", "mebibytes")
     adds_up = False
     restricted_by = ("problems",)
 
@@ -41,12 +43,10 @@ class LargeImages(Benchmark):
         for size in sizes or ((0.003,) if options.tiny else MEGAPIXELS):
             with get_context("spawn").Pool(1) as pool:
                 rows.append(pool.apply(_denoise, (size, torch.get_num_threads(), options.device)))
-            write_rows(folder / "solves.csv", rows)
+            write_rows(folder / self.file, rows)
 
     def tables(self, folder: Path) -> list[Table]:
-        rows = read_rows(folder / "solves.csv").astype(float)
-        if rows.empty:
-            return []
+        rows = self.rows(folder)
         pixels = rows["side"] ** 2 * rows["evaluations"]
         table = DataFrame(
             {
@@ -67,7 +67,7 @@ class LargeImages(Benchmark):
         return self.tables(folder)
 
     def figures(self, folder: Path) -> list[Figure]:
-        rows = read_rows(folder / "solves.csv").astype(float)
+        rows = self.rows(folder)
         figure, axes = canvas(title="memory of a denoising solve", x="megapixels", y="MiB")
         axes.loglog(rows["megapixels"], rows["mebibytes"], marker="o")
         return [Figure("memory", "Peak memory against the size of the image.", figure)]

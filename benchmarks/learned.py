@@ -41,6 +41,8 @@ class Learned(Benchmark):
 
     name = "learned"
     description = "Filters, groups and potentials of the models, and eigenvalues of their Jacobians"
+    file = "spectra.csv"
+    numbers = ("smallest", "largest", "bound", "asymmetry")
     adds_up = False
     restricted_by = ("methods",)
 
@@ -65,11 +67,9 @@ class Learned(Benchmark):
                     given = model.given(x, sigma) if adaptive else model
                     row = {"model": name, "sigma": f"{255 * sigma:g}", "image": image_name}
                     spectra.append({**row, **_spectrum(given, x, sigma)})
-                    write_rows(folder / "spectra.csv", spectra)
+                    write_rows(folder / self.file, spectra)
 
     def tables(self, folder: Path) -> list[Table]:
-        rows = read_rows(folder / "spectra.csv")
-        numbers = rows.astype(dict.fromkeys(("smallest", "largest", "bound", "asymmetry"), float))
         lines = [
             {
                 "model": name,
@@ -80,7 +80,7 @@ class Learned(Benchmark):
                 "proven bound": f"{its['bound'].max():.2f}",
                 "asymmetry": f"{its['asymmetry'].max():.0e}",
             }
-            for (name, sigma), its in numbers.groupby(["model", "sigma"], sort=False)
+            for (name, sigma), its in self.rows(folder).groupby(["model", "sigma"], sort=False)
         ]
         note = (
             "Of the Jacobian of the regularizer's gradient at clean image crops, dense and in float64: "
@@ -89,7 +89,7 @@ class Learned(Benchmark):
         return [Table("Eigenvalues of the Jacobian", DataFrame(lines), note)]
 
     def headline(self, folder: Path) -> list[Table]:
-        return self.tables(folder) if len(read_rows(folder / "spectra.csv")) else []
+        return self.tables(folder)
 
     def figures(self, folder: Path) -> list[Figure]:
         rows = read_rows(folder / "forces.csv").astype({"response": float, "force": float})

@@ -17,7 +17,7 @@ from benchmarks.candidates import CANDIDATES, CHANNELS, inherit
 from benchmarks.harness.datasets import NamedImages, open_images
 from benchmarks.harness.drawing import canvas, legend_below, style_of
 from benchmarks.harness.options import Options
-from benchmarks.harness.records import keep_protocol, read_rows, replace_rows
+from benchmarks.harness.records import keep_protocol, replace_rows
 from benchmarks.harness.registry import Benchmark, Figure, Table, register, selected
 from benchmarks.methods.summary import mean_with_error
 from convexreg.adaptive import AdaptiveRegularizer
@@ -72,6 +72,8 @@ class Study(Benchmark):
 
     name = "study"
     description = "Architecture by training objective, one budget, validation PSNR"
+    file = "scores.csv"
+    numbers = ("psnr", "lipschitz_at_25", "seconds")
 
     def run(self, options: Options, folder: Path) -> None:
         held_out = open_images(
@@ -119,20 +121,18 @@ class Study(Benchmark):
                     "lipschitz_at_25": f"{float(model.lipschitz(sigma=25 / 255)):.1f}",
                 }
                 rows = [{**cell, **scores} for scores in _validate(model, held_out)]
-                replace_rows(folder / "scores.csv", rows, "architecture", "objective")
+                replace_rows(folder / self.file, rows, "architecture", "objective")
 
     def tables(self, folder: Path) -> list[Table]:
-        rows = _read(folder)
-        if rows.empty:
-            return []
+        rows = self.rows(folder)
         cells = _against_baseline(rows)
         lines = [
             {
                 "architecture": name,
                 "objective": objective,
                 "parameters": its["parameters"].iloc[0],
-                "L at 25": f"{float(its['lipschitz_at_25'].iloc[0]):.0f}",
-                "s": f"{float(its['seconds'].iloc[0]):.0f}",
+                "L at 25": f"{its['lipschitz_at_25'].iloc[0]:.0f}",
+                "s": f"{its['seconds'].iloc[0]:.0f}",
                 **{
                     f"PSNR at {s}": str(cells.to_dict()[name, objective, s])
                     for s in its["sigma"].unique()
@@ -143,16 +143,14 @@ class Study(Benchmark):
         return [Table(self.description, DataFrame(lines), NOTE)]
 
     def headline(self, folder: Path) -> list[Table]:
-        rows = _read(folder)
-        if rows.empty:
-            return []
+        rows = self.rows(folder)
         cells = _against_baseline(rows).xs(SHOWN, level="sigma").unstack("objective")
         parameters = rows.drop_duplicates("architecture").set_index("architecture")["parameters"]
         objectives = rows["objective"].unique()
         table = cells.loc[parameters.index, objectives].fillna("-")
         table.insert(0, "parameters", parameters)
         steps = (rows["objective"] + " " + rows["steps"]).unique()
-        minutes = rows["seconds"].astype(float) / 60
+        minutes = rows["seconds"] / 60
         note = (
             f"Mean validation PSNR in dB at noise {SHOWN}/255 over {rows['image'].nunique()} images. Every "
             "cell starts from the same ridges and takes "
@@ -165,7 +163,7 @@ class Study(Benchmark):
         return [Table("How far convexity goes", table.reset_index(), note)]
 
     def figures(self, folder: Path) -> list[Figure]:
-        rows = _read(folder)
+        rows = self.rows(folder)
         rows = rows[rows["sigma"] == SHOWN]
         names, objectives = rows["architecture"].unique(), rows["objective"].unique()
         figure, axes = canvas(title=f"validation PSNR at {SHOWN}/255", x="", y="dB")
@@ -242,11 +240,6 @@ def _validate(model: ConvexRegularizer, images: NamedImages) -> list[dict[str, s
         for sigma in VALIDATION_SIGMAS
         for number, (name, image) in enumerate(images, 1)
     ]
-
-
-def _read(folder: Path) -> DataFrame:
-    rows = read_rows(folder / "scores.csv")
-    return rows if rows.empty else rows.astype({"psnr": float})
 
 
 def _against_baseline(rows: DataFrame) -> Series:

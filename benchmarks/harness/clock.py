@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from statistics import median
+from typing import TypeVar
 
 import torch
+
+K = TypeVar("K")
 
 
 class Clock:
@@ -36,6 +39,22 @@ class Clock:
             yield
         finally:
             self._started = self._now()
+
+
+def alternating(runs: Mapping[K, Callable[[], float]], repeats: int) -> dict[K, list[float]]:
+    """The seconds that each run returns, taking turns; the first turns, which allocate, do not count."""
+    seconds: dict[K, list[float]] = {key: [] for key in runs}
+    for _ in range(repeats + 1):
+        for key, run in runs.items():
+            seconds[key].append(run())
+    return {key: values[1:] for key, values in seconds.items()}
+
+
+def processor_seconds(run: Callable[[], object]) -> float:
+    """Time of the processor, not of the wall: what else runs on the machine must not decide."""
+    started = time.process_time()
+    run()
+    return time.process_time() - started
 
 
 def summary(seconds: Sequence[float], digits: int = 4) -> dict[str, str]:

@@ -44,19 +44,24 @@ def canvas(*, title: str, x: str, y: str, height: float = 3.6) -> tuple[Canvas, 
 
 
 def panels(
-    lines: int, columns: int, *, width: float = 2.4, height: float = 2.4, shared: bool = False
+    count: int, columns: int, *, width: float = 2.4, height: float = 2.4, shared: bool = False
 ) -> tuple[Canvas, list[Axes]]:
-    """A figure of several empty plots, row by row, each `width` by `height` inches.
+    """A figure of `count` empty plots, row by row, each `width` by `height` inches.
 
+    :param columns: at most so many beside one another.
     :param shared: whether all have the same axes.
     """
     import matplotlib
     from matplotlib.figure import Figure as Canvas
 
+    columns = min(columns, count)
+    lines = -(-count // columns)
     with matplotlib.rc_context(_STYLE):
         figure = Canvas(figsize=(width * columns, height * lines), layout="constrained")
         axes = figure.subplots(lines, columns, squeeze=False, sharex=shared, sharey=shared)
-    return figure, list(axes.ravel())
+    for unused in axes.ravel()[count:]:
+        unused.set_axis_off()
+    return figure, list(axes.ravel()[:count])
 
 
 def style_of(name: object, names: Iterable[object]) -> dict[str, Any]:

@@ -1,11 +1,21 @@
-"""Tables as Markdown."""
+"""Tables as Markdown, and those of README.md and docs/results.md, made from committed result files."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from benchmarks.harness.options import Options
-from benchmarks.harness.registry import Table
+from benchmarks.harness.records import read_json
+from benchmarks.harness.registry import Table, benchmarks, with_results
+
+HEADLINES = ("denoising", "deblurring", "study")
+"""What the package is for. How it behaves is in the details."""
+ROOT = Path(__file__).resolve().parent.parent.parent
+README, DETAILS = ROOT / "README.md", ROOT / "docs" / "results.md"
+COMMITTED = ROOT / "benchmarks" / "results"
+BEGIN, END = "<!-- benchmarks:begin -->", "<!-- benchmarks:end -->"
 
 
 def table_lines(table: Table) -> str:
@@ -64,3 +74,26 @@ def _setup(environment: dict[str, Any]) -> str:
         f"{processor}, {environment['threads']} thread(s), torch {versions['torch']}, "
         f"deepinv {versions['deepinv']}"
     )
+
+
+def details() -> list[str]:
+    """The benchmarks whose tables are not headlines; other physics come first."""
+    return ["physics", *(name for name in benchmarks() if name not in (*HEADLINES, "physics"))]
+
+
+def with_tables(text: str, results: Path, names: Sequence[str]) -> str:
+    """`text` with everything between the two markers replaced by the tables of these benchmarks.
+
+    :raises ValueError: the markers are missing.
+    """
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise ValueError(f"the text needs the markers {BEGIN} and {END} for the tables")
+    parts, found = [], {entry.name: entry for entry in with_results(results)}
+    for name in (name for name in names if name in found):
+        if tables := found[name].headline(results / name):
+            parts += [table_lines(table) for table in tables]
+            parts.append(environment_line(name, read_json(results / name / "run.json")))
+    middle = "\n\n".join(["", *parts, ""]) if parts else "\n"
+    return before + BEGIN + middle + END + after

@@ -1,8 +1,11 @@
-"""How a run ended. Every run has an outcome and is counted, failures included."""
+"""How a run ended, and with what. Every run has an outcome and is counted, failures included."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import Enum
+
+from torch import Tensor
 
 from convexreg.solvers import Status
 
@@ -20,6 +23,20 @@ class Outcome(str, Enum):
 
     def __str__(self) -> str:
         return self.value
+
+
+@dataclass(frozen=True)
+class Result:
+    """An image and how it was reached.
+
+    :ivar evaluations: gradient evaluations, or whatever the method counts; NaN for none.
+    :ivar certified: proven relative gap of the objective; NaN where nothing is claimed.
+    """
+
+    image: Tensor
+    outcome: Outcome = Outcome.FINISHED
+    evaluations: float = float("nan")
+    certified: float = float("nan")
 
 
 _OUTCOMES = {

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, ClassVar, TypeVar
 from pandas import DataFrame
 
 from benchmarks.harness.options import Options
+from benchmarks.harness.records import read_rows
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Canvas
@@ -63,12 +64,16 @@ class Figure:
 class Benchmark(ABC):
     """One experiment: computes into a folder, and reports from that folder alone.
 
+    :cvar file: what tables and figures are of; without it there is nothing to report.
+    :cvar numbers: the columns of this file that are numbers.
     :cvar adds_up: whether a run can add to the results of earlier ones instead of replacing them all.
     :cvar restricted_by: which of `methods` and `problems` it can be restricted by.
     """
 
     name: ClassVar[str]
     description: ClassVar[str]
+    file: ClassVar[str] = "run.json"
+    numbers: ClassVar[Sequence[str]] = ()
     adds_up: ClassVar[bool] = True
     restricted_by: ClassVar[tuple[str, ...]] = ("methods", "problems")
 
@@ -86,6 +91,10 @@ class Benchmark(ABC):
     @abstractmethod
     def run(self, options: Options, folder: Path) -> None:
         """Compute, and write CSV and JSON files into the existing `folder`."""
+
+    def rows(self, folder: Path) -> DataFrame:
+        """The rows of `file`, text but for the numbers."""
+        return read_rows(folder / self.file).astype(dict.fromkeys(self.numbers, float))
 
     def tables(self, folder: Path) -> list[Table]:
         """Tables from the saved files."""
@@ -131,6 +140,11 @@ def benchmarks() -> dict[str, Benchmark]:
     for module in _MODULES:
         importlib.import_module(module)
     return dict(sorted(_BENCHMARKS.items()))
+
+
+def with_results(results: Path) -> list[Benchmark]:
+    """Those that have something to report in a folder of results."""
+    return [b for b in benchmarks().values() if (results / b.name / b.file).is_file()]
 
 
 def benchmark(name: str) -> Benchmark:

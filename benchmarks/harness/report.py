@@ -11,7 +11,7 @@ import pandas
 
 from benchmarks.harness.markdown import environment_line, environment_text, table_lines
 from benchmarks.harness.records import read_json
-from benchmarks.harness.registry import Benchmark, Figure, Table, benchmarks
+from benchmarks.harness.registry import Benchmark, Figure, Table, with_results
 from convexreg.files import write_atomically
 
 
@@ -21,7 +21,7 @@ def write_report(results: Path, out: Path) -> Path:
     :param results: a folder with one folder of results per benchmark.
     :raises ValueError: there are no results.
     """
-    entries = [entry for name, entry in benchmarks().items() if (results / name).is_dir()]
+    entries = with_results(results)
     if not entries:
         raise ValueError(f"there are no results in {results}; run a benchmark first")
     out.mkdir(parents=True, exist_ok=True)

@@ -14,12 +14,11 @@ from tqdm import tqdm
 from benchmarks.harness.clock import Clock
 from benchmarks.harness.datasets import NamedImages, centre, open_images
 from benchmarks.harness.options import Options
-from benchmarks.harness.outcome import Outcome
+from benchmarks.harness.outcome import Outcome, Result
 from benchmarks.harness.records import keep_protocol, read_rows, replace_rows
 from benchmarks.harness.registry import Benchmark, Figure, Table, register
 from benchmarks.methods import report
 from benchmarks.methods.models import Unavailable
-from benchmarks.methods.result import Result
 from benchmarks.methods.summary import summarise
 from benchmarks.methods.table import Method, methods
 from benchmarks.methods.tuning import coarse_to_fine
@@ -51,6 +50,7 @@ class ReconstructionBenchmark(Benchmark):
     its `images.csv`, as the committed ones are, along with the method that differences are taken to.
     """
 
+    file = "summary.csv"
     family: ClassVar[str]
     crop: ClassVar[int | None] = None
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
+from benchmarks.harness.outcome import Result
 from benchmarks.methods.models import Unavailable
-from benchmarks.methods.result import Result
 from benchmarks.problems.table import Measurement
 
 TGV_ITERATIONS, TGV_TOLERANCE = 1500, 1e-6

@@ -19,8 +19,6 @@ NUMBERS = ("psnr", "psnr_error", "difference", "difference_error")
 def _read(folder: Path) -> DataFrame:
     """The summary, problems in the order of their table."""
     rows = read_rows(folder / "summary.csv")
-    if rows.empty:
-        return rows
     names = [*PROBLEMS, *sorted(set(rows["problem"]) - PROBLEMS.keys())]
     rows = rows.sort_values("problem", key=lambda its: its.map(names.index), kind="stable")
     return rows.astype(dict.fromkeys(NUMBERS, float))
@@ -44,8 +42,6 @@ def _score(row: Series) -> str:
 def headline(folder: Path, name: str) -> list[Table]:
     """PSNR of every method that has results, with paired differences, one column per problem."""
     rows = _read(folder)
-    if rows.empty:
-        return []
     scores = rows.assign(score=rows.apply(_score, axis=1)).pivot(
         index="method", columns="problem", values="score"
     )
@@ -76,8 +72,6 @@ def headline(folder: Path, name: str) -> list[Table]:
 def tables(folder: Path, name: str) -> list[Table]:
     """The headline, then everything known about each problem."""
     rows = _read(folder)
-    if rows.empty:
-        return []
     return headline(folder, name) + [
         _details(rows) for _, rows in rows.groupby("problem", sort=False)
     ]
@@ -113,7 +107,7 @@ def _number(text: object) -> str:
 def figures(folder: Path, name: str) -> list[Figure]:
     """PSNR of all methods, and one example."""
     rows = _read(folder)
-    if rows.empty or rows["psnr"].isna().all():
+    if rows["psnr"].isna().all():
         return []
     rows = rows.dropna(subset="psnr").sort_values("psnr", ascending=False, kind="stable")
     by_problem = [rows[rows["problem"] == problem] for problem in _read(folder)["problem"].unique()]
@@ -156,10 +150,9 @@ def _example(folder: Path, ranked: DataFrame, name: str) -> Figure | None:
     found = {method: path for method, path in paths.items() if path.is_file()}
     if len(found) < 2:
         return None
-    figure, all_axes = panels(-(-len(found) // 2), 2, height=2.5)
-    for axes in all_axes:
+    figure, all_axes = panels(len(found), 2, height=2.5)
+    for axes, (method, path) in zip(all_axes, found.items(), strict=True):
         axes.set_axis_off()
-    for axes, (method, path) in zip(all_axes, found.items(), strict=False):
         axes.imshow(read_image(path).gray()[0].numpy(), cmap="gray", vmin=0, vmax=1)
         axes.set_title(method, fontsize=8)
     return Figure(f"{name}-example", f"{problem}: the middle of the first image.", figure)

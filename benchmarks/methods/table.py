@@ -14,11 +14,10 @@ from typing import Any
 from torch import Tensor
 
 from benchmarks.harness.options import Options
-from benchmarks.harness.outcome import outcome_of
+from benchmarks.harness.outcome import Result, outcome_of
 from benchmarks.harness.registry import selected
 from benchmarks.methods import denoisers, total_variation, wavelets
 from benchmarks.methods.models import NamedModel, Unavailable, models
-from benchmarks.methods.result import Result
 from benchmarks.problems.table import Measurement
 from convexreg import reconstruct
 

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import torch
 
-from benchmarks.harness.outcome import Outcome
-from benchmarks.methods.result import Result
+from benchmarks.harness.outcome import Outcome, Result
 from benchmarks.problems.table import Measurement
 
 MIN_ITERATIONS, MAX_ITERATIONS, TOLERANCE = 100, 1500, 1e-6

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.methods.result import Result
+from benchmarks.harness.outcome import Result
 from benchmarks.problems.table import Measurement
 
 WAVELET, LEVELS = "db4", 3

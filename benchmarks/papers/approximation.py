@@ -9,17 +9,17 @@ from pathlib import Path
 import pandas
 import torch
 from pandas import DataFrame
-from torch import Tensor, nn
+from torch import nn
 
 from benchmarks.harness.options import Options
-from benchmarks.harness.records import read_rows, replace_rows
-from benchmarks.harness.registry import Benchmark, Figure, Table, register, selected
+from benchmarks.harness.records import replace_rows
+from benchmarks.harness.registry import Figure, Table, register, selected
 from benchmarks.papers import drawing
-from benchmarks.papers.ensemble import Fit, Training, fit, minibatches
+from benchmarks.papers.ensemble import Training, fit, minibatches
 from benchmarks.papers.fields import BEYOND_RIDGES
 from benchmarks.papers.networks import mgradnet_c, softmax_layer
 from benchmarks.papers.objectives import squared_error
-from benchmarks.papers.trials import best_variant, texts
+from benchmarks.papers.trials import Experiment, best_variant, trials
 
 WIDTHS = (4, 16, 64)
 TRAINING = Training(3, 2000, 500, 1e-2, (20_000, 5000, 5000), validations=50)
@@ -39,7 +39,7 @@ NETWORKS: dict[str, dict[str, Callable[[int, int], nn.Module]]] = {
 
 
 @register
-class Approximation(Benchmark):
+class Approximation(Experiment):
     """One layer of scaled softmax approximates the gradient of every convex function (Thm 4).
 
     Convex functions of three variables that are no sums of convex ridges. mGradNet-C, which is such
@@ -50,7 +50,7 @@ class Approximation(Benchmark):
 
     name = "approximation"
     description = "Error against width on convex functions that are not sums of convex ridges"
-    restricted_by = ("methods",)
+    numbers = ("width", "validation_rmse", "rmse", "largest_error")
 
     def run(self, options: Options, folder: Path) -> None:
         training = TINY if options.tiny else TRAINING
@@ -72,13 +72,31 @@ class Approximation(Benchmark):
                     training,
                     seed=options.seed,
                 )
+                with torch.no_grad():
+                    error = fitted.ensemble(test[0]) - test[1]
                 label = {"function": function, "network": name, "width": width, "variant": variant}
-                variants.append(_measure(label, fitted, test))
+                rows = trials(
+                    label,
+                    fitted,
+                    validation_rmse=(fitted.history.amin(0).sqrt(), ".4e"),
+                    rmse=(error.square().mean((1, 2)).sqrt(), ".4e"),
+                    largest_error=(error.norm(dim=-1).amax(1), ".4e"),
+                )
+                variants.append(rows)
             rows = pandas.concat(variants)
-            replace_rows(folder / "trials.csv", rows, "function", "network", "width")
+            replace_rows(folder / self.file, rows, "function", "network", "width")
+
+    def _best(self, folder: Path) -> DataFrame:
+        """The rows of every network's best variant, at each width of each function."""
+        cases = (
+            self.rows(folder)
+            .astype({"width": int})
+            .groupby(["function", "network", "width"], sort=False)
+        )
+        return pandas.concat(best_variant(rows, "variant", "validation_rmse") for _, rows in cases)
 
     def tables(self, folder: Path) -> list[Table]:
-        best = _best_rows(folder)
+        best = self._best(folder)
         rows = best.pivot_table("rmse", ["function", "network"], "width", sort=False).map(
             "{:.4f}".format
         )
@@ -99,30 +117,6 @@ class Approximation(Benchmark):
             Figure(
                 "approximation",
                 "Test error against width: mean over the trials and every trial.",
-                drawing.error_against_width(_best_rows(folder)),
+                drawing.error_against_width(self._best(folder)),
             )
         ]
-
-
-def _measure(label: dict[str, object], fitted: Fit, test: list[Tensor]) -> DataFrame:
-    with torch.no_grad():
-        error = fitted.ensemble(test[0]) - test[1]
-    return DataFrame(
-        {
-            **label,
-            "trial": range(len(error)),
-            "parameters": fitted.ensemble.parameter_count,
-            "validation_rmse": texts(fitted.history.amin(0).sqrt(), ".4e"),
-            "rmse": texts(error.square().mean((1, 2)).sqrt(), ".4e"),
-            "largest_error": texts(error.norm(dim=-1).amax(1), ".4e"),
-            "seconds": f"{fitted.seconds:.1f}",
-        }
-    )
-
-
-def _best_rows(folder: Path) -> DataFrame:
-    """The rows of every network's best variant, at each width of each function."""
-    trials = read_rows(folder / "trials.csv")
-    cases = trials.groupby(["function", "network", "width"], sort=False)
-    best = pandas.concat(best_variant(rows, "variant", "validation_rmse") for _, rows in cases)
-    return best.astype({"width": int, "rmse": float, "largest_error": float})

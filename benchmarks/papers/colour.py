@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.harness.options import Options
-from benchmarks.harness.records import read_rows, replace_rows
+from benchmarks.harness.records import replace_rows
 from benchmarks.harness.registry import Benchmark, Figure, Table, register, selected
 from benchmarks.papers import drawing
 from benchmarks.papers.ensemble import Network, Training, fit, resampled
@@ -66,6 +66,7 @@ class Colour(Benchmark):
 
     name = "colour"
     description = "Colour adaptation between two photographs, against POT's linear and kernel maps"
+    file = "maps.csv"
     restricted_by = ("methods",)
 
     def run(self, options: Options, folder: Path) -> None:
@@ -78,7 +79,7 @@ class Colour(Benchmark):
         write_atomically(_picture(folder, "target"), jpeg([pictures["target"]]))
         trainers = _trainers(source, target, gaussian, training, options.seed)
         for name, trainer in {
-            "none": lambda: _identity,
+            "none": lambda: lambda colours: colours,
             **selected(trainers, options.methods, "method"),
         }.items():
             started = time.perf_counter()
@@ -87,10 +88,10 @@ class Colour(Benchmark):
             row = label | _measure(transform, measured, gaussian)
             shown = [pictures["source"], pictures["unseen"]]
             write_atomically(_picture(folder, name), jpeg(shown, transform))
-            replace_rows(folder / "maps.csv", [row], "method")
+            replace_rows(folder / self.file, [row], "method")
 
     def tables(self, folder: Path) -> list[Table]:
-        rows = read_rows(folder / "maps.csv")[list(COLUMNS)].rename(columns=COLUMNS)
+        rows = self.rows(folder)[list(COLUMNS)].rename(columns=COLUMNS)
         note = (
             f"Colours of `{PHOTOGRAPHS['source']}` mapped to the Gaussian of "
             f"`{PHOTOGRAPHS['target']}` (both in scikit-image). NLL of the outputs: under that "
@@ -105,7 +106,7 @@ class Colour(Benchmark):
         return [Table(self.description, rows, note)]
 
     def figures(self, folder: Path) -> list[Figure]:
-        methods = read_rows(folder / "maps.csv")["method"]
+        methods = self.rows(folder)["method"]
         return [
             Figure(
                 "colour",
@@ -119,10 +120,6 @@ class Colour(Benchmark):
 def _picture(folder: Path, method: str) -> Path:
     name = re.sub(r"\W+", "-", method).strip("-")
     return folder / f"{name}.jpg"
-
-
-def _identity(colours: Tensor) -> Tensor:
-    return colours
 
 
 def _trainers(

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from benchmarks.harness.options import Options
 from benchmarks.harness.records import read_rows, replace_rows
-from benchmarks.harness.registry import Benchmark, Figure, Table, register, selected
+from benchmarks.harness.registry import Figure, Table, register, selected
 from benchmarks.papers import drawing
 from benchmarks.papers.ensemble import Training, fit, resampled
 from benchmarks.papers.gaussian import (
@@ -27,7 +27,7 @@ from benchmarks.papers.gaussian import (
 )
 from benchmarks.papers.networks import AutoregressiveFlow, c_mgn, m_mgn, mgradnet_c, mgradnet_m
 from benchmarks.papers.objectives import change_of_variables, jacobian
-from benchmarks.papers.trials import mean_and_spread, published, replace_column, texts
+from benchmarks.papers.trials import Experiment, mean_and_spread, published, replace_column, texts
 
 QUOTED = ("CP-Flow",)
 
@@ -67,7 +67,7 @@ NETWORKS: dict[str, Callable[[int], nn.Module]] = {
 
 
 @register
-class Coupling(Benchmark):
+class Coupling(Experiment):
     """Maps a Gaussian to the standard normal by gradients of convex functions.
 
     The networks minimise the Kullback-Leibler divergence through the change of variables; among maps
@@ -79,7 +79,6 @@ class Coupling(Benchmark):
 
     name = "coupling"
     description = "Gaussian optimal coupling: cost and likelihood against the closed-form optimum"
-    restricted_by = ("methods",)
 
     def run(self, options: Options, folder: Path) -> None:
         training = TINY if options.tiny else TRAINING
@@ -122,14 +121,14 @@ class Coupling(Benchmark):
 
     def _write(self, folder: Path, rows: DataFrame, points: dict[str, Tensor]) -> None:
         """The rows, and in two dimensions the first points of the first trial after every map."""
-        replace_rows(folder / "trials.csv", rows, "dimension", "method")
+        replace_rows(folder / self.file, rows, "dimension", "method")
         for name, places in points.items():
             for axis in (0, 1) if places.shape[2] == 2 else ():
                 shown = texts(places[0, :DRAWN_POINTS, axis], ".3f")
                 replace_column(folder / "points.csv", f"{name} {axis}", shown)
 
     def tables(self, folder: Path) -> list[Table]:
-        trials = read_rows(folder / "trials.csv")
+        trials = self.rows(folder)
         reported = published(self.name)
         note = (
             f"Published: {reported['source']}; CP-Flow is quoted and was not run here. NLL: of the "

@@ -13,7 +13,6 @@ from benchmarks.harness.drawing import legend_below, panels, style_of
 from benchmarks.papers.fields import Field, grid
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
     Panels = Iterator[tuple[Any, DataFrame, Any]]
@@ -39,17 +38,15 @@ def quiver(field: Field, *, arrows: int = 17, side: int = 101) -> Figure:
 def error_maps(rows: DataFrame, order: Sequence[str], side: int) -> Figure:
     """One map of the error's norm in dB for every column, on a common scale over 30 dB."""
     names = [name for name in order if name in rows]
-    columns = min(4, len(names))
-    figure, all_axes = panels(-(-len(names) // columns), columns, width=2.0, height=2.2)
+    figure, all_axes = panels(len(names), 4, width=2.0, height=2.2)
     errors = {name: rows[name].astype(float).to_numpy().reshape(side, side) for name in names}
     highest = max(float(error.max()) for error in errors.values())
-    for axes, name in zip(all_axes, names, strict=False):
+    for axes, name in zip(all_axes, names, strict=True):
         drawn = axes.imshow(
             errors[name], origin="lower", extent=(0, 1, 0, 1), vmin=highest - 30, vmax=highest
         )
         axes.set(title=_in_two_lines(name), xticks=[0, 1], yticks=[0, 1])
         axes.grid(False)
-    _hide(all_axes[len(names) :])
     figure.colorbar(drawn, ax=all_axes, label="norm of the error (dB)")
     return figure
 
@@ -69,22 +66,19 @@ def training_curves(rows: DataFrame) -> Figure:
 def transported_points(rows: DataFrame) -> Figure:
     """Scatter plots of the columns `NAME 0` and `NAME 1`, coloured by the first coordinate before."""
     names = list(dict.fromkeys(str(column)[:-2] for column in rows))
-    columns = min(3, len(names))
-    lines = -(-len(names) // columns)
-    figure, all_axes = panels(lines, columns, width=1.8, height=1.9, shared=True)
+    figure, all_axes = panels(len(names), 3, width=1.8, height=1.9, shared=True)
     numbers = rows.astype(float)
-    for axes, name in zip(all_axes, names, strict=False):
+    for axes, name in zip(all_axes, names, strict=True):
         places = (numbers[f"{name} {axis}"] for axis in (0, 1))
         axes.scatter(*places, c=numbers["before 0"], s=3, cmap="rainbow", rasterized=True)
         axes.set(title=_in_two_lines(name), aspect="equal")
-    _hide(all_axes[len(names) :])
     return figure
 
 
 def _by(rows: DataFrame, column: str, width: float, x: str, y: str) -> Panels:
     """A panel for every value of a column, with its rows; names of the networks to draw."""
     values, names = rows[column].unique(), rows["network"].unique()
-    figure, all_axes = panels(1, len(values), width=width, height=3.2)
+    figure, all_axes = panels(len(values), len(values), width=width, height=3.2)
     for axes, value in zip(all_axes, values, strict=True):
         yield axes, rows[rows[column] == value], names
         axes.set(title=f"d = {value}" if column == "dimension" else value, xlabel=x)
@@ -129,20 +123,14 @@ def contact_sheet(pictures: Mapping[str, Path]) -> Figure:
     """Pictures side by side under their titles, four in a line."""
     from PIL import Image
 
-    columns = min(4, len(pictures))
-    figure, all_axes = panels(-(-len(pictures) // columns), columns, width=1.6, height=2.5)
-    for axes, (title, path) in zip(all_axes, pictures.items(), strict=False):
+    figure, all_axes = panels(len(pictures), 4, width=1.6, height=2.5)
+    for axes, (title, path) in zip(all_axes, pictures.items(), strict=True):
         with Image.open(path) as picture:
             axes.imshow(picture.copy())
         axes.set_title(_in_two_lines(title))
         axes.set_anchor("N")
-    _hide(all_axes)
-    return figure
-
-
-def _hide(unused: Sequence[Axes]) -> None:
-    for axes in unused:
         axes.set_axis_off()
+    return figure
 
 
 def _in_two_lines(name: str) -> str:

@@ -5,10 +5,8 @@ from __future__ import annotations
 from typing import ClassVar
 
 from benchmarks.harness.registry import register
+from benchmarks.papers.baselines import ICGN, ICNN, MLP, MLPGradient
 from benchmarks.papers.fields import CONVEX, NONCONVEX
-from benchmarks.papers.icgn import ICGN
-from benchmarks.papers.icnn import ICNN
-from benchmarks.papers.mlp import MLP, MLPGradient
 from benchmarks.papers.networks import (
     c_mgn,
     gradnet_c,

@@ -12,15 +12,15 @@ from pandas import DataFrame
 from torch import Tensor, nn
 
 from benchmarks.harness.options import Options
-from benchmarks.harness.records import read_rows, replace_rows
-from benchmarks.harness.registry import Benchmark, Figure, Table, register, selected
+from benchmarks.harness.records import replace_rows
+from benchmarks.harness.registry import Figure, Table, register, selected
 from benchmarks.papers import drawing
+from benchmarks.papers.baselines import ICNN
 from benchmarks.papers.ensemble import Training, fit
 from benchmarks.papers.fields import PolyMax
-from benchmarks.papers.icnn import ICNN
 from benchmarks.papers.networks import mgradnet_c, mgradnet_m
 from benchmarks.papers.objectives import relative_error
-from benchmarks.papers.trials import best_variant, mean_and_spread, published, texts
+from benchmarks.papers.trials import Experiment, best_variant, mean_and_spread, published, trials
 
 LEARNING_RATES = (1e-2, 1e-3, 1e-4)
 
@@ -58,7 +58,7 @@ def _batches(
 
 
 @register
-class PolyMaxField(Benchmark):
+class PolyMaxField(Experiment):
     """Regression of the PolyMax field on fresh uniform points.
 
     Every network is trained with each of three learning rates; the one with the lowest validation
@@ -68,6 +68,7 @@ class PolyMaxField(Benchmark):
 
     name = "polymax"
     description = "Gradient of a maximum of quadratic forms in 32 and 256 dimensions"
+    restricted_by = ("methods", "problems")
 
     def run(self, options: Options, folder: Path) -> None:
         usual = TINY if options.tiny else TRAINING
@@ -90,25 +91,21 @@ class PolyMaxField(Benchmark):
                 )
                 with torch.no_grad():
                     mse = fitted.ensemble.map(relative_error, *test)
-                rows = DataFrame(
-                    {
-                        "dimension": dimension,
-                        "network": name,
-                        "learning_rate": rate,
-                        "trial": range(training.trials),
-                        "parameters": fitted.ensemble.parameter_count,
-                        "validation_mse_db": texts(10 * fitted.history.amin(0).log10(), ".3f"),
-                        "mse_db": texts(10 * mse.log10(), ".3f"),
-                        "seconds": f"{fitted.seconds:.1f}",
-                    }
+                label = {"dimension": dimension, "network": name, "learning_rate": rate}
+                rows = trials(
+                    label,
+                    fitted,
+                    validation_mse_db=(10 * fitted.history.amin(0).log10(), ".3f"),
+                    mse_db=(10 * mse.log10(), ".3f"),
                 )
-                replace_rows(folder / "trials.csv", rows, "dimension", "network", "learning_rate")
+                replace_rows(folder / self.file, rows, *label)
 
     def tables(self, folder: Path) -> list[Table]:
-        trials = read_rows(folder / "trials.csv")
         reported = published(self.name)
         rows = []
-        for (dimension, name), of_network in trials.groupby(["dimension", "network"], sort=False):
+        for (dimension, name), of_network in self.rows(folder).groupby(
+            ["dimension", "network"], sort=False
+        ):
             best = best_variant(of_network, "learning_rate", "validation_mse_db")
             theirs = reported["rows"].get(dimension, {}).get(str(name).partition(" (")[0])
             rows.append(
@@ -135,6 +132,6 @@ class PolyMaxField(Benchmark):
             Figure(
                 "polymax",
                 "Test error on the PolyMax field for every learning rate, all trials.",
-                drawing.rate_sweep(read_rows(folder / "trials.csv")),
+                drawing.rate_sweep(self.rows(folder)),
             )
         ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -14,13 +15,20 @@ from torch import Tensor, nn
 
 from benchmarks.harness.options import Options
 from benchmarks.harness.records import read_rows, replace_rows
-from benchmarks.harness.registry import Benchmark, Figure, Table, selected
+from benchmarks.harness.registry import Figure, Table, selected
 from benchmarks.papers import drawing
-from benchmarks.papers.ensemble import Ensemble, Network, Training, fit, minibatches
+from benchmarks.papers.ensemble import Ensemble, Fit, Network, Training, fit, minibatches
 from benchmarks.papers.fields import Field, grid
 from benchmarks.papers.levenberg import refine
 from benchmarks.papers.objectives import squared_error
-from benchmarks.papers.trials import mean_and_spread, published, replace_column, texts
+from benchmarks.papers.trials import (
+    Experiment,
+    mean_and_spread,
+    published,
+    replace_column,
+    texts,
+    trials,
+)
 
 MAP_SIDE = 41
 
@@ -38,7 +46,7 @@ def decibels(value: Tensor) -> Tensor:
     return 10 * value.log10()
 
 
-class GradientField(Benchmark):
+class GradientField(Experiment):
     """Regression of `grad f` on uniform points, tested on a uniform grid.
 
     First the published recipe: Adam at a constant learning rate, every trial ending with the parameters
@@ -52,7 +60,6 @@ class GradientField(Benchmark):
 
     field: ClassVar[Field]
     objective: ClassVar[Callable[[Network, Tensor, Tensor], Tensor]] = staticmethod(squared_error)
-    restricted_by = ("methods",)
     networks: ClassVar[Networks]
     remarks: ClassVar[str]
     """What differs from the published table, and why."""
@@ -66,7 +73,7 @@ class GradientField(Benchmark):
             fitted = fit(build, self.objective, batches, validation, training, seed=options.seed)
             ensemble = fitted.ensemble
             error = self._error(ensemble, TEST_SIDE)
-            rows = _measure(name, "Adam", ensemble, error, fitted.seconds)
+            rows = _measure(name, "Adam", fitted, error)
             losses = decibels(fitted.history).mean(1)
             curve = {"epoch": range(1, len(losses) + 1), "validation_db": texts(losses, ".2f")}
             middle = error.square().mean((1, 2)).argsort()[training.trials // 2]
@@ -79,10 +86,10 @@ class GradientField(Benchmark):
                 *(tensor[:, :REFINEMENT_POINTS] for tensor in data),
                 iterations=2 if options.tiny else REFINEMENT_ITERATIONS,
             )
-            seconds = (time.perf_counter() - started) / training.trials
+            refined = replace(fitted, seconds=(time.perf_counter() - started) / training.trials)
             error = self._error(ensemble, TEST_SIDE)
-            rows = pandas.concat([rows, _measure(name, "refined", ensemble, error, seconds)])
-            replace_rows(folder / "trials.csv", rows, "network")
+            rows = pandas.concat([rows, _measure(name, "refined", refined, error)])
+            replace_rows(folder / self.file, rows, "network")
             curve = DataFrame({"network": name, **curve})
             replace_rows(folder / "validation.csv", curve, "network")
             replace_column(folder / "errors.csv", name, errors)
@@ -94,11 +101,11 @@ class GradientField(Benchmark):
             return ensemble(points) - self.field.gradient(points)
 
     def tables(self, folder: Path) -> list[Table]:
-        trials = read_rows(folder / "trials.csv")
+        saved = self.rows(folder)
         reported = published(self.name)
         rows = []
         for name in self.networks:
-            of_network = trials[trials["network"] == name]
+            of_network = saved[saved["network"] == name]
             if of_network.empty:
                 continue
             adam, refined = (of_network[of_network["training"] == s] for s in ("Adam", "refined"))
@@ -152,20 +159,13 @@ def _published_rmse(entry: Mapping[str, float]) -> str:
     return f"{entry['mse'] / 2:.2f}"
 
 
-def _measure(
-    name: str, training: str, ensemble: Ensemble, error: Tensor, seconds: float
-) -> DataFrame:
+def _measure(name: str, training: str, fitted: Fit, error: Tensor) -> DataFrame:
     mse = error.square().mean((1, 2))
-    return DataFrame(
-        {
-            "network": name,
-            "training": training,
-            "trial": range(len(error)),
-            "parameters": ensemble.parameter_count,
-            "rmse": texts(mse.sqrt(), ".4e"),
-            "rmse_db": texts(decibels(mse.sqrt()), ".3f"),
-            "mse_db": texts(decibels(mse), ".3f"),
-            "largest_error": texts(error.norm(dim=-1).amax(1), ".4e"),
-            "seconds": f"{seconds:.1f}",
-        }
+    return trials(
+        {"network": name, "training": training},
+        fitted,
+        rmse=(mse.sqrt(), ".4e"),
+        rmse_db=(decibels(mse.sqrt()), ".3f"),
+        mse_db=(decibels(mse), ".3f"),
+        largest_error=(error.norm(dim=-1).amax(1), ".4e"),
     )

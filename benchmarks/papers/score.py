@@ -15,13 +15,13 @@ from torch import Tensor, nn
 
 from benchmarks.harness.options import Options
 from benchmarks.harness.records import read_rows, replace_rows
-from benchmarks.harness.registry import Benchmark, Figure, Table, register, selected
+from benchmarks.harness.registry import Figure, Table, register, selected
 from benchmarks.papers import drawing
+from benchmarks.papers.baselines import MLP
 from benchmarks.papers.ensemble import Fit, Training, fit
-from benchmarks.papers.mlp import MLP
 from benchmarks.papers.networks import mgradnet_c, mgradnet_m
 from benchmarks.papers.objectives import denoising_error, jacobian
-from benchmarks.papers.trials import mean_and_spread, texts
+from benchmarks.papers.trials import Experiment, mean_and_spread, texts, trials
 
 SLICE = 4.0
 """The figure shows the score along the first axis between minus and plus this."""
@@ -106,7 +106,7 @@ def _pairs(density: Density, trials: int, points: int, generator: torch.Generato
 
 
 @register
-class Score(Benchmark):
+class Score(Experiment):
     """Networks trained as denoisers of a log-concave density learn its blurred score.
 
     The minimiser of the denoising error is `g = -grad log p_sigma`, the gradient of a convex function
@@ -116,7 +116,6 @@ class Score(Benchmark):
 
     name = "score"
     description = "Denoising score matching of log-concave densities with known scores"
-    restricted_by = ("methods",)
 
     def run(self, options: Options, folder: Path) -> None:
         training = TINY if options.tiny else TRAINING
@@ -136,13 +135,12 @@ class Score(Benchmark):
             label = {"density": kind, "network": name}
             rows = _measure(label, fitted, density, test)
             slices = _slice(label, fitted, density)
-            replace_rows(folder / "trials.csv", rows, "density", "network")
+            replace_rows(folder / self.file, rows, "density", "network")
             replace_rows(folder / "slices.csv", slices, "density", "network")
 
     def tables(self, folder: Path) -> list[Table]:
-        trials = read_rows(folder / "trials.csv")
         rows = []
-        for (kind, name), its in trials.groupby(["density", "network"], sort=False):
+        for (kind, name), its in self.rows(folder).groupby(["density", "network"], sort=False):
             rows.append(
                 {
                     "density": kind,
@@ -184,18 +182,14 @@ def _measure(label: dict[str, str], fitted: Fit, density: Density, test: list[Te
     mse, mmse = ((noisy - SIGMA**2 * g - clean).square().mean((1, 2)) for g in (learned, truth))
     asymmetry = (jacobians - jacobians.mT).abs().amax((1, 2, 3))
     smallest = torch.linalg.eigvalsh((jacobians + jacobians.mT) / 2).amin((1, 2))
-    return DataFrame(
-        {
-            **label,
-            "trial": range(len(error)),
-            "parameters": fitted.ensemble.parameter_count,
-            "score_error_db": texts(10 * error.log10(), ".3f"),
-            "mse": texts(mse, ".6f"),
-            "mmse": texts(mmse, ".6f"),
-            "asymmetry": texts(asymmetry, ".2e"),
-            "smallest_eigenvalue": texts(smallest, ".4f"),
-            "seconds": f"{fitted.seconds:.1f}",
-        }
+    return trials(
+        label,
+        fitted,
+        score_error_db=(10 * error.log10(), ".3f"),
+        mse=(mse, ".6f"),
+        mmse=(mmse, ".6f"),
+        asymmetry=(asymmetry, ".2e"),
+        smallest_eigenvalue=(smallest, ".4f"),
     )
 
 

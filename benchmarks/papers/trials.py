@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -12,11 +12,37 @@ from pandas import DataFrame, Series
 from torch import Tensor
 
 from benchmarks.harness.records import read_rows, write_rows
+from benchmarks.harness.registry import Benchmark
+from benchmarks.papers.ensemble import Fit
 
 
 def texts(values: Tensor, form: str) -> list[str]:
     """Numbers as they are saved."""
     return [f"{value:{form}}" for value in values.tolist()]
+
+
+class Experiment(Benchmark):
+    """Networks trained several times; `trials.csv` has a row for every trial."""
+
+    file = "trials.csv"
+    restricted_by = ("methods",)
+
+
+def trials(label: Mapping[str, object], fitted: Fit, **measured: tuple[Tensor, str]) -> DataFrame:
+    """A row for every trial of a network.
+
+    :param label: what the rows have in common.
+    :param measured: a number for every trial, and how it is saved.
+    """
+    return DataFrame(
+        {
+            **label,
+            "trial": range(len(fitted.ensemble)),
+            "parameters": fitted.ensemble.parameter_count,
+            **{name: texts(values, form) for name, (values, form) in measured.items()},
+            "seconds": f"{fitted.seconds:.1f}",
+        }
+    )
 
 
 def replace_column(path: Path, name: str, values: Sequence[str]) -> None:

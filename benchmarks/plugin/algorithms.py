@@ -87,6 +87,21 @@ class PluginProblem:
         """The minimiser by convexreg's own solver."""
         return self.variational().minimise(self.y, tolerance=Tolerance(gtol=PROX_TOL)).x
 
+    def data_gradient(self, image: Tensor) -> Tensor:
+        """`A^T (A x - y)`."""
+        return self.physics.A_adjoint(self.physics.A(image) - self.y)
+
+    def reconstruction(self, regularizer: ConvexRegularizer, gtol: float) -> Tensor:
+        """By `ConvexReconstructor` with a regularizer in place of the problem's."""
+        from convexreg import ConvexReconstructor
+
+        model = ConvexReconstructor(
+            regularizer, sigma=self.sigma, lam=self.lam, anchor=0.0, gtol=gtol, max_iter=500
+        )
+        output = model(self.y, self.physics)
+        assert isinstance(output, Tensor)
+        return output
+
     def settings(self, **changes: Any) -> dict[str, Any]:
         """Arguments that all algorithms of deepinv take."""
         from deepinv.optim import L2
@@ -137,37 +152,26 @@ def _run(
     return getattr(deepinv.optim, name)(**settings)(problem.y, problem.physics)
 
 
-def _plug_and_play(problem: PluginProblem) -> Tensor:
-    from deepinv.optim import PnP
+def _denoiser(name: str, kind: str, problem: PluginProblem) -> Tensor:
+    """With one of deepinv's priors that are made from a denoiser, ours."""
+    import deepinv
 
     from convexreg import ConvexDenoiser
 
-    prior = PnP(ConvexDenoiser(problem.regularizer, tol=PROX_TOL))
-    return _run("PGD", problem, prior=prior, iterations=400)
+    prior = getattr(deepinv.optim, kind)(ConvexDenoiser(problem.regularizer, tol=PROX_TOL))
+    return _run(name, problem, prior=prior, iterations=400)
 
 
 def _plug_and_play_slope(problem: PluginProblem, image: Tensor) -> tuple[Tensor, float]:
     """Of `|A x - y|^2 / 2 + R / tau`."""
-    physics = problem.physics
-    gradient = physics.A_adjoint(physics.A(image) - problem.y)
-    gradient = gradient + problem.regularizer.grad(image, problem.sigma) / problem.data_step
-    return gradient, problem.mu
-
-
-def _denoising_residual(problem: PluginProblem) -> Tensor:
-    from deepinv.optim import RED
-
-    from convexreg import ConvexDenoiser
-
-    prior = RED(ConvexDenoiser(problem.regularizer, tol=PROX_TOL))
-    return _run("GD", problem, prior=prior, iterations=400)
+    prior = problem.regularizer.grad(image, problem.sigma) / problem.data_step
+    return problem.data_gradient(image) + prior, problem.mu
 
 
 def _denoising_residual_slope(problem: PluginProblem, image: Tensor) -> tuple[Tensor, float]:
     """Of `|A x - y|^2 / 2` plus `lam` times the Moreau envelope of `R`."""
-    physics = problem.physics
     residual = image - problem.prior().prox(image, problem.sigma)
-    return physics.A_adjoint(physics.A(image) - problem.y) + problem.lam * residual, problem.mu
+    return problem.data_gradient(image) + problem.lam * residual, problem.mu
 
 
 def _splitting_slope(problem: PluginProblem, image: Tensor) -> tuple[Tensor, float]:
@@ -187,23 +191,9 @@ def _scaled_slope(problem: PluginProblem, image: Tensor) -> tuple[Tensor, float]
     deepinv 0.5 takes `u = prox of lam s (lam R)^*` after a step of length `s`: a fixed point has
     `x / lam in d(lam R)^*(u)`, hence `u = lam grad R(x / lam)`.
     """
-    physics, lam = problem.physics, problem.lam
-    gradient = physics.A_adjoint(physics.A(image) - problem.y)
-    return gradient + lam * problem.regularizer.grad(image / lam, problem.sigma), problem.mu
-
-
-def _reconstructor(problem: PluginProblem) -> Tensor:
-    from convexreg import ConvexReconstructor
-
-    model = ConvexReconstructor(
-        problem.regularizer,
-        sigma=problem.sigma,
-        lam=problem.lam,
-        anchor=0.0,
-        gtol=PROX_TOL,
-        max_iter=500,
-    )
-    return model(problem.y, problem.physics)
+    lam = problem.lam
+    prior = lam * problem.regularizer.grad(image / lam, problem.sigma)
+    return problem.data_gradient(image) + prior, problem.mu
 
 
 _PROXIMAL = ("PGD", "FISTA", "PMD", "ADMM", "DRS", "PDCP")
@@ -240,15 +230,17 @@ ALGORITHMS: dict[str, Algorithm] = {
     ),
     "PnP-PGD": Algorithm(
         "ConvexDenoiser",
-        _plug_and_play,
+        partial(_denoiser, "PGD", "PnP"),
         _plug_and_play_slope,
         "minimises the data term plus R / step",
     ),
     "RED-GD": Algorithm(
         "ConvexDenoiser",
-        _denoising_residual,
+        partial(_denoiser, "GD", "RED"),
         _denoising_residual_slope,
         "minimises the data term plus lam times the Moreau envelope of R",
     ),
-    "ConvexReconstructor": Algorithm("own solver", _reconstructor),
+    "ConvexReconstructor": Algorithm(
+        "own solver", lambda problem: problem.reconstruction(problem.regularizer, PROX_TOL)
+    ),
 }

@@ -68,17 +68,7 @@ def _unfolded(name: str, problem: PluginProblem, **options: Any) -> float:
 
 
 def _reconstructor(problem: PluginProblem) -> float:
-    from convexreg import ConvexReconstructor
-
-    def run(regularizer: Any) -> Tensor:
-        model = ConvexReconstructor(
-            regularizer, sigma=problem.sigma, lam=problem.lam, anchor=0.0, gtol=1e-9, max_iter=500
-        )
-        output = model(problem.y, problem.physics)
-        assert isinstance(output, Tensor)
-        return output
-
-    return _derivative(problem, run)
+    return _derivative(problem, lambda regularizer: problem.reconstruction(regularizer, 1e-9))
 
 
 def _sampled(name: str, problem: PluginProblem) -> float:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from benchmarks.harness.clock import alternating, processor_seconds
 from convexreg import reconstruct
 from convexreg.reconstruction.problem import Tolerance, proximal_problem
 from convexreg.regularizer import ConvexRegularizer
@@ -28,18 +29,13 @@ class Comparison:
     plugged: Callable[[], Any]
 
     def seconds(self, repeats: int) -> tuple[list[float], list[float]]:
-        """Processor times of both, alternating after one run of each that is not counted.
-
-        Of the processor, not the wall: what else runs on the machine must not decide.
-        """
-        times: tuple[list[float], list[float]] = ([], [])
-        for repetition in range(repeats + 1):
-            for run, record in zip((self.bare, self.plugged), times, strict=True):
-                started = time.process_time()
-                run()
-                if repetition > 0:
-                    record.append(time.process_time() - started)
-        return times
+        """Processor times of both."""
+        runs = {
+            "bare": lambda: processor_seconds(self.bare),
+            "plugged": lambda: processor_seconds(self.plugged),
+        }
+        times = alternating(runs, repeats)
+        return times["bare"], times["plugged"]
 
 
 def comparisons(regularizer: ConvexRegularizer, clean: Tensor, steps: int) -> list[Comparison]:
@@ -99,13 +95,12 @@ IMPORTS = {
 
 
 def import_seconds(repeats: int) -> dict[str, list[float]]:
-    """Processor seconds of a fresh process with each import, alternating; the first round is not counted."""
-    times: dict[str, list[float]] = {name: [] for name in IMPORTS}
-    for repetition in range(repeats + 1):
-        for name, statement in IMPORTS.items():
-            program = f"import time; {statement}; print(time.process_time())"
-            command = [sys.executable, "-c", program]
-            done = subprocess.run(command, capture_output=True, text=True, check=True)
-            if repetition > 0:
-                times[name].append(float(done.stdout))
-    return times
+    """Processor seconds of a fresh process with each import."""
+
+    def seconds(statement: str) -> float:
+        program = f"import time; {statement}; print(time.process_time())"
+        command = [sys.executable, "-c", program]
+        return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+    runs = {name: partial(seconds, statement) for name, statement in IMPORTS.items()}
+    return alternating(runs, repeats)

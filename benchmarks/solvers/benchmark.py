@@ -12,6 +12,7 @@ import torch
 from pandas import DataFrame, Series
 from tqdm import tqdm
 
+from benchmarks.harness.clock import summary as timing
 from benchmarks.harness.datasets import open_images
 from benchmarks.harness.options import Options
 from benchmarks.harness.outcome import Outcome
@@ -44,6 +45,7 @@ class Convergence(Benchmark):
 
     name = "convergence"
     description = "Gap and certificate against gradient evaluations and seconds, all solvers"
+    file = "summary.csv"
     adds_up = False
 
     def run(self, options: Options, folder: Path) -> None:
@@ -56,7 +58,7 @@ class Convergence(Benchmark):
                 summary += rows
             write_rows(folder / "references.csv", references)
             write_rows(folder / "traces.csv", pandas.concat(traces))
-            write_rows(folder / "summary.csv", summary)
+            write_rows(folder / self.file, summary)
 
     def tables(self, folder: Path) -> list[Table]:
         return report.tables(folder)
@@ -148,7 +150,6 @@ def _watch(
         time_limit=options.time_limit,
         iterations=iterations,
     )
-    record.restart()
     outcome, message = Outcome.FINISHED, "stopped by its own rule"
     with torch.no_grad():
         try:
@@ -216,8 +217,7 @@ def _rows(
         if len(true):
             times = runs.loc[true.index[0]]
             row["evaluations"] = true["evaluations"].iloc[0]
-            row["seconds"] = f"{times.median():.4f}"
-            row["seconds_min"], row["seconds_max"] = f"{times.min():.4f}", f"{times.max():.4f}"
+            row |= timing(times.dropna().tolist())
         if len(proven):
             row["certified_evaluations"] = proven["evaluations"].iloc[0]
             row["certified_seconds"] = f"{proven['seconds'].iloc[0]:.4f}"

@@ -93,14 +93,7 @@ class Recorder:
         self.target, self.max_evaluations, self.time_limit = target, max_evaluations, time_limit
         self.iterations = iterations
         self.points: list[Point] = []
-        self._device = str(task.start.device)
-        self.clock = Clock(self._device)
-
-    def restart(self) -> None:
-        """Forget everything; the clock starts now."""
-        self.objective.evaluations = 0.0
-        self.points = []
-        self.clock = Clock(self._device)
+        self.clock = Clock(str(task.start.device))
 
     def __call__(self, x: Tensor, certified: float = float("inf")) -> None:
         """Report an iterate, with the relative gap the method proves for it.

@@ -12,7 +12,6 @@ from benchmarks.harness.drawing import canvas, legend_below, style_of, ticks_of_
 from benchmarks.harness.outcome import Outcome
 from benchmarks.harness.records import read_rows
 from benchmarks.harness.registry import Figure, Table
-from benchmarks.solvers.profile import performance_profile
 from benchmarks.solvers.recorder import MAX_EVALUATIONS
 
 NUMBERS = ["evaluations", "certified_evaluations", "seconds", "seconds_min", "seconds_max"]
@@ -30,8 +29,6 @@ def _read(folder: Path, name: str, numbers: Sequence[str]) -> DataFrame:
 def tables(folder: Path) -> list[Table]:
     """One table per kind of task, then the reference minima."""
     summary = _read(folder, "summary", NUMBERS)
-    if summary.empty:
-        return []
     result = [_kind_table(str(kind), rows) for kind, rows in summary.groupby("kind", sort=False)]
     note = (
         "Computed in float64. The certificate is proven; without strong convexity or a box "
@@ -84,8 +81,6 @@ def figures(folder: Path) -> list[Figure]:
     """Gap against evaluations and seconds, certificates with the proven curves, profiles."""
     columns = ("evaluations", "seconds", "gap", "certified", "proven")
     traces, summary = _read(folder, "traces", columns), _read(folder, "summary", NUMBERS)
-    if summary.empty:
-        return []
     methods = summary["method"].unique()
     result = []
     firsts = [] if traces.empty else traces.drop_duplicates("kind")["task"]
@@ -161,3 +156,19 @@ def _profile(summary: DataFrame, methods: Iterable[object], key: str) -> Figure:
         "(Dolan & Moré 2002); what a method did not reach, or cannot do, counts as unsolved."
     )
     return Figure(f"profile-{key}", caption, figure)
+
+
+def performance_profile(costs: DataFrame) -> dict[str, tuple[list[float], list[float]]]:
+    """Share of problems each method solves within `tau` times the best cost, as steps `(tau, share)`
+    (Dolan & Moré 2002).
+
+    :param costs: one row per problem, one column per method, NaN for unsolved.
+    """
+    ratios = costs.div(costs.min(axis=1), axis=0)
+    last = 1.1 * ratios.max(axis=None) if ratios.notna().any(axis=None) else 1.1
+    curves = {}
+    for method in ratios:
+        steps = ratios[method].dropna().sort_values().tolist()
+        shares = [k / len(ratios) for k in range(len(steps) + 1)]
+        curves[str(method)] = ([1.0, *steps, last], [*shares, shares[-1]])
+    return curves

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from benchmarks.solvers import accelerated_gradient, deepinv_iterations, lbfgs, nmapg
+from benchmarks.solvers import deepinv_iterations, lbfgs
+from benchmarks.solvers.accelerated_gradient import accelerated_gradient_with_restart, nmapg
 from benchmarks.solvers.convexreg_solvers import own
 from benchmarks.solvers.recorder import Recorder
 from benchmarks.solvers.tasks import Task
@@ -71,10 +72,14 @@ PEERS: dict[str, Peer] = {
         True,
         _gradient_descent,
     ),
-    "nmAPG": Peer("nonmonotone accelerated proximal gradient (Li & Lin 2015)", nmapg.nmapg, True),
+    "nmAPG": Peer(
+        "nonmonotone accelerated proximal gradient (Li & Lin 2015)",
+        nmapg,
+        True,
+    ),
     "AG restart": Peer(
         "accelerated gradient with gradient restart, as in CRR-NN",
-        accelerated_gradient.accelerated_gradient_with_restart,
+        accelerated_gradient_with_restart,
         True,
     ),
     "L-BFGS (torch)": Peer("torch.optim.LBFGS, strong Wolfe, memory 20", lbfgs.torch_lbfgs),

@@ -10,18 +10,15 @@ import torch
 from torch import Tensor
 
 from benchmarks.papers import colour, coupling, gradient_fields, polymax, score
+from benchmarks.papers.baselines import ICGN, ICNN, MLPGradient
 from benchmarks.papers.fields import BEYOND_RIDGES, CONVEX, NONCONVEX, PolyMax, grid
 from benchmarks.papers.gaussian import Gaussian, normal_negative_log_density, standard_normal
-from benchmarks.papers.icgn import ICGN
-from benchmarks.papers.icnn import ICNN
-from benchmarks.papers.mlp import MLP, MLPGradient
 from benchmarks.papers.networks import (
     AutoregressiveFlow,
 )
 from benchmarks.papers.objectives import change_of_variables, jacobian
 from benchmarks.papers.trials import published
 from convexreg.models.config import parameter_count
-from convexreg.networks.base import GradientNetwork
 from tests import oracles
 from tests.tables import over, perturbed
 
@@ -36,29 +33,12 @@ BASELINES = {
 
 class TestBaselines:
     @over("build", BASELINES)
-    def test_forward_is_the_gradient_of_the_potential(self, build) -> None:
+    def test_jacobian_is_that_of_a_gradient_convex_where_it_says_so(self, build) -> None:
         network = perturbed(build())
-        x = torch.randn(9, 3, dtype=torch.float64)
-        torch.testing.assert_close(
-            network(x), oracles.gradient(network.potential, x), rtol=1e-8, atol=1e-9
-        )
-
-    @over("build", BASELINES)
-    def test_jacobian_is_symmetric_and_within_its_bounds(self, build) -> None:
-        network: GradientNetwork = perturbed(build())
-        bound = float(network.lipschitz())
         for x in 2 * torch.randn(20, 1, 3, dtype=torch.float64):
             matrix = oracles.jacobian(network, x)
             torch.testing.assert_close(matrix, matrix.T, rtol=0, atol=1e-12)
-            eigenvalues = torch.linalg.eigvalsh(matrix)
-            assert eigenvalues[-1] <= bound
-            assert not network.monotone or eigenvalues[0] >= -1e-12
-
-    def test_the_bound_of_an_input_convex_network_is_not_vacuous(self) -> None:
-        network = perturbed(ICNN(1, [1]), scale=0.0)
-        network.skips[0].bias.zero_()
-        at_the_bend = oracles.jacobian(network, torch.zeros(1, 1, dtype=torch.float64))
-        assert float(at_the_bend) == pytest.approx(float(network.lipschitz()), rel=1e-12)
+            assert isinstance(network, MLPGradient) or torch.linalg.eigvalsh(matrix)[0] >= -1e-12
 
     def test_an_icgn_is_the_integral_of_its_gram_matrix(self) -> None:
         """By quadrature with 60 nodes, as it is defined."""
@@ -77,18 +57,8 @@ class TestBaselines:
         """Where quadrature with few nodes is not, and softplus that ends at 20 jumps."""
         network = perturbed(make(), scale=30.0)
         x = torch.linspace(-5, 5, 2001, dtype=torch.float64).unsqueeze(1)
-        value, grad = network.value_and_grad(x)
+        grad = network(x)
         assert float(grad.diff(dim=0).min()) >= -1e-12 * float(grad.abs().max())
-        # between two points a convex function lies above both tangents
-        rise, slope = value.diff(), grad[:, 0] * 0.005
-        slack = 1e-12 * float(value.abs().max())
-        assert bool((slope[:-1] - slack <= rise).all())
-        assert bool((rise <= slope[1:] + slack).all())
-
-    @pytest.mark.parametrize("make", [lambda: ICNN(2, []), lambda: MLP([2])])
-    def test_networks_without_layers_are_refused(self, make) -> None:
-        with pytest.raises(ValueError, match="needs"):
-            make()
 
 
 class TestFields:

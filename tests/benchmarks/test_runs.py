@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from benchmarks.__main__ import main
-from benchmarks.harness import readme
+from benchmarks.harness import markdown
 from benchmarks.harness.outcome import Outcome
 from benchmarks.harness.records import read_rows
 from benchmarks.harness.registry import benchmarks
@@ -214,7 +214,7 @@ def test_tables_are_those_of_the_committed_results():
 def test_tables_go_between_the_markers(results, tmp_path):
     paths = [tmp_path / "README.md", tmp_path / "results.md"]
     for path in paths:
-        path.write_text(f"before\n{readme.BEGIN}\nold\n{readme.END}\nafter\n")
+        path.write_text(f"before\n{markdown.BEGIN}\nold\n{markdown.END}\nafter\n")
     files = ["--readme", str(paths[0]), "--details", str(paths[1])]
     arguments = ["table", *files, "--results", str(results)]
     assert main([*arguments, "--check"]) == 2

@@ -11,8 +11,8 @@ from pandas import DataFrame
 from benchmarks.harness.outcome import Outcome, outcome_of
 from benchmarks.problems.table import PROBLEMS
 from benchmarks.solvers.convexreg_solvers import own
-from benchmarks.solvers.profile import performance_profile
 from benchmarks.solvers.recorder import CountedObjective, Recorder, Stop
+from benchmarks.solvers.report import performance_profile
 from benchmarks.solvers.table import PEERS
 from benchmarks.solvers.tasks import Task, reference
 from convexreg.solvers import (

@@ -5,9 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from benchmarks.papers.icgn import ICGN
-from benchmarks.papers.icnn import ICNN
-from benchmarks.papers.mlp import MLPGradient
 from convexreg.networks.base import GradientNetwork
 from convexreg.networks.cascaded import GradNetC, MGradNetC
 from convexreg.networks.combinations import (
@@ -54,14 +51,12 @@ class NetworkCase:
     :ivar monotone: whether it is a monotone network.
     :ivar bounded: whether it has a proven Lipschitz constant.
     :ivar indefinite: whether every few draws hold one that is not monotone.
-    :ivar dense_only: whether it runs on vectors only (then the operator is not used).
     """
 
     build: Callable[[Build], GradientNetwork]
     monotone: bool = True
     bounded: bool = True
     indefinite: bool = False
-    dense_only: bool = False
 
 
 def _conditioning(groups: int = WIDTH) -> NoiseScaling:
@@ -171,14 +166,10 @@ NETWORKS: dict[str, NetworkCase] = {
     ),
     "c-mgn": NetworkCase(lambda w: CMGN(w(), w(), [LogCosh(), LogCosh()])),
     "m-mgn": NetworkCase(lambda w: MMGN([w(), w()], w()), bounded=False),
-    "icgn": NetworkCase(lambda _: ICGN(6, 5), dense_only=True),
-    "icnn": NetworkCase(lambda _: ICNN(6, [7, 5]), dense_only=True),
-    "mlp-gradient": NetworkCase(lambda _: MLPGradient(6, [7, 5]), False, False, True, True),
 }
 PAIRS: dict[str, tuple[NetworkCase, Build, tuple[int, ...]]] = {
     f"{name}-{geometry}": (case, *GEOMETRIES[geometry])
     for name, case in NETWORKS.items()
     for geometry in GEOMETRIES
-    if geometry == "dense" or not case.dense_only
 }
 """Every architecture over every operator."""
