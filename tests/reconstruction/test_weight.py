@@ -114,7 +114,7 @@ def test_the_vertex_of_a_parabola_is_found() -> None:
 
 
 @pytest.mark.parametrize("name", ["denoising", "blur"])
-def test_the_prediction_risk_is_nearly_theleast_risk(name: str) -> None:
+def test_the_prediction_risk_is_nearly_the_least(name: str) -> None:
     """Within a fifth of the best of the weights in hindsight, for every image and each alone."""
     regularizer = small_regularizer()
     for parameter_name, parameter in regularizer.named_parameters():
