@@ -93,7 +93,11 @@ def test_smoothed_total_variation() -> None:
     assert result.converged
 
 
-@pytest.mark.parametrize("thing", [3, object(), torch.zeros(3), lambda x: x], ids=repr)
+@pytest.mark.parametrize(
+    "thing",
+    [3, object(), torch.zeros(3), lambda x: x],
+    ids=["number", "object", "tensor", "function"],
+)
 def test_nonsense_is_told_what_is_accepted(thing: Any) -> None:
     with pytest.raises(TypeError, match="energy"):
         reconstruct(Y, deepinv.physics.Denoising(), sigma=0.1, regularizer=thing)
