@@ -43,7 +43,8 @@ class OperatorBounds:
     """`smallest <= eigenvalues of A^T A <= largest`, each a number or one per image `(B,)`.
 
     :ivar proof: where the bounds come from, in words.
-    :ivar normal: a model of `A^T A` for preconditioning; `None` to probe the operator for one.
+    :ivar normal: a model of `A^T A` for preconditioning, where one is known that is nearly exact; `None`
+        to probe the operator for one, which is better than a rough model.
     """
 
     largest: Tensor | float

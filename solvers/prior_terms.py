@@ -26,8 +26,9 @@ class PriorTerm(Objective):
         self.prior, self.g_param, self.bounds = prior, g_param, bounds
         if bounds is None and prior_bounds(prior, torch.empty(1, 1, 1, 1, device="cpu")) is None:
             raise ValueError(
-                f"no constants are known for the prior {type(prior).__name__}; state them: "
-                "PriorTerm(prior, CurvatureBounds(lipschitz, strong_convexity))"
+                f"no constants are known for the prior {type(prior).__name__}; if it is convex and smooth, "
+                "state them: as its attributes lipschitz and strong_convexity, or by PriorTerm(prior, "
+                "CurvatureBounds(lipschitz, strong_convexity)), both of convexreg.solvers"
             )
 
     def _bounds(self, x: Tensor) -> CurvatureBounds:

@@ -72,9 +72,10 @@ def reconstruct(
         physics' noise model by default, if it is Gaussian.
     :param regularizer: the name of a shipped model (`mgradnet-m` by default), the path of a model file, a
         regularizer, a deepinv prior whose constants are known or that states them as `lipschitz` and
-        `strong_convexity`, an object with `energy(x, sigma)` and `grad(x, sigma)`, or a
-        `solvers.Objective`. An adaptive one solves two problems, the first one loosely (result `first`),
-        the second one, convex given the first, as asked for.
+        `strong_convexity`, an object with `energy(x, sigma)`, one number per image `(B,)`, and its
+        `grad(x, sigma)` in the shape of `x` (`sigma` is `(B,)`), or a `solvers.Objective`. An adaptive one
+        solves two problems, the first one loosely (result `first`), the second one, convex given the
+        first, as asked for.
     :param fidelity: a deepinv data fidelity instead of `|A x - y|^2 / 2`, see `solvers.data_term`, or an
         `Objective` that takes its place. The weight has to be given then, since the noise level says
         nothing about it.
@@ -109,7 +110,7 @@ def reconstruct(
     sigma = check_positive("sigma", given_noise_level(sigma, physics), y, allow_zero=False)
     if isinstance(lam, str) and fidelity is not None:
         raise ValueError(
-            f"another fidelity than |A x - y|^2 / 2 needs lam as a number; got {lam!r}"
+            "another fidelity than |A x - y|^2 / 2 needs lam as a number: the noise level says nothing of it"
         )
     if isinstance(lam, str) and lam not in ("auto", *WEIGHT_RULES):
         raise ValueError(f'lam must be a number, "auto", "discrepancy" or "sure"; got {lam!r}')

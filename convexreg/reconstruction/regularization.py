@@ -24,7 +24,8 @@ def as_regularization(thing: Any) -> Regularization:
 
     :param thing: with `term(sigma)`; an `Objective`; a deepinv prior with `fn` and `grad` whose constants
         are known (`solvers.deepinv_rules`) or stated as its attributes `lipschitz` and
-        `strong_convexity`; or an object with `energy(x, sigma)` and `grad(x, sigma)`, or without `sigma`.
+        `strong_convexity`; or an object with `energy(x, sigma)`, one number per image `(B,)`, and
+        `grad(x, sigma)` in the shape of `x`, or both without `sigma`, which is `(B,)`.
     :raises TypeError: something else.
     :raises ValueError: a prior without constants.
     """
@@ -60,7 +61,7 @@ class _Prior(Regularization):
     def __init__(self, prior: Any) -> None:
         self.prior = prior
         self.bounds: CurvatureBounds | None = None
-        if hasattr(prior, "lipschitz"):
+        if getattr(prior, "lipschitz", None) is not None:
             self.bounds = CurvatureBounds(*_constants(prior))
         self.term(None)  # says so if nothing is known
 
@@ -93,10 +94,19 @@ class _BroughtTerm(Objective):
         return self.value(x), self.grad(x)
 
     def value(self, x: Tensor) -> Tensor:
-        return self._energy(x).double()
+        return self._as_asked("energy", self._energy(x), x.shape[:1]).double()
 
     def grad(self, x: Tensor) -> Tensor:
-        return self._grad(x)
+        return self._as_asked("grad", self._grad(x), x.shape)
+
+    def _as_asked(self, method: str, result: Any, shape: torch.Size) -> Tensor:
+        if isinstance(result, Tensor) and result.shape == shape:
+            return result
+        got = tuple(result.shape) if isinstance(result, Tensor) else type(result).__name__
+        raise ValueError(
+            f"{method} of the regularizer {type(self.thing).__name__} must return a tensor of shape "
+            f"{tuple(shape)} (energy one number per image, grad the shape of the images), got {got}"
+        )
 
     def lipschitz(self, x: Tensor) -> Tensor:
         return torch.tensor(self.constants[0], dtype=torch.float64, device=x.device)
@@ -126,5 +136,5 @@ def _constants(thing: Any) -> tuple[float, float]:
     for name, default in (("lipschitz", float("inf")), ("strong_convexity", 0.0)):
         value = getattr(thing, name, default)
         number: Any = value() if callable(value) else value
-        found.append(float(number))
+        found.append(default if number is None else float(number))
     return found[0], found[1]

@@ -151,3 +151,11 @@ def test_mixed_batches_cost_the_sum_of_their_members() -> None:
         reconstruct(part, deepinv.physics.Denoising(), sigma=0.1, regularizer=counted, gap_tol=1e-9)
         counts.append(counted.images)
     assert counts[0] <= 1.5 * sum(counts[1:]) < 0.75 * 5 * max(counts[1:])
+
+
+@pytest.mark.parametrize("method", ["energy", "grad"])
+def test_shapes_are_asked_for(method: str) -> None:
+    brought = Ridge()
+    setattr(brought, method, lambda x, sigma: x.sum())
+    with pytest.raises(ValueError, match=f"{method} of the regularizer Ridge must return"):
+        reconstruct(Y, deepinv.physics.Denoising(), sigma=0.1, regularizer=brought)
