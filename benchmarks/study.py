@@ -147,7 +147,7 @@ class Study(Benchmark):
         cells = _against_baseline(rows).xs(SHOWN, level="sigma").unstack("objective")
         parameters = rows.drop_duplicates("architecture").set_index("architecture")["parameters"]
         objectives = rows["objective"].unique()
-        table = cells.loc[parameters.index, objectives].fillna("-")
+        table = cells.loc[parameters.index, objectives].where(lambda cell: cell.notna(), "-")
         table.insert(0, "parameters", parameters)
         steps = (rows["objective"] + " " + rows["steps"]).unique()
         minutes = rows["seconds"] / 60

@@ -114,7 +114,12 @@ def _check_baselines(folder: Path, chosen: Container[str], table: Container[str]
     """
     scored = read_rows(folder / "images.csv")
     present = set() if scored.empty else set(zip(scored["problem"], scored["method"], strict=True))
-    for _, row in read_rows(folder / "summary.csv").fillna("").iterrows():
+    for _, row in (
+        read_rows(folder / "summary.csv")
+        .astype(object)
+        .where(lambda cell: cell.notna(), "")
+        .iterrows()
+    ):
         problem, baseline = row["problem"], row["baseline"]
         known = (name in table or (problem, name) in present for name in (row["method"], baseline))
         if problem in chosen and not any(known):

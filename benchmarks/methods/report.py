@@ -45,7 +45,9 @@ def headline(folder: Path, name: str) -> list[Table]:
     scores = rows.assign(score=rows.apply(_score, axis=1)).pivot(
         index="method", columns="problem", values="score"
     )
-    scores = scores.loc[rows.sort_index()["method"].unique(), rows["problem"].unique()].fillna("-")
+    scores = scores.loc[rows.sort_index()["method"].unique(), rows["problem"].unique()].where(
+        lambda cell: cell.notna(), "-"
+    )
     scores = scores[(scores != "-").any(axis=1)]
     protocol = read_json(folder / "protocol.json")
     note = (

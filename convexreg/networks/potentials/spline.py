@@ -64,9 +64,9 @@ class LinearSpline(ElementwisePotential):
         inside = u.clamp(-self.limit, self.limit)
         cell = ((inside + self.limit) / self.step).floor().clamp(0, self.knots - 2)
         offset = inside + self.limit - cell * self.step
-        index = cell.nan_to_num(0.0).int()  # NaN stays NaN by the distance from the knot
+        index = cell.nan_to_num(0.0).long()  # NaN stays NaN by the distance from the knot
         if self.raw.shape[0] > 1:
-            channel = torch.arange(self.raw.shape[0], dtype=torch.int32, device=u.device)
+            channel = torch.arange(self.raw.shape[0], dtype=torch.int64, device=u.device)
             index = index + per_channel(channel * self.knots, u)
         return index, offset, u - inside
 
