@@ -87,7 +87,9 @@ def scored(
 def test_summary_pairs_differences_and_counts_failures():
     rows = DataFrame(scored("TV") + scored("ours", more=1.0) + scored("fragile", "failed"))
     rows.loc[3, "certified"] = "3e-03"
-    summary = summarise(rows).set_index("method").fillna("")
+    summary = (
+        summarise(rows).set_index("method").astype(object).where(lambda cell: cell.notna(), "")
+    )
     columns = ["psnr", "difference", "difference_error", "certified"]
     assert summary.loc["ours", columns].tolist() == ["33.000", "2.000", "0.577", "3.0e-03"]
     assert summary.loc["TV", "difference"] == ""
