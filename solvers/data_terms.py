@@ -87,7 +87,11 @@ class DataTerm(Objective):
             return None
         if self._normal is None:
             self._normal = probed_curvature(self.operator, x)
-        return self._normal.scaled(self.weight(self.operator.A(x)).flatten(1).mean(1))
+        return self._normal.scaled(self._mean_weight(x))
+
+    def _mean_weight(self, x: Tensor) -> Tensor:
+        """The mean of `d''` at `x`, one number or one per image."""
+        return self.weight(self.operator.A(x)).flatten(1).mean(1)
 
     def subset(self, index: Tensor) -> DataTerm | None:
         """`None` where the operator does not act on some images as it does on all of them."""
@@ -154,12 +158,8 @@ class LeastSquares(DataTerm):
     def hessian_product(self, x: Tensor, u: Tensor) -> Tensor:
         return self.modulus * self.operator.A_adjoint(self.operator.A(u))
 
-    def curvature(self, x: Tensor) -> Curvature | None:
-        if x.ndim != 4:
-            return None
-        if self._normal is None:
-            self._normal = probed_curvature(self.operator, x)
-        return self._normal.scaled(x.new_tensor(self.modulus))
+    def _mean_weight(self, x: Tensor) -> Tensor:
+        return x.new_tensor(self.modulus)
 
 
 class PoissonLikelihood(DataTerm):

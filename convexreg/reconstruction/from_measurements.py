@@ -170,8 +170,8 @@ def _solve(
 
 def _method(solver: Solver[Any], problem: Problem) -> str:
     """The solver, and where its step size comes from."""
-    if isinstance(problem.data, DataTerm) and "1/L" in getattr(solver, "description", ""):
+    if isinstance(problem.data, DataTerm) and "1/L" in solver.description:
         bounds = problem.data.bounds
         largest = float(torch.as_tensor(bounds.largest, device="cpu").max())
         return f"{solver.description} (|A|^2 <= {largest:.4g}, {bounds.proof})"
-    return getattr(solver, "description", type(solver).__name__)
+    return solver.description
