@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from convexreg.networks import colour, tiling
+from convexreg.networks import colour
 from convexreg.networks.base import GradientNetwork, Sigma, replaced, squeeze_batch
+from convexreg.networks.evaluation import Evaluation
 from convexreg.solvers.curvature import Curvature
 from convexreg.solvers.objective import Objective
 from convexreg.solvers.precision import without_autocast
@@ -23,8 +24,8 @@ class Regularizer(nn.Module):
     Images are `(B, C, H, W)` floating point, nominally in `[0, 1]`; `sigma` is the noise standard
     deviation on that scale, a float or one per image `(B,)`. With weight one, `R` is the right
     regularizer for `|A x - y|^2 / 2` with noise of that level. A gray model takes colour images too:
-    it is applied to the three channels of an orthonormal colour transform, which changes neither
-    convexity nor any bound.
+    it is applied to the three planes of an orthonormal colour transform, each with a weight, which keeps
+    convexity, and multiplies bounds by the largest weight at most.
 
     :param network: a gradient network on one or more channels.
     :param sigma_range: the noise levels the network is valid for, `(lowest, highest)`, or `None`
@@ -53,61 +54,48 @@ class Regularizer(nn.Module):
         """Whether `R` is convex by construction."""
         return self.network.monotone
 
-    @without_autocast
     def energy(self, x: Tensor, sigma: Sigma = None) -> Tensor:
         """`R(x; sigma)`, `(B,)` in float64."""
-        planes, levels = self.planes(x, sigma)
-        value, _ = tiling.value_and_grad(self.network, planes, levels, grad=False)
-        assert value is not None
-        return self._merge_values(value, x)
+        return self.term(sigma).value(x)
 
-    @without_autocast
     def grad(self, x: Tensor, sigma: Sigma = None) -> Tensor:
         """`grad R(x; sigma)`, in the shape of `x`. Differentiable in `x` and the parameters."""
-        planes, levels = self.planes(x, sigma)
-        _, grad = tiling.value_and_grad(self.network, planes, levels, value=False)
-        assert grad is not None
-        return self._merge(grad, x)
+        return self.term(sigma).grad(x)
 
     forward = grad
 
-    @without_autocast
     def value_and_grad(self, x: Tensor, sigma: Sigma = None) -> tuple[Tensor, Tensor]:
         """Energy and gradient, sharing the filter responses."""
-        planes, levels = self.planes(x, sigma)
-        value, grad = tiling.value_and_grad(self.network, planes, levels)
-        assert value is not None
-        assert grad is not None
-        return self._merge_values(value, x), self._merge(grad, x)
+        return self.term(sigma).value_and_grad(x)
 
     @without_autocast
-    def lipschitz(self, image_size: tuple[int, int] | None = None, sigma: Sigma = None) -> Tensor:
+    def lipschitz(
+        self,
+        image_size: tuple[int, int] | None = None,
+        sigma: Sigma = None,
+        *,
+        channels: int | None = None,
+    ) -> Tensor:
         """Proven Lipschitz constant of `grad R` (2-norm): 0-dim, or `(B,)` with one sigma or weights per
         image.
 
         :param image_size: `(H, W)` for a bound on that grid; for every size when omitted.
+        :param channels: of the images; as many as the model has when omitted. For colour images and a gray
+            model it is the largest of the bounds of the planes, each times its weight.
         """
         sigma = self._checked(sigma)
-        if not self.colour_weights:
+        if channels in (None, self.in_channels) and not self.colour_weights:
             return self.network.lipschitz(image_size, sigma)
         bounds = self.network.lipschitz(image_size, colour.per_plane(sigma))
-        return squeeze_batch(bounds.reshape(-1, 3).amax(1))
+        return squeeze_batch(colour.largest(bounds))
 
     def strong_convexity(self) -> Tensor:
         """Proven modulus of strong convexity of a convex `R`, 0-dim in float64."""
         return self.network.strong_convexity()
 
-    @without_autocast
     def curvature(self, x: Tensor, sigma: Sigma = None) -> Curvature | None:
-        """Model of the Hessian at `x` for preconditioning; colour channels share the average."""
-        planes, levels = self.planes(x, sigma)
-        part = tiling.curvature(self.network, planes, levels)
-        if part is None or x.shape[1] == self.in_channels:
-            return part
-        symbol, diagonal = (
-            item.unflatten(0, (x.shape[0], 3)).mean(1) for item in (part.symbol, part.diagonal)
-        )
-        return Curvature(symbol, diagonal)
+        """Model of the Hessian at `x` for preconditioning."""
+        return self.term(sigma).curvature(x)
 
     @without_autocast
     def magnitudes(self, x: Tensor, sigma: Sigma = None) -> Tensor:
@@ -159,7 +147,7 @@ class Regularizer(nn.Module):
         return twin
 
     def term(self, sigma: Sigma = None) -> RegularizationTerm:
-        """`R(.; sigma)` as an objective for the solvers."""
+        """`R(.; sigma)` as an objective for the solvers, with the parameters as they are now."""
         return RegularizationTerm(self, sigma)
 
     def _checked(self, sigma: Sigma) -> Sigma:
@@ -232,14 +220,6 @@ class Regularizer(nn.Module):
                 f"{x.shape[0]}{' colour' if colour else ''} image(s) of {tuple(x.shape[2:])}"
             )
 
-    def _merge(self, grad: Tensor, x: Tensor) -> Tensor:
-        if x.shape[1] == self.in_channels:
-            return grad
-        return colour.from_planes(grad)
-
-    def _merge_values(self, value: Tensor, x: Tensor) -> Tensor:
-        return value if x.shape[1] == self.in_channels else value.reshape(-1, 3).sum(1)
-
 
 class ConvexRegularizer(Regularizer):
     """`R(x; sigma)`, convex in `x`, whose gradient is a monotone gradient network.
@@ -266,25 +246,51 @@ class ConvexRegularizer(Regularizer):
 
 
 class RegularizationTerm(Objective):
-    """`R(.; sigma)` of a regularizer as a term of an objective."""
+    """`R(.; sigma)` of a regularizer as a term of an objective: `sum_p w_p R(plane p)` on colour images."""
 
     def __init__(self, regularizer: Regularizer, sigma: Sigma) -> None:
         self.regularizer, self.sigma = regularizer, sigma
+        self._evaluations: dict[bool, Evaluation] = {}
 
+    def _planes(self, x: Tensor) -> tuple[Evaluation, Tensor, bool]:
+        """How to evaluate what the network takes, that, and whether it is planes of colour images."""
+        planes, levels = self.regularizer.planes(x, self.sigma)
+        of_colour = x.shape[1] != self.regularizer.in_channels
+        if of_colour not in self._evaluations:
+            self._evaluations[of_colour] = Evaluation(self.regularizer.network, levels)
+        return self._evaluations[of_colour], planes, of_colour
+
+    @without_autocast
     def value_and_grad(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        return self.regularizer.value_and_grad(x, self.sigma)
+        evaluation, planes, of_colour = self._planes(x)
+        value, grad = evaluation.value_and_grad(planes)
+        assert value is not None
+        assert grad is not None
+        return _value(value, of_colour), _grad(grad, of_colour)
 
+    @without_autocast
     def value(self, x: Tensor) -> Tensor:
-        return self.regularizer.energy(x, self.sigma)
+        evaluation, planes, of_colour = self._planes(x)
+        value, _ = evaluation.value_and_grad(planes, grad=False)
+        assert value is not None
+        return _value(value, of_colour)
 
+    @without_autocast
     def grad(self, x: Tensor) -> Tensor:
-        return self.regularizer.grad(x, self.sigma)
+        evaluation, planes, of_colour = self._planes(x)
+        _, grad = evaluation.value_and_grad(planes, value=False)
+        assert grad is not None
+        return _grad(grad, of_colour)
 
+    @without_autocast
     def curvature(self, x: Tensor) -> Curvature | None:
-        return self.regularizer.curvature(x, self.sigma)
+        evaluation, planes, of_colour = self._planes(x)
+        model = evaluation.curvature(planes)
+        return colour.curvature(model) if of_colour and model is not None else model
 
     def lipschitz(self, x: Tensor) -> Tensor:
-        return self.regularizer.lipschitz((x.shape[-2], x.shape[-1]), self.sigma).to(x.device)
+        size = (x.shape[-2], x.shape[-1])
+        return self.regularizer.lipschitz(size, self.sigma, channels=x.shape[1]).to(x.device)
 
     def strong_convexity(self, x: Tensor) -> Tensor:
         if self.regularizer.convex:
@@ -296,3 +302,11 @@ class RegularizationTerm(Objective):
         if isinstance(sigma, Tensor) and sigma.numel() > 1:
             sigma = sigma.reshape(-1)[index.to(sigma.device)]
         return RegularizationTerm(self.regularizer.subset(index), sigma)
+
+
+def _value(value: Tensor, of_colour: bool) -> Tensor:
+    return colour.total(value) if of_colour else value
+
+
+def _grad(grad: Tensor, of_colour: bool) -> Tensor:
+    return colour.from_planes(colour.weighted(grad)) if of_colour else grad

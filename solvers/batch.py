@@ -24,3 +24,11 @@ def rms(x: Tensor) -> Tensor:
 def inner(a: Tensor, b: Tensor) -> Tensor:
     """`<a, b>` of each image, accumulated in float64, `(B,)`."""
     return (a * b).flatten(1).sum(1, dtype=torch.float64)
+
+
+def mixed(matrix: Tensor, x: Tensor) -> Tensor:
+    """`matrix` `(C, C)` applied to the channels of `x` `(B, C, H, W)`, in arithmetic that autocast leaves
+    alone."""
+    columns = zip(matrix.unbind(1), x.unbind(1), strict=True)
+    parts = [column.reshape(1, -1, 1, 1) * channel.unsqueeze(1) for column, channel in columns]
+    return sum(parts[1:], parts[0])

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .batch import inner, of_images, per_image
+from .batch import inner, mixed, of_images, per_image
 
 _INNER_STEPS, _INNER_TOLERANCE = 10, 0.1
 
@@ -19,9 +19,10 @@ _INNER_STEPS, _INNER_TOLERANCE = 10, 0.1
 class Curvature:
     """`Hessian ~ D^{1/2} C D^{1/2}`: a circulant matrix, scaled by where the curvature is.
 
-    :ivar symbol: eigenvalues of the circulant part on the half spectrum, `(B or 1, 1, H, W // 2 + 1)`,
+    :ivar symbol: eigenvalues of the circulant part on the half spectrum, `(B or 1, C or 1, H, W // 2 + 1)`,
         for the average pixel.
     :ivar diagonal: the Hessian's diagonal, `(B or 1, C or 1, H, W)`.
+    :ivar basis: orthonormal `(C, C)`: the model is of the channels `basis x`; of those of `x` when `None`.
     :ivar terms: of a sum the models it is made of; for those that know one model only symbol and
         diagonal are those of the sum.
     """
@@ -29,6 +30,7 @@ class Curvature:
     symbol: Tensor
     diagonal: Tensor
     terms: tuple[Curvature, ...] = ()
+    basis: Tensor | None = None
 
     @classmethod
     def constant(cls, x: Tensor, value: float) -> Curvature:
@@ -40,18 +42,28 @@ class Curvature:
         """The model of a multiple; `factor` is 0-dim or `(B,)`."""
         number = factor.reshape(-1, 1, 1, 1).to(self.diagonal)
         terms = tuple(term.scaled(factor) for term in self.terms)
-        return Curvature(number * self.symbol, number * self.diagonal, terms)
+        return Curvature(number * self.symbol, number * self.diagonal, terms, self.basis)
 
     def plus(self, other: Curvature, scale: Tensor) -> Curvature:
         """The model of a sum, `self + scale * other`; `scale` is 0-dim or `(B,)`."""
         other = other.scaled(scale)
         terms = (*(self.terms or (self,)), *(other.terms or (other,)))
-        return Curvature(self.symbol + other.symbol, self.diagonal + other.diagonal, terms)
+        basis = other.basis if self.basis is None else self.basis
+        one, two = self._in(basis), other._in(basis)
+        return Curvature(one.symbol + two.symbol, one.diagonal + two.diagonal, terms, basis)
+
+    def _in(self, basis: Tensor | None) -> Curvature:
+        """The model for another basis: where it is not the same for all channels, their mean."""
+        if self.basis is basis:
+            return self
+        symbol, diagonal = (item.mean(1, keepdim=True) for item in (self.symbol, self.diagonal))
+        return Curvature(symbol, diagonal)
 
     def subset(self, index: Tensor) -> Curvature:
         """The model for some images of the batch."""
         terms = tuple(term.subset(index) for term in self.terms)
-        return Curvature(of_images(self.symbol, index), of_images(self.diagonal, index), terms)
+        symbol, diagonal = of_images(self.symbol, index), of_images(self.diagonal, index)
+        return Curvature(symbol, diagonal, terms, self.basis)
 
 
 class Preconditioner:
@@ -65,18 +77,19 @@ class Preconditioner:
         # where there is no curvature at all the model is the identity
         symbol = torch.where(floor > 0, curvature.symbol.clamp_min(floor), 1.0)
         self.inverse_symbol = 1 / symbol
-        self.scale = _relative(curvature.diagonal).rsqrt()
+        self.scale = _relative(curvature).rsqrt()
+        self.basis = curvature.basis
 
     def __call__(self, grad: Tensor) -> Tensor:
         """Approximately `Hessian^{-1} grad`, in the shape of `grad` `(B, C, H, W)`."""
-        return _scaled_filter(grad, self.inverse_symbol, self.scale)
+        return _scaled_filter(grad, self.inverse_symbol, self.scale, self.basis)
 
 
 class SumPreconditioner:
     """The inverse of a sum of curvature models, by a few steps of preconditioned conjugate gradients.
 
-    Where one term sees what another does not, as a mask does, no single model of the sum holds in both
-    places. The model costs FFTs only, far less than a gradient of a regularizer.
+    Where several terms vary from place to place, each in its own way, as a mask does and a regularizer, no
+    single model of the sum holds everywhere. The model costs FFTs only, far less than a gradient.
 
     The map is not linear. For every image `<v, P(v)>` is at least that of the first step, a positive
     multiple of `|v|^2`, and `|P(v)|` at most a multiple of `|v|`, which is what a descent method needs.
@@ -84,20 +97,24 @@ class SumPreconditioner:
 
     def __init__(self, curvature: Curvature) -> None:
         self.one_model = Preconditioner(curvature)
-        uniform = torch.zeros_like(curvature.symbol)
-        self.terms: list[tuple[Tensor, Tensor]] = []
+        uniform = torch.zeros_like(curvature.symbol[:, :1])
+        self.terms: list[tuple[Tensor, Tensor | None, Tensor | None]] = []
         for term in curvature.terms:
-            scale = _relative(term.diagonal).sqrt()
-            if bool((scale - 1).abs().max() < 1e-3):  # all of them cost one pair of FFTs together
-                uniform = uniform + term.symbol
+            scale = _relative(term).sqrt()
+            if bool((scale - 1).abs().max() < 1e-3) and term.symbol.shape[1] == 1:
+                uniform = uniform + term.symbol  # all of them cost one pair of FFTs together
             else:
-                self.terms.append((term.symbol.clamp_min(0), scale))
+                self.terms.append((term.symbol.clamp_min(0), scale, term.basis))
         self.uniform = uniform.clamp_min(0)
+        if (
+            len(self.terms) < 2
+        ):  # one model holds for both: the sum's own is as good, and costs a tenth
+            self.terms = []
 
     def _model(self, v: Tensor) -> Tensor:
-        total = _scaled_filter(v, self.uniform, None)
-        for symbol, scale in self.terms:
-            total = total + _scaled_filter(v, symbol, scale)
+        total = _scaled_filter(v, self.uniform, None, None)
+        for term in self.terms:
+            total = total + _scaled_filter(v, *term)
         return total
 
     def __call__(self, grad: Tensor) -> Tensor:
@@ -127,14 +144,18 @@ class SumPreconditioner:
         return solution
 
 
-def _relative(diagonal: Tensor) -> Tensor:
-    """A diagonal over its mean, bounded away from zero; ones where there is nothing."""
-    mean = diagonal.mean((1, 2, 3), keepdim=True)
+def _relative(curvature: Curvature) -> Tensor:
+    """The diagonal over its mean, for all channels or for each that has a symbol of its own, bounded away
+    from zero; ones where there is nothing."""
+    diagonal = curvature.diagonal
+    mean = diagonal.mean((1, 2, 3) if curvature.symbol.shape[1] == 1 else (2, 3), keepdim=True)
     return torch.where(mean > 0, (diagonal / mean).clamp_min(1e-3), 1.0)
 
 
-def _scaled_filter(v: Tensor, symbol: Tensor, scale: Tensor | None) -> Tensor:
-    """`S F^T Diag(symbol) F S v` with the diagonal `S`."""
+def _scaled_filter(v: Tensor, symbol: Tensor, scale: Tensor | None, basis: Tensor | None) -> Tensor:
+    """`Q^T S F^T Diag(symbol) F S Q v` with the diagonal `S` and the basis `Q`."""
+    v = v if basis is None else mixed(basis, v)
     inside = v if scale is None else scale * v
     filtered = torch.fft.irfft2(torch.fft.rfft2(inside) * symbol, s=v.shape[-2:])
-    return filtered if scale is None else scale * filtered
+    filtered = filtered if scale is None else scale * filtered
+    return filtered if basis is None else mixed(basis.mT, filtered)

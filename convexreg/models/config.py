@@ -39,7 +39,9 @@ class ModelConfig:
     :ivar noise_knots: levels at which the noise conditioning is learned.
     :ivar adaptive: two of them in turn, the second one weighted by what the first one reconstructed
         (`AdaptiveRegularizer`).
-    :ivar weight_width: channels of the hidden layers of the network that makes the weights (adaptive).
+    :ivar weight_width, weight_block: channels of the hidden layers of the network that makes the weights, and
+        side of the blocks of pixels it works on (adaptive).
+    :ivar first: the settings of the first round (adaptive); the same as those of the second by default.
     """
 
     architecture: Architecture = "mgradnet-m"
@@ -53,6 +55,8 @@ class ModelConfig:
     mixing: bool = False
     adaptive: bool = False
     weight_width: int = 92
+    weight_block: int = 1
+    first: ModelConfig | None = None
 
     def build_adaptive(self, name: str | None = None) -> AdaptiveRegularizer:
         """A freshly initialised adaptive regularizer.
@@ -60,8 +64,11 @@ class ModelConfig:
         :raises ValueError: an unknown architecture, or settings that do not fit together.
         """
         name = name or f"{self.architecture}-adaptive"
-        first, second = (self.build(f"{name}, round {number}") for number in (0, 1))
-        network = WeightNetwork(second.network.terms, width=self.weight_width)
+        first = (self.first or self).build(f"{name}, round 0")
+        second = self.build(f"{name}, round 1")
+        network = WeightNetwork(
+            second.network.terms, width=self.weight_width, block=self.weight_block
+        )
         return AdaptiveRegularizer(first, second, network, name=name)
 
     def build(self, name: str | None = None) -> ConvexRegularizer:

@@ -205,10 +205,7 @@ def _read(path: Path) -> Model:
             "with `convexreg train`, or name a shipped model"
         )
     try:
-        settings: dict[str, Any] = json.loads(metadata["config"])
-        for key in ("channels", "kernel_sizes"):
-            settings[key] = tuple(settings[key])
-        config = ModelConfig(**settings)
+        config = _config(json.loads(metadata["config"]))
         regularizer = _build(config, metadata["name"]).to(_common_dtype(tensors))
         regularizer.load_state_dict(tensors)
         _check_finite(tensors, "it")
@@ -225,6 +222,14 @@ def _read(path: Path) -> Model:
             f"the model file {path} is damaged or inconsistent: {error}"
         ) from error
     return Model(regularizer.eval().requires_grad_(False), config, card)
+
+
+def _config(settings: dict[str, Any]) -> ModelConfig:
+    for key in ("channels", "kernel_sizes"):
+        settings[key] = tuple(settings[key])
+    if settings.get("first") is not None:
+        settings["first"] = _config(settings["first"])
+    return ModelConfig(**settings)
 
 
 @contextmanager

@@ -11,13 +11,16 @@ from __future__ import annotations
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
 
 from convexreg.networks.conditioning import Conditioning, SpatialWeights
-from convexreg.networks.operators import LinearOperator, Reach
+from convexreg.networks.operators import LinearOperator, Reach, places
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 Sigma = Tensor | float | None
 
@@ -138,11 +141,18 @@ class GradientNetwork(nn.Module, ABC):
         """Proven modulus `mu >= 0` of the potential, 0-dim in float64."""
         return torch.zeros((), dtype=torch.float64, device="cpu")
 
+    def summands(self) -> list[tuple[Tensor | float, GradientNetwork]]:
+        """Networks with coefficients, of which this one is the sum."""
+        return [(1.0, self)]
+
     def curvatures(
-        self, x: Tensor, sigma: Sigma = None
+        self, x: Tensor, sigma: Sigma = None, step: int = 1
     ) -> list[tuple[LinearOperator, Tensor]] | None:
         """Operators `W` with curvatures `c` `(B, C, ...)` such that the Jacobian at `x` is about the sum of
-        `W^T Diag(c) W`, for preconditioning; `None` where there is no such model."""
+        `W^T Diag(c) W`, for preconditioning; `None` where there is no such model.
+
+        :param step: take only every so many rows and columns of `c`, those of `operators.sampled`.
+        """
         return None
 
     @property
@@ -188,6 +198,14 @@ class ConditionedNetwork(GradientNetwork):
         if not isinstance(self.conditioning, SpatialWeights):
             return self
         return replaced(self, conditioning=self.conditioning.part(images, rows, columns))
+
+    def sampled(self, x: Tensor, step: int) -> Self:
+        """The network for the responses `operator.sampled(x, step)`, with the weights of those places."""
+        if step == 1:
+            return self
+        images = torch.arange(x.shape[0], device=x.device)
+        rows, columns = (places(length, step, x.device) for length in x.shape[-2:])
+        return cast("Self", self.part(images, rows, columns))
 
 
 def squeeze_batch(bound: Tensor) -> Tensor:

@@ -84,9 +84,11 @@ class GradNetC(ConditionedNetwork):
         assert hidden is not None
         return hidden
 
-    def _argument(self, x: Tensor, sigma: Sigma) -> tuple[Tensor, tuple[Tensor, Tensor] | None]:
+    def _argument(
+        self, x: Tensor, sigma: Sigma, step: int = 1
+    ) -> tuple[Tensor, tuple[Tensor, Tensor] | None]:
         """What the cascade is evaluated at, with scale and weight of the noise conditioning."""
-        u = self.operator(x)
+        u = self.operator(x) if step == 1 else self.operator.sampled(x, step)
         if self.conditioning is None:
             return u, None
         scale, weight = self.conditioning.factors(u, sigma)
@@ -142,8 +144,10 @@ class GradNetC(ConditionedNetwork):
             bounds = bounds * weight * scale**2
         return squeeze_batch(self.operator.squared_norm(bounds, image_size))
 
-    def curvatures(self, x: Tensor, sigma: Sigma = None) -> list[tuple[LinearOperator, Tensor]]:
-        u, factors = self._argument(x, sigma)
+    def curvatures(
+        self, x: Tensor, sigma: Sigma = None, step: int = 1
+    ) -> list[tuple[LinearOperator, Tensor]]:
+        u, factors = self.sampled(x, step)._argument(x, sigma, step)
         curvature = derivative(self.cascade, u)
         if factors is not None:
             curvature = factors[1] * factors[0] ** 2 * curvature

@@ -1,4 +1,7 @@
-"""Colour images as three gray planes: luminance and two opponent colours, by an orthonormal transform."""
+"""Colour images as three gray planes: luminance and two opponent colours, by an orthonormal transform.
+
+Opponent colours vary less than luminance: a regularizer of gray images is right for them with more weight.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,11 @@ import torch
 from torch import Tensor
 
 from convexreg.networks.base import Sigma
+from convexreg.solvers.batch import mixed
+from convexreg.solvers.curvature import Curvature
+
+PLANE_WEIGHTS = (1.0, 1.3, 1.7)
+"""Of the regularizer on luminance and the two opponent colours."""
 
 
 @functools.cache
@@ -20,13 +28,39 @@ def colour_transform(dtype: torch.dtype, device: torch.device) -> Tensor:
 
 def planes(x: Tensor) -> Tensor:
     """`(B, 3, H, W)` to `(3 B, 1, H, W)`, three planes in a row for every image."""
-    return _mixed(colour_transform(x.dtype, x.device), x).flatten(0, 1).unsqueeze(1)
+    return mixed(colour_transform(x.dtype, x.device), x).flatten(0, 1).unsqueeze(1)
 
 
 def from_planes(z: Tensor) -> Tensor:
     """The inverse of `planes`, which is its adjoint."""
     images = z.squeeze(1).unflatten(0, (-1, 3))
-    return _mixed(colour_transform(z.dtype, z.device).mT, images)
+    return mixed(colour_transform(z.dtype, z.device).mT, images)
+
+
+def weighted(z: Tensor) -> Tensor:
+    """Numbers of planes, `(3 B, ...)`, times the weights of their planes."""
+    weights = z.new_tensor(PLANE_WEIGHTS)
+    return (z.unflatten(0, (-1, 3)) * weights.reshape(3, *[1] * (z.ndim - 1))).flatten(0, 1)
+
+
+def total(values: Tensor) -> Tensor:
+    """The weighted sum over the planes of every image, `(3 B,)` to `(B,)`."""
+    return weighted(values).reshape(-1, 3).sum(1)
+
+
+def largest(bounds: Tensor) -> Tensor:
+    """The largest of a bound on the planes, each times its weight: 0-dim to 0-dim, `(3 B,)` to `(B,)`."""
+    if bounds.ndim == 0:
+        return max(PLANE_WEIGHTS) * bounds
+    return weighted(bounds).reshape(-1, 3).amax(1)
+
+
+def curvature(model: Curvature) -> Curvature:
+    """The model for colour images from that of their planes: every plane keeps its own."""
+    symbol, diagonal = (
+        weighted(item).squeeze(1).unflatten(0, (-1, 3)) for item in (model.symbol, model.diagonal)
+    )
+    return Curvature(symbol, diagonal, basis=colour_transform(symbol.dtype, symbol.device))
 
 
 def per_plane(sigma: Sigma) -> Sigma:
@@ -34,10 +68,3 @@ def per_plane(sigma: Sigma) -> Sigma:
     if isinstance(sigma, Tensor) and sigma.numel() > 1:
         return sigma.reshape(-1).repeat_interleave(3)
     return sigma
-
-
-def _mixed(matrix: Tensor, x: Tensor) -> Tensor:
-    """`matrix` applied to the three channels of `x`, in arithmetic that autocast leaves alone."""
-    red, green, blue = (channel.unsqueeze(1) for channel in x.unbind(1))
-    a, b, c = (column.reshape(1, 3, 1, 1) for column in matrix.unbind(1))
-    return a * red + b * green + c * blue

@@ -120,12 +120,16 @@ class LinearCombination(GradientNetwork):
         pairs = zip(self.coefficients, self.networks, strict=True)
         return sum((c * network.strong_convexity() for c, network in pairs), total)
 
+    def summands(self) -> list[tuple[Tensor | float, GradientNetwork]]:
+        pairs = zip(self.coefficients, self.networks, strict=True)
+        return [(c * inner, part) for c, network in pairs for inner, part in network.summands()]
+
     def curvatures(
-        self, x: Tensor, sigma: Sigma = None
+        self, x: Tensor, sigma: Sigma = None, step: int = 1
     ) -> list[tuple[LinearOperator, Tensor]] | None:
         result = []
         for c, network in zip(self.coefficients, self.networks, strict=True):
-            parts = network.curvatures(x, sigma)
+            parts = network.curvatures(x, sigma, step)
             if parts is None:
                 return None
             result += [(operator, c * curvature) for operator, curvature in parts]
@@ -226,6 +230,9 @@ class GradNetM(LinearCombination):
         return (
             density if self.offset is None else density + (per_channel(self.offset, x) * x).sum(1)
         )
+
+    def summands(self) -> list[tuple[Tensor | float, GradientNetwork]]:
+        return super().summands() if self.offset is None else [(1.0, self)]
 
     def density_and_grad(self, x: Tensor, sigma: Sigma = None) -> tuple[Tensor, Tensor]:
         density, grad = super().density_and_grad(x, sigma)

@@ -14,9 +14,18 @@ from torch import Tensor, nn
 class Conditioning(nn.Module, ABC):
     """What a potential `psi` becomes at noise level `sigma`: `weight psi(scale u)`, both positive."""
 
+    @property
+    def spatial(self) -> Tensor | None:
+        """What multiplies the weight at every pixel, `(B or 1, groups, H, W)`, if anything does."""
+        return None
+
     @abstractmethod
     def forward(self, sigma: Tensor | float | None) -> tuple[Tensor, Tensor]:
         """Scale `(B or 1, channels)` and weight `(B or 1, groups)`."""
+
+    def uniform(self, sigma: Tensor | float | None) -> tuple[Tensor, Tensor]:
+        """Scale and weight without what varies from pixel to pixel."""
+        return self(sigma)
 
     def factors(self, u: Tensor, sigma: Tensor | float | None) -> tuple[Tensor, Tensor]:
         """Scale and weight shaped to broadcast against `u`, `(B, channels, ...)`."""
@@ -100,14 +109,18 @@ class SpatialWeights(Conditioning):
         """Of a field that is being differentiated the copy has the numbers only."""
         return SpatialWeights(copy.deepcopy(self.conditioning, memo), self.field.detach().clone())
 
-    def _base(self, sigma: Tensor | float | None) -> tuple[Tensor, Tensor]:
+    @property
+    def spatial(self) -> Tensor:
+        return self.field
+
+    def uniform(self, sigma: Tensor | float | None) -> tuple[Tensor, Tensor]:
         if self.conditioning is None:
             return self.field.new_ones(1, 1), self.field.new_ones(1, 1)
         return self.conditioning(sigma)
 
     def forward(self, sigma: Tensor | float | None) -> tuple[Tensor, Tensor]:
         """The largest weights of an image, which is what bounds need."""
-        scale, weight = self._base(sigma)
+        scale, weight = self.uniform(sigma)
         return scale, weight * self.field.flatten(2).amax(2)
 
     def factors(self, u: Tensor, sigma: Tensor | float | None) -> tuple[Tensor, Tensor]:
@@ -121,7 +134,7 @@ class SpatialWeights(Conditioning):
                 f"the spatial weights are for {field.shape[0]} images of {tuple(field.shape[2:])} pixels "
                 f"each, got {u.shape[0]} of {tuple(u.shape[2:])}"
             )
-        scale, weight = (factor.to(u.dtype)[..., None, None] for factor in self._base(sigma))
+        scale, weight = (factor.to(u.dtype)[..., None, None] for factor in self.uniform(sigma))
         return scale, weight * field
 
     def part(

@@ -53,7 +53,11 @@ def synthesis(z: Tensor, kernel: Tensor, padding: str, *, bfloat16: bool = False
     return _Synthesis.apply(z, kernel, padding, bfloat16)
 
 
-def _pad(x: Tensor, amount: int, padding: str, bottom: int = 0, right: int = 0) -> Tensor:
+def pad(x: Tensor, amount: int, padding: str, bottom: int = 0, right: int = 0) -> Tensor:
+    """`x` `(B, C, H, W)` with a border of `amount` pixels, and more zeros at two sides.
+
+    :raises ValueError: the image is smaller than the circular padding.
+    """
     if padding == "circular":
         if amount > min(x.shape[-2:]):
             raise ValueError(
@@ -65,10 +69,21 @@ def _pad(x: Tensor, amount: int, padding: str, bottom: int = 0, right: int = 0) 
     return functional.pad(x, (amount, amount + right, amount, amount + bottom))
 
 
+def unpad(z: Tensor, amount: int, padding: str) -> Tensor:
+    """The adjoint of `pad` with `amount` pixels, `(B, C, H + 2 amount, W + 2 amount)` to `(B, C, H, W)`."""
+    inside = slice(amount, -amount or None)
+    if padding == "circular" and amount:
+        z = z.clone()
+        for line in (z, z.mT):
+            line[..., amount : 2 * amount, :] += line[..., -amount:, :]
+            line[..., -2 * amount : -amount, :] += line[..., :amount, :]
+    return z[..., inside, inside].contiguous()
+
+
 def _correlate(x: Tensor, kernel: Tensor, padding: str) -> Tensor:
     half = kernel.shape[-1] // 2
     if padding == "circular":
-        return functional.conv2d(_pad(x, half, padding), kernel)
+        return functional.conv2d(pad(x, half, padding), kernel)
     return functional.conv2d(x, kernel, padding=half)
 
 
@@ -87,7 +102,7 @@ def _correlate_adjoint(z: Tensor, kernel: Tensor, padding: str, bfloat16: bool) 
     for row in range(_BLOCK):
         for column in range(_BLOCK):
             blocks[:, row, column, :, row : row + size, column : column + size] = flipped
-    padded = _pad(z, size // 2, padding, -height % _BLOCK, -width % _BLOCK)
+    padded = pad(z, size // 2, padding, -height % _BLOCK, -width % _BLOCK)
     pixels = functional.conv2d(
         padded.contiguous(memory_format=torch.channels_last), blocks.flatten(0, 2), stride=_BLOCK
     )
@@ -98,7 +113,7 @@ def _kernel_gradient(x: Tensor, z: Tensor, kernel: Tensor, padding: str) -> Tens
     """Gradient of `<W x, z>` in the kernel."""
     half = kernel.shape[-1] // 2
     if padding == "circular":
-        return conv2d_weight(_pad(x, half, padding), list(kernel.shape), z)
+        return conv2d_weight(pad(x, half, padding), list(kernel.shape), z)
     return conv2d_weight(x, list(kernel.shape), z, padding=half)
 
 

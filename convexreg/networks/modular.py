@@ -99,9 +99,14 @@ class GradientModule(ConditionedNetwork):
         defined = self.phi.nonnegative or not self.rho.needs_nonnegative
         return self.phi.convex and self.rho.monotone and defined
 
-    def argument(self, x: Tensor, sigma: Sigma) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """What `phi` is evaluated at, with the scale and the weight of the noise conditioning."""
-        z = self.operator(x)
+    def argument(
+        self, x: Tensor, sigma: Sigma, step: int = 1
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """What `phi` is evaluated at, with the scale and the weight of the noise conditioning.
+
+        :param step: only every so many rows and columns of it, see `operators.sampled`.
+        """
+        z = self.operator(x) if step == 1 else self.operator.sampled(x, step)
         if self.bias is not None:
             z = z + per_channel(self.bias, z)
         if self.conditioning is None:
@@ -159,10 +164,10 @@ class GradientModule(ConditionedNetwork):
         return squeeze_batch(self.operator.squared_norm(bound, image_size))
 
     def curvatures(
-        self, x: Tensor, sigma: Sigma = None
+        self, x: Tensor, sigma: Sigma = None, step: int = 1
     ) -> list[tuple[LinearOperator, Tensor]] | None:
         if self.rho is not None:
             return None
-        z, scale, weight = self.argument(x, sigma)
+        z, scale, weight = self.sampled(x, step).argument(x, sigma, step)
         curvature = self.phi.curvature(z, weight)
         return [(self.operator, curvature if scale is None else scale**2 * curvature)]

@@ -16,7 +16,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from convexreg.networks.convolution import analysis, compose_kernels, synthesis
+from convexreg.networks.convolution import analysis, compose_kernels, pad, synthesis
 from convexreg.networks.symbol import symbol_maximum, transform
 
 Padding = Literal["circular", "zero"]
@@ -62,9 +62,19 @@ class LinearOperator(nn.Module, ABC):
         :return: 0-dim tensor, or `(B,)` with one row of weights per image. Differentiable.
         """
 
+    def sampled(self, x: Tensor, step: int) -> Tensor:
+        """`W x` on every `step`-th row and column, from half a step on, of images."""
+        rows, columns = (places(length, step, x.device) for length in x.shape[-2:])
+        return self(x).index_select(-2, rows).index_select(-1, columns)
+
     def reach(self) -> Reach | None:
         """What `W x` at a pixel depends on; `None` for everything."""
         return None
+
+
+def places(length: int, step: int, device: torch.device) -> Tensor:
+    """The rows, or columns, of `LinearOperator.sampled`, integers."""
+    return torch.arange(step // 2, length, step, device=device)
 
 
 def round_up(bound: Tensor, dtype: torch.dtype) -> Tensor:
@@ -173,6 +183,13 @@ class Convolution(LinearOperator):
             x = analysis(x, kernel, self.padding, bfloat16=self.in_bfloat16)
         return x
 
+    def sampled(self, x: Tensor, step: int) -> Tensor:
+        if self.staged and len(self.kernels) > 1:
+            return super().sampled(x, step)
+        kernel = self.kernel
+        padded = pad(x, kernel.shape[-1] // 2, self.padding)
+        return nn.functional.conv2d(padded[..., step // 2 :, step // 2 :], kernel, stride=step)
+
     def adjoint(self, z: Tensor) -> Tensor:
         for kernel in reversed(self.stages) if self.staged else [self.kernel]:
             z = synthesis(z, kernel, self.padding, bfloat16=self.in_bfloat16)
@@ -206,7 +223,16 @@ class Convolution(LinearOperator):
         symbol = transform(autocorrelation, grid).real / self.in_channels
         return symbol.clamp_min(0).to(weights.dtype)
 
-    def normal_diagonal(self, weights: Tensor) -> Tensor:
-        """`sum_c weights_c * w_c^2`, `(B, 1, H, W)`, the average over input channels."""
+    def normal_diagonal(self, weights: Tensor, step: int = 1) -> Tensor:
+        """`sum_c weights_c * w_c^2`, `(B, 1, H, W)`, the average over input channels.
+
+        :param step: of the rows and columns that `weights` are for; about the diagonal at these then.
+        """
         squares = self.kernel.detach().square().mean(1, keepdim=True)
+        half = squares.shape[-1] // 2
+        radius = (half + step // 2) // step  # of the kernel in steps
+        before, blocks = radius * step + step // 2 - half, 2 * radius + 1
+        after = blocks * step - before - squares.shape[-1]
+        squares = nn.functional.pad(squares, (before, after) * 2)
+        squares = squares.unflatten(3, (blocks, step)).unflatten(2, (blocks, step)).sum((3, 5))
         return synthesis(weights, squares, self.padding)

@@ -14,9 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from convexreg.networks.base import GradientNetwork, Sigma
-from convexreg.networks.operators import Convolution, Reach
+from convexreg.networks.operators import Reach
 from convexreg.networks.weight_network import WeightNetwork
-from convexreg.solvers.curvature import Curvature
 from convexreg.solvers.precision import without_autocast
 
 _SIDE = {"cpu": 256, "cuda": 2048}
@@ -30,10 +29,10 @@ def value_and_grad(
 
     Every tile is cut out with a margin of the network's reach. What the padding at the cut changes
     stays within the margin, so the rest equals the evaluation in one piece, to rounding. Networks
-    that see everything, small images, and evaluations that are differentiated are not cut.
+    that see everything and small images are not cut.
     """
-    if _differentiated(network, x) or _whole(network, x):
-        return _evaluate(network, x, sigma, value, grad)
+    if _whole(network, x):
+        return whole(network, x, sigma, value, grad)
     total = x.new_zeros(x.shape[0], dtype=torch.float64) if value else None
     gradient = torch.empty_like(x) if grad else None
     for tile in _tiles(network, x, sigma):
@@ -50,31 +49,6 @@ def value_and_grad(
     return total, gradient
 
 
-@torch.no_grad()
-def curvature(network: GradientNetwork, x: Tensor, sigma: Sigma) -> Curvature | None:
-    """Model of the network's Jacobian at `x`, `(B, C, H, W)`, tile by tile as well.
-
-    The circulant part has the mean curvature of every channel. `None` where there is no model.
-    """
-    diagonal = torch.zeros_like(x[:, :1])
-    means: dict[Convolution, Tensor] = {}
-    pixels = x.shape[-2] * x.shape[-1]
-    for tile in _tiles(network, x, sigma):
-        parts = tile.network.curvatures(tile.piece, tile.sigma)
-        if parts is None:
-            return None
-        for operator, curvatures in parts:
-            if not isinstance(operator, Convolution):
-                return None
-            core = (slice(None), slice(None), *tile.core)
-            diagonal[tile.place] += operator.normal_diagonal(curvatures)[core]
-            mean = means.setdefault(operator, x.new_zeros(x.shape[0], operator.out_channels))
-            mean[tile.images] += curvatures[core].sum((2, 3)) / pixels
-    grid = (x.shape[-2], x.shape[-1])
-    symbols = [operator.normal_symbol(mean, grid) for operator, mean in means.items()]
-    return Curvature(torch.stack(symbols).sum(0), diagonal)
-
-
 @without_autocast
 def weights(network: GradientNetwork, weigh: WeightNetwork, x: Tensor, sigma: Sigma) -> Tensor:
     """`weigh` of the network's magnitudes at `x`, `(B, terms, H, W)`, tile by tile as well."""
@@ -82,13 +56,13 @@ def weights(network: GradientNetwork, weigh: WeightNetwork, x: Tensor, sigma: Si
     if (
         reach is None
         or reach.circular  # the weight network itself pads by zeros
-        or _differentiated(network, x)
-        or _differentiated(weigh, x)
+        or differentiated(network, x)
+        or differentiated(weigh, x)
         or _whole(network, x)
     ):
         return weigh(network.magnitudes(x, sigma), sigma)
     field = x.new_empty(x.shape[0], network.terms, *x.shape[2:])
-    for tile in _tiles(network, x, sigma, margin=weigh.radius):
+    for tile in _tiles(network, x, sigma, margin=weigh.radius, block=weigh.block):
         piece = weigh(tile.network.magnitudes(tile.piece, tile.sigma), tile.sigma)
         field[tile.place] = piece[(slice(None), slice(None), *tile.core)]
     return field
@@ -119,22 +93,26 @@ def _whole(network: GradientNetwork, x: Tensor) -> bool:
 
 
 def _tiles(
-    network: GradientNetwork, x: Tensor, sigma: Sigma, *, margin: int = 0
+    network: GradientNetwork, x: Tensor, sigma: Sigma, *, margin: int = 0, block: int = 1
 ) -> Iterator[_Tile]:
-    """The batch in one piece if it is small, or every image tile by tile, cut with a wider margin."""
+    """The batch in one piece if it is small, or every image tile by tile.
+
+    They are cut with a margin that is wider by a multiple of `block`, and so that the pieces begin at
+    multiples of it.
+    """
     reach = network.reach()
     everything = slice(None)
     if reach is None or _whole(network, x):
         yield _Tile(network, x, sigma, everything, (everything,) * 4, (everything, everything))
         return
-    reach = Reach(reach.radius + margin, reach.circular)
+    reach = Reach(-(-reach.radius // block) * block + margin, reach.circular)
     side = _side(x)
     levels = sigma.reshape(-1) if isinstance(sigma, Tensor) else sigma
     for image in range(x.shape[0]):
         level = levels[image] if isinstance(levels, Tensor) and levels.numel() > 1 else levels
         images = slice(image, image + 1)
-        for rows in _intervals(x.shape[2], side):
-            for columns in _intervals(x.shape[3], side):
+        for rows in _intervals(x.shape[2], side, block):
+            for columns in _intervals(x.shape[3], side, block):
                 (i, j), core = _margins(x, rows, columns, reach)
                 piece = x[images].index_select(2, i).index_select(3, j)
                 there = network.part(torch.tensor([image], device=x.device), i, j)
@@ -142,14 +120,16 @@ def _tiles(
                 yield _Tile(there, piece, level, images, place, core)
 
 
-def _differentiated(network: nn.Module, x: Tensor) -> bool:
+def differentiated(network: nn.Module, x: Tensor) -> bool:
+    """Whether an evaluation of the network at `x` is being differentiated."""
     tensors = (x, *network.parameters(), *network.buffers())
     return torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
 
 
-def _evaluate(
+def whole(
     network: GradientNetwork, x: Tensor, sigma: Sigma, value: bool, grad: bool
 ) -> tuple[Tensor | None, Tensor | None]:
+    """Potential and gradient, those asked for, in one piece."""
     if value and grad:
         return network.value_and_grad(x, sigma)
     if value:
@@ -157,11 +137,12 @@ def _evaluate(
     return None, network(x, sigma)
 
 
-def _intervals(length: int, side: int) -> Iterator[tuple[int, int]]:
-    """Split `length` into nearly equal parts of at most `side`."""
-    parts = -(-length // side)
+def _intervals(length: int, side: int, block: int) -> Iterator[tuple[int, int]]:
+    """Split `length` into nearly equal parts of at most about `side`, which begin at multiples of `block`."""
+    parts, blocks = -(-length // side), -(-length // block)
     for part in range(parts):
-        yield part * length // parts, (part + 1) * length // parts
+        start, stop = (end * blocks // parts * block for end in (part, part + 1))
+        yield start, min(stop, length)
 
 
 def _margins(

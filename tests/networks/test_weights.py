@@ -11,7 +11,7 @@ from torch import Tensor
 from convexreg import (
     ConvexRegularizer,
 )
-from convexreg.networks import tiling
+from convexreg.networks import colour, tiling
 from convexreg.networks.combinations import StronglyMonotone
 from convexreg.networks.modular import GradientModule, IdentityRho
 from convexreg.networks.operators import Convolution
@@ -134,11 +134,11 @@ def test_weights_of_colour_images() -> None:
         assert torch.linalg.eigvalsh(hessian)[-1] <= bound
     curvature = several.curvature(x, sigma)
     assert curvature is not None
-    assert curvature.diagonal.shape == (2, 1, 4, 5)
+    assert curvature.diagonal.shape == (2, 3, 4, 5)
 
 
 def test_the_bound_of_a_colour_image_is_the_largest_of_its_planes() -> None:
-    """With one noise level per image: each plane alone, at the level of its image."""
+    """With one noise level per image: each plane alone, at the level of its image, times its weight."""
     regularizer = configured()()
     sizes = torch.tensor([0.3, 2.0, 1.0, 0.2, 3.0, 0.6]).double().reshape(6, 1, 1, 1)
     weights = sizes * weighted(regularizer, 6, 7, 8)
@@ -149,6 +149,7 @@ def test_the_bound_of_a_colour_image_is_the_largest_of_its_planes() -> None:
             for i in range(6)
         ]
     ).reshape(2, 3)
+    alone = alone * torch.tensor(colour.PLANE_WEIGHTS)
     assert (alone.amax(1) > 1.2 * alone.mean(1)).all()
     several = regularizer.with_weights(weights, colour=True)
     term = several.term(sigma)
@@ -244,7 +245,7 @@ def test_weights_multiply_copy_and_follow_the_dtype() -> None:
     torch.testing.assert_close(twice.lipschitz(None, 0.1), once.lipschitz(None, 0.1))
     differentiated = regularizer.with_weights(first.requires_grad_() * 2)
     copied = copy.deepcopy(differentiated)
-    assert torch.equal(copied.energy(x, 0.1), differentiated.energy(x, 0.1).detach())
+    torch.testing.assert_close(copied.energy(x, 0.1), differentiated.energy(x, 0.1).detach())
     single = copied.float()
     assert single.grad(x.float(), 0.1).dtype == torch.float32
     exact = configured()().float().with_weights(first.detach())

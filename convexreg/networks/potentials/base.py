@@ -46,6 +46,9 @@ class Potential(nn.Module, ABC):
     nonnegative: bool = False
     """Whether no value is negative: what some outer functions `rho` need to be monotone."""
 
+    groupwise: bool = False
+    """Whether every channel belongs to one term, and a term depends on a group of consecutive channels."""
+
     def groups(self, channels: int) -> int:
         """How many terms the potential sums over `channels` channels."""
         return channels
@@ -65,6 +68,13 @@ class Potential(nn.Module, ABC):
     def grad(self, u: Tensor, weight: Tensor | None = None) -> Tensor:
         """Gradient in `u`, `(B, C, ...)`."""
 
+    def terms_and_grad(self, u: Tensor) -> tuple[Tensor, Tensor]:
+        """Value of every term `(B, groups, ...)` and gradient in the shape of `u`, of a groupwise potential.
+
+        :param u: `(B, members, groups, ...)`, may be overwritten.
+        """
+        raise NotImplementedError(f"the terms of {type(self).__name__} share channels")
+
     @abstractmethod
     def curvature_bound(self, channels: int, weight: Tensor | None = None) -> Tensor:
         """`D` with `Hessian <= Diag(D)` everywhere: `(C,)`, or `(B, C)` with weights."""
@@ -77,6 +87,8 @@ class Potential(nn.Module, ABC):
 class ElementwisePotential(Potential):
     """`psi(u) = sum_c psi_c(u_c)`: subclasses give the scalar `density`, `activation` and the bound
     on its derivative."""
+
+    groupwise = True
 
     @abstractmethod
     def density(self, u: Tensor) -> Tensor:
@@ -95,6 +107,10 @@ class ElementwisePotential(Potential):
         if weight is not None:
             density, activation = weight * density, weight * activation
         return density.sum(1), activation
+
+    def terms_and_grad(self, u: Tensor) -> tuple[Tensor, Tensor]:
+        (channels,) = u.unbind(1)
+        return self.density(channels), self.activation(channels).unsqueeze(1)
 
     def value(self, u: Tensor, weight: Tensor | None = None) -> Tensor:
         density = self.density(u)

@@ -155,12 +155,12 @@ class PooledNorm(Potential):
         return functional.softplus(self.raw_mixing)
 
     @property
-    def _blockwise(self) -> bool:
+    def groupwise(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
         """Whether `N` only sums over blocks of channels, which needs no convolution."""
         return self.raw_mixing is None and self.window == 1
 
     def _pool(self, square: Tensor) -> Tensor:
-        if self._blockwise:
+        if self.groupwise:
             if self.group_size == 1:
                 return square
             return square.unflatten(1, (-1, self.group_size)).sum(2)
@@ -171,7 +171,7 @@ class PooledNorm(Potential):
 
     def _spread(self, factor: Tensor, *, squared: bool = False) -> Tensor:
         """`N^T factor`, or with the squares of the entries of `N`."""
-        if self._blockwise:  # zeros and ones
+        if self.groupwise:  # zeros and ones
             return factor.repeat_interleave(self.group_size, 1) if self.group_size > 1 else factor
         mixing = self.mixing
         if squared and factor.ndim == 2:
@@ -183,7 +183,7 @@ class PooledNorm(Potential):
 
     def _scaled(self, u: Tensor, factor: Tensor) -> Tensor:
         """`u N^T factor`."""
-        if not self._blockwise:
+        if not self.groupwise:
             return u * self._spread(factor)
         return (u.unflatten(1, (-1, self.group_size)) * factor.unsqueeze(2)).flatten(1, 2)
 
@@ -200,6 +200,19 @@ class PooledNorm(Potential):
         if weight is not None:
             value, factor = weight * value, weight * factor
         return value.sum(1), self._scaled(u, factor)
+
+    def terms_and_grad(self, u: Tensor) -> tuple[Tensor, Tensor]:
+        if not self.groupwise:
+            return super().terms_and_grad(u)
+        square = u * u
+        pooled = square[:, 0]
+        for member in range(1, u.shape[1]):
+            pooled = pooled.add_(square[:, member])
+        root = (pooled + 1).sqrt_()
+        for member in range(u.shape[1]):
+            u[:, member].div_(root)
+        # sqrt(1 + p) - 1 without cancellation for small p
+        return pooled.div_(root.add_(1)), u
 
     def grad(self, u: Tensor, weight: Tensor | None = None) -> Tensor:
         factor = torch.rsqrt(1 + self._pool(u * u))

@@ -76,6 +76,10 @@ class LinearSpline(ElementwisePotential):
             density, activation = weight * density, weight * activation
         return density.sum(1), activation
 
+    def terms_and_grad(self, u: Tensor) -> tuple[Tensor, Tensor]:
+        density, activation = self._evaluate(u.squeeze(1))
+        return density, activation.unsqueeze(1)
+
     def _evaluate(self, u: Tensor) -> tuple[Tensor, Tensor]:
         values, potentials = self._tables()
         index, offset, beyond = self._locate(u)

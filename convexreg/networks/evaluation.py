@@ -1,0 +1,93 @@
+"""A network at a noise level, ready to be evaluated on image after image."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from convexreg.networks import tiling
+from convexreg.networks.base import GradientNetwork, Sigma
+from convexreg.networks.modular import GradientModule
+from convexreg.networks.operators import Convolution
+from convexreg.networks.strips import Strips
+from convexreg.solvers.curvature import Curvature
+
+_STEP = 4
+"""The curvature is looked at on every so many rows and columns: it varies slowly, and only preconditions."""
+
+
+class Evaluation:
+    """Potential and gradient of a network at fixed noise levels, by the fastest way that there is.
+
+    Sums of modules run on strips (`networks.strips`), other networks tile by tile (`networks.tiling`), with
+    the same result to rounding. What is derived from the parameters is kept: after changing them make a new
+    one. Evaluations that are differentiated run as a whole, from the parameters as they are.
+
+    :param network: on images `(B, C, H, W)`.
+    :param sigma: one noise level or one per image.
+    """
+
+    def __init__(self, network: GradientNetwork, sigma: Sigma) -> None:
+        self.network, self.sigma = network, sigma
+        self._strips: dict[int, list[tuple[Tensor | float, Strips]]] = {}
+        self._modules: list[tuple[Tensor | float, GradientModule]] = []
+        for coefficient, summand in network.summands():
+            if isinstance(summand, GradientModule) and Strips.takes(summand):
+                self._modules.append((coefficient, summand))
+        self._in_strips = len(self._modules) == len(network.summands())
+
+    def value_and_grad(
+        self, x: Tensor, *, value: bool = True, grad: bool = True
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """Potential, `(B,)` in float64, and gradient in the shape of `x`; those asked for."""
+        if tiling.differentiated(self.network, x):
+            return tiling.whole(self.network, x, self.sigma, value, grad)
+        if not self._in_strips:
+            return tiling.value_and_grad(self.network, x, self.sigma, value=value, grad=grad)
+        total = x.new_zeros(x.shape[0], dtype=torch.float64) if value else None
+        gradient = torch.zeros_like(x) if grad else None
+        for number, image in enumerate(x.unbind(0)):
+            for coefficient, strips in self._of_image(number, x):
+                its_value, its_grad = strips.value_and_grad(image, value=value, grad=grad)
+                if total is not None and its_value is not None:
+                    total[number] += coefficient * its_value
+                if gradient is not None and its_grad is not None:
+                    gradient[number] += coefficient * its_grad
+        return total, gradient
+
+    def _of_image(self, number: int, x: Tensor) -> list[tuple[Tensor | float, Strips]]:
+        """The modules for one image, the same for all if levels and weights are."""
+        levels = self.sigma.reshape(-1) if isinstance(self.sigma, Tensor) else self.sigma
+        several = isinstance(levels, Tensor) and levels.numel() > 1
+        fields = [m.conditioning.spatial for _, m in self._modules if m.conditioning is not None]
+        own = several or any(field is not None and field.shape[0] > 1 for field in fields)
+        key = number if own else 0
+        if key not in self._strips:
+            level = levels[key] if isinstance(levels, Tensor) and several else levels
+            index = torch.tensor([key], device=x.device)
+            self._strips[key] = [
+                (coefficient, Strips(module.part(index), level))
+                for coefficient, module in self._modules
+            ]
+        return self._strips[key]
+
+    @torch.no_grad()
+    def curvature(self, x: Tensor) -> Curvature | None:
+        """Model of the Jacobian at `x`, from every fourth row and column; `None` where there is none.
+
+        The circulant part has the mean curvature of every channel.
+        """
+        grid = (x.shape[-2], x.shape[-1])
+        step = _STEP if min(grid) >= 8 * _STEP else 1
+        parts = self.network.curvatures(x, self.sigma, step)
+        if parts is None:
+            return None
+        symbol, diagonal = x.new_zeros(()), x.new_zeros(())
+        for operator, curvatures in parts:
+            if not isinstance(operator, Convolution):
+                return None
+            symbol = symbol + operator.normal_symbol(curvatures.mean((2, 3)), grid)
+            diagonal = diagonal + operator.normal_diagonal(curvatures, step)
+        if step > 1:
+            diagonal = nn.functional.interpolate(diagonal, grid, mode="bilinear")
+        return Curvature(symbol, diagonal)
