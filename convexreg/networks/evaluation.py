@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
@@ -66,7 +68,7 @@ class Evaluation:
             level = levels[key] if isinstance(levels, Tensor) and several else levels
             index = torch.tensor([key], device=x.device)
             self._strips[key] = [
-                (coefficient, Strips(module.part(index), level))
+                (coefficient, Strips(cast("GradientModule", module.part(index)), level))
                 for coefficient, module in self._modules
             ]
         return self._strips[key]
