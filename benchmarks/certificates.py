@@ -17,7 +17,7 @@ from benchmarks.harness.registry import Benchmark, Figure, Table, register
 from convexreg import reconstruct
 from convexreg.models.config import Architecture, ModelConfig
 from convexreg.networks.operators import Padding
-from convexreg.reconstruction.problem import Tolerance
+from convexreg.reconstruction.defaults import Tolerance
 from convexreg.regularizer import ConvexRegularizer
 from convexreg.solvers import QuasiNewton
 

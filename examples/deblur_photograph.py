@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from skimage import data
 
 from convexreg import reconstruct
-from convexreg.reconstruction.from_measurements import BLUR_WEIGHT
+from convexreg.reconstruction.defaults import BLUR_WEIGHT
 
 SIGMA, MARGIN = 0.01, 8
 psnr = deepinv.metric.PSNR()

@@ -13,7 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from convexreg.reconstruction.problem import Problem, Tolerance
+from convexreg.reconstruction.defaults import Tolerance
+from convexreg.reconstruction.problem import Problem
 from convexreg.regularizer import ConvexRegularizer
 from convexreg.solvers import data_term
 

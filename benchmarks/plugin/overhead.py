@@ -14,7 +14,8 @@ from torch import Tensor
 
 from benchmarks.harness.clock import alternating, processor_seconds
 from convexreg import reconstruct
-from convexreg.reconstruction.problem import Tolerance, proximal_problem
+from convexreg.reconstruction.defaults import Tolerance
+from convexreg.reconstruction.problem import proximal_problem
 from convexreg.regularizer import ConvexRegularizer
 
 SIGMA = 0.1

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from benchmarks.problems.table import Measurement
 from convexreg.files import write_atomically
-from convexreg.reconstruction.problem import Problem, Tolerance
+from convexreg.reconstruction.defaults import Tolerance
+from convexreg.reconstruction.problem import Problem
 from convexreg.reconstruction.start import starting_image
 from convexreg.regularizer import Regularizer
 from convexreg.solvers import Box, QuasiNewton

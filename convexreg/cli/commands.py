@@ -85,6 +85,7 @@ def _solve(
         physics,
         regularizer=options.model,
         lam=parse_weight(options.lam),
+        accuracy=options.accuracy,
         gap_tol=options.gap,
         max_iter=options.max_iter,
         callback=ProgressBar(quiet=options.quiet),
@@ -203,6 +204,7 @@ def demo(options: argparse.Namespace) -> None:
     outcome = run_demo(
         options.model,
         lam=None if options.lam is None else parse_weight(options.lam),
+        accuracy=options.accuracy,
         gap_tol=options.gap,
         max_iter=options.max_iter,
         device=options.device,

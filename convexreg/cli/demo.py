@@ -11,7 +11,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from convexreg.reconstruction.from_measurements import BLUR_WEIGHT, reconstruct
+from convexreg.models.files import DEFAULT_MODEL
+from convexreg.reconstruction.defaults import BLUR_WEIGHT, MAX_ITER, Accuracy
+from convexreg.reconstruction.from_measurements import reconstruct
 from convexreg.reconstruction.result import Reconstruction
 from convexreg.solvers.loop import Progress
 
@@ -88,18 +90,19 @@ def _psnr(image: Tensor, clean: Tensor) -> float:
 
 
 def run_demo(
-    model: str | Path = "mgradnet-m",
+    model: str | Path = DEFAULT_MODEL,
     *,
     lam: float | Literal["discrepancy", "sure"] | None = None,
+    accuracy: Accuracy = "default",
     gap_tol: float | None = None,
-    max_iter: int = 1000,
+    max_iter: int = MAX_ITER,
     device: torch.device | str = "cpu",
     callback: Callable[[], Callable[[Progress], None]] | None = None,
     size: int = 256,
 ) -> Demonstration:
     """Denoise (`sigma = 25/255`) and deblur (Gaussian, std 1.6, `sigma = 0.03`) scikit-image's camera.
 
-    :param model, gap_tol, max_iter: see `reconstruct`.
+    :param model, accuracy, gap_tol, max_iter: see `reconstruct`.
     :param lam: see `reconstruct`; without it one for denoising and `BLUR_WEIGHT` for deblurring.
     :param callback: makes a progress callback for a solve.
     :param size: side of the square cut out of the photograph.
@@ -126,6 +129,7 @@ def run_demo(
             sigma=sigma,
             regularizer=model,
             lam=usual if lam is None else lam,
+            accuracy=accuracy,
             gap_tol=gap_tol,
             max_iter=max_iter,
             callback=callback() if callback else None,

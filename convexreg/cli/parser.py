@@ -17,7 +17,7 @@ from convexreg.cli import commands
 from convexreg.models.config import ARCHITECTURES
 from convexreg.models.files import DEFAULT_MODEL, ModelFileError
 from convexreg.pictures.photograph import ImageError
-from convexreg.reconstruction.from_measurements import BLUR_WEIGHT
+from convexreg.reconstruction.defaults import ACCURACIES, BLUR_WEIGHT, MAX_ITER
 from convexreg.solvers.solution import SolverError
 
 # glibc's <malloc.h>
@@ -60,6 +60,8 @@ def parser() -> argparse.ArgumentParser:
         sub.set_defaults(run=run)
         return sub
 
+    usual = ACCURACIES["default"]
+
     def add_solve_options(sub: argparse.ArgumentParser, lam: str | None, says: str) -> None:
         sub.add_argument("-m", "--model", default=DEFAULT_MODEL, help="shipped model or model file")
         sub.add_argument(
@@ -68,12 +70,20 @@ def parser() -> argparse.ArgumentParser:
             help='weight of the regularizer: a number, "discrepancy", or "sure", which takes longer and '
             f"suits every operator (default: {says})",
         )
-        sub.add_argument(
-            "--gap",
-            type=positive,
-            help="certified relative gap to reach (default: 1e-4 for denoising, else 1e-2)",
-        )
-        sub.add_argument("--max-iter", type=count, default=1000, help="default: %(default)s")
+        effort = sub.add_mutually_exclusive_group()
+        for name, accuracy in ACCURACIES.items():
+            if accuracy != ACCURACIES["default"]:
+                effort.add_argument(
+                    f"--{name}",
+                    dest="accuracy",
+                    action="store_const",
+                    const=name,
+                    default="default",
+                    help=f"certified relative gap of {accuracy.strongly_convex_gap:g} in denoising, else "
+                    f"{accuracy.gap:g} (default: {usual.strongly_convex_gap:g} and {usual.gap:g})",
+                )
+        effort.add_argument("--gap", type=positive, help="certified relative gap to reach")
+        sub.add_argument("--max-iter", type=count, default=MAX_ITER, help="default: %(default)s")
         sub.add_argument("--device", default="cpu", type=device, help="default: %(default)s")
         sub.add_argument("--json", action="store_true", help="print the result as JSON")
         sub.add_argument("-q", "--quiet", action="store_true", help="no progress bar")

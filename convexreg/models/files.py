@@ -24,8 +24,10 @@ from convexreg.files import write_atomically
 from convexreg.models.config import AnyRegularizer, ModelConfig
 from convexreg.regularizer import ConvexRegularizer, Regularizer
 
-DEFAULT_MODEL = "mgradnet-m"
-"""The shipped model that is used where none is named."""
+DEFAULT_MODEL = "mgradnet-m-adaptive"
+"""The shipped model that takes measurements to an image where none is named."""
+CONVEX_MODEL = "mgradnet-m"
+"""The same where one convex function is needed: a prior, a proximal operator."""
 
 _FORMAT = "convexreg-1"
 
@@ -109,7 +111,7 @@ def _rounds(regularizer: AnyRegularizer) -> list[ConvexRegularizer]:
     return [regularizer]
 
 
-def load_model(name: str | Path = DEFAULT_MODEL) -> Model:
+def load_model(name: str | Path = CONVEX_MODEL) -> Model:
     """A shipped model by name, or a model file by path: frozen and in evaluation mode.
 
     Random numbers are left alone.

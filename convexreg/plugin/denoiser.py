@@ -9,7 +9,7 @@ import torch
 from deepinv.models import Denoiser
 from torch import Tensor
 
-from convexreg.models.files import DEFAULT_MODEL, regularizer_of
+from convexreg.models.files import CONVEX_MODEL, regularizer_of
 from convexreg.reconstruction.proximal import proximal_point
 from convexreg.regularizer import ConvexRegularizer
 
@@ -27,7 +27,7 @@ class ConvexDenoiser(Denoiser):
     """
 
     def __init__(
-        self, regularizer: ConvexRegularizer | str | Path = DEFAULT_MODEL, *, tol: float = 1e-5
+        self, regularizer: ConvexRegularizer | str | Path = CONVEX_MODEL, *, tol: float = 1e-5
     ) -> None:
         super().__init__()
         self.regularizer = regularizer_of(regularizer, convex=True)

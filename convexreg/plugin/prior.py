@@ -9,7 +9,7 @@ import torch
 from deepinv.optim import BregmanL2, Prior
 from torch import Tensor
 
-from convexreg.models.files import DEFAULT_MODEL, regularizer_of
+from convexreg.models.files import CONVEX_MODEL, regularizer_of
 from convexreg.reconstruction.proximal import proximal_point
 from convexreg.regularizer import ConvexRegularizer
 from convexreg.solvers.deepinv_rules import operator_bounds
@@ -37,7 +37,7 @@ class ConvexPrior(Prior):
 
     def __init__(
         self,
-        regularizer: ConvexRegularizer | str | Path = DEFAULT_MODEL,
+        regularizer: ConvexRegularizer | str | Path = CONVEX_MODEL,
         *,
         prox_tol: float = 1e-5,
         per_channel: bool = False,

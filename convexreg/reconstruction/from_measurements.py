@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Literal
 
 import torch
@@ -22,7 +23,14 @@ from convexreg.reconstruction.checks import (
     given_noise_level,
     warn_of_other_scales,
 )
-from convexreg.reconstruction.problem import Problem, Regularization, Tolerance
+from convexreg.reconstruction.defaults import (
+    ACCURACIES,
+    FIRST_ROUND,
+    MAX_ITER,
+    Accuracy,
+    Tolerance,
+)
+from convexreg.reconstruction.problem import Problem, Regularization
 from convexreg.reconstruction.regularization import as_regularization
 from convexreg.reconstruction.result import Reconstruction
 from convexreg.reconstruction.start import starting_image
@@ -34,12 +42,6 @@ from convexreg.solvers.loop import Progress, Solver
 from convexreg.solvers.objective import Objective
 from convexreg.solvers.precision import without_autocast
 from convexreg.solvers.quasi_newton import QuasiNewton
-
-# Of the regularizer for blurs: tuning for three kernels, two noise levels and three models chose 0.13 to
-# 0.32 (`benchmarks/results/deblurring`).
-BLUR_WEIGHT = 0.25
-FIRST_ROUND = Tolerance(strongly_convex_gap=3e-2, gap=3e-2, uncertified=1e-4)
-"""Of every round but the last: its reconstruction only has to show where the structure is."""
 
 
 @without_autocast
@@ -53,9 +55,10 @@ def reconstruct(
     lam: Tensor | float | Literal["auto", "discrepancy", "sure"] = "auto",
     anchor: float | Literal["auto"] = "auto",
     box: tuple[float, float] | None = None,
+    accuracy: Accuracy = "default",
     gap_tol: float | None = None,
     gtol: float | None = None,
-    max_iter: int = 1000,
+    max_iter: int = MAX_ITER,
     time_limit: float | None = None,
     solver: Solver[Any] | None = None,
     x0: Tensor | None = None,
@@ -70,8 +73,8 @@ def reconstruct(
     :param physics: a deepinv `LinearPhysics`, or any object with `A` and its exact `A_adjoint`.
     :param sigma: standard deviation of the noise in `y`, one number or one per image; that of the
         physics' noise model by default, if it is Gaussian.
-    :param regularizer: the name of a shipped model (`mgradnet-m` by default), the path of a model file, a
-        regularizer, a deepinv prior whose constants are known or that states them as `lipschitz` and
+    :param regularizer: the name of a shipped model (`mgradnet-m-adaptive` by default), the path of a model
+        file, a regularizer, a deepinv prior whose constants are known or that states them as `lipschitz` and
         `strong_convexity`, an object with `energy(x, sigma)`, one number per image `(B,)`, and its
         `grad(x, sigma)` in the shape of `x` (`sigma` is `(B,)`), or a `solvers.Objective`. An adaptive one
         solves two problems, the first one loosely (result `first`), the second one, convex given the
@@ -89,8 +92,10 @@ def reconstruct(
         by hundredths of a decibel.
     :param box: bounds on the pixels, two numbers, `math.inf` where there is none; bounded ones make a
         (pessimistic) certificate possible without an anchor.
-    :param gap_tol: certified relative gap to reach; 1e-4 by default for denoising, else 1e-2. With
-        neither strong convexity nor a box there is no certificate, and the default is `gtol = 1e-5`.
+    :param accuracy: `"default"` reaches a certified relative gap of 1e-3 in denoising, else of 1e-2, where
+        the picture no longer changes; `"fast"` ten times that, `"exact"` a tenth. With neither strong
+        convexity nor a box there is no certificate, and 1e-5, 1e-4 or 1e-6 is the rms of the gradient.
+    :param gap_tol: certified relative gap to reach instead.
     :param gtol: stop at this rms of the gradient instead, or as well.
     :param max_iter: iterations, of an adaptive regularizer in each of its rounds.
     :param time_limit: seconds after which no further iteration is begun. What comes before and after the
@@ -114,6 +119,8 @@ def reconstruct(
         )
     if isinstance(lam, str) and lam not in ("auto", *WEIGHT_RULES):
         raise ValueError(f'lam must be a number, "auto", "discrepancy" or "sure"; got {lam!r}')
+    if accuracy not in ACCURACIES:
+        raise ValueError(f'accuracy must be "fast", "default" or "exact"; got {accuracy!r}')
     if anchor != "auto" and (isinstance(anchor, str) or not 0 <= anchor < math.inf):
         raise ValueError(f'anchor must be a finite number, zero or more, or "auto"; got {anchor!r}')
     rule = WEIGHT_RULES.get(lam) if isinstance(lam, str) else None
@@ -123,7 +130,7 @@ def reconstruct(
         model = converted(model, y.device, y.dtype)
     if not isinstance(model, AdaptiveRegularizer):
         model = as_regularization(model)
-    last = Tolerance(gap_tol, gtol)
+    last = replace(ACCURACIES[accuracy], gap_tol=gap_tol, gtol=gtol)
     # differentiated in the measurements, as the minimiser depends on them through its anchor too
     centre = starting_image(y, physics, sigma) if x0 is None else checked_start(x0, y, physics)
     data: Objective = (

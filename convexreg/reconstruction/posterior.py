@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from convexreg.models.files import DEFAULT_MODEL, regularizer_of
+from convexreg.models.files import CONVEX_MODEL, regularizer_of
 from convexreg.reconstruction.from_measurements import reconstruct
 from convexreg.reconstruction.problem import Problem
 from convexreg.reconstruction.result import Reconstruction
@@ -44,7 +44,7 @@ def sample_posterior(
     physics: Any,
     *,
     sigma: Tensor | float | None = None,
-    regularizer: Any = DEFAULT_MODEL,
+    regularizer: Any = CONVEX_MODEL,
     lam: float = 1.0,
     chains: int = 4,
     tol: float = 0.1,

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from convexreg.networks.base import Sigma, converted, with_tensors
+from convexreg.reconstruction.defaults import ANCHOR, MAX_ITER, Tolerance
 from convexreg.solvers.batch import per_image, rms
 from convexreg.solvers.box import Box
 from convexreg.solvers.curvature import Preconditioner
@@ -24,10 +25,6 @@ from convexreg.solvers.operators import Identity, PrecisionError
 from convexreg.solvers.quasi_newton import QuasiNewton
 from convexreg.solvers.solution import Solution
 
-ANCHOR = 1e-3
-"""Weight of the anchor where nothing else makes a problem strongly convex; it changes a PSNR by
-hundredths of a decibel."""
-
 
 class Regularization(Protocol):
     """Anything whose value and gradient at a noise level are an objective."""
@@ -35,24 +32,6 @@ class Regularization(Protocol):
     def term(self, sigma: Sigma) -> Objective:
         """`R(.; sigma)`."""
         ...
-
-
-@dataclass(frozen=True)
-class Tolerance:
-    """When a solve may stop: the certified relative gap, the rms of the gradient, or either.
-
-    With neither given it is the first of the defaults below that can be certified.
-
-    :ivar strongly_convex_gap: where the data term alone makes the problem strongly convex (denoising).
-    :ivar gap: where the anchor or a bounded box does.
-    :ivar uncertified: rms of the gradient where nothing does.
-    """
-
-    gap_tol: float | None = None
-    gtol: float | None = None
-    strongly_convex_gap: float = 1e-4
-    gap: float = 1e-2
-    uncertified: float = 1e-5
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,7 +110,7 @@ class Problem:
         *,
         tolerance: Tolerance | None = None,
         solver: Solver[Any] | None = None,
-        max_iter: int = 1000,
+        max_iter: int = MAX_ITER,
         time_limit: float | None = None,
         callback: Callable[[Progress], None] | None = None,
         throw: bool = True,

@@ -7,7 +7,8 @@ import warnings
 from torch import Tensor
 
 from convexreg.networks.base import Sigma
-from convexreg.reconstruction.problem import Regularization, Tolerance, proximal_problem
+from convexreg.reconstruction.defaults import Tolerance
+from convexreg.reconstruction.problem import Regularization, proximal_problem
 from convexreg.solvers.precision import without_autocast
 
 _MAX_ITER = 500

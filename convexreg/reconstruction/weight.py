@@ -11,7 +11,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from convexreg.reconstruction.problem import Problem, Tolerance
+from convexreg.reconstruction.defaults import Tolerance
+from convexreg.reconstruction.problem import Problem
 from convexreg.solvers.batch import inner
 from convexreg.solvers.data_terms import LeastSquares
 

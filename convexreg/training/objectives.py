@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from convexreg.adaptive import AdaptiveRegularizer, rounds
-from convexreg.reconstruction.from_measurements import FIRST_ROUND
-from convexreg.reconstruction.problem import Tolerance, proximal_problem
+from convexreg.reconstruction.defaults import FIRST_ROUND, Tolerance
+from convexreg.reconstruction.problem import proximal_problem
 from convexreg.reconstruction.start import local_wiener
 from convexreg.regularizer import ConvexRegularizer
 from convexreg.solvers.batch import per_image

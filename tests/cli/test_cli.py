@@ -14,7 +14,7 @@ from PIL import Image
 from convexreg.cli.demo import run_demo
 from convexreg.cli.text import card_text
 from convexreg.pictures.files import Photograph, read_image, write_image
-from convexreg.reconstruction.from_measurements import BLUR_WEIGHT
+from convexreg.reconstruction.defaults import BLUR_WEIGHT
 from tests.cli.command import run
 
 

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from convexreg.networks.base import with_tensors
-from convexreg.reconstruction.problem import ANCHOR, Problem, Tolerance, proximal_problem
+from convexreg.reconstruction.defaults import ANCHOR, Tolerance
+from convexreg.reconstruction.problem import Problem, proximal_problem
 from convexreg.solvers import Box, PrecisionError, data_term
 from tests.oracles import jacobian
 from tests.problems import scenes, small_regularizer

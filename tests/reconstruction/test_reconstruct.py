@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from convexreg import ConvexRegularizer, ModelConfig, reconstruct
-from convexreg.reconstruction.problem import ANCHOR
+from convexreg.reconstruction.defaults import ANCHOR
 from convexreg.reconstruction.start import starting_image
 from convexreg.solvers import FISTA, Backtracking, FreeFISTA, GradientDescent, QuasiNewton, Status
 

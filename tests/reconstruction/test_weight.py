@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from convexreg import ConvexReconstructor, reconstruct
-from convexreg.reconstruction.problem import ANCHOR, Problem, Tolerance
+from convexreg.reconstruction.defaults import ANCHOR, Tolerance
+from convexreg.reconstruction.problem import Problem
 from convexreg.reconstruction.start import starting_image
 from convexreg.reconstruction.weight import (
     WEIGHT_RULES,
