@@ -146,6 +146,12 @@ class Regularizer(nn.Module):
         twin.weighted_shape = (index.numel(), *self.weighted_shape[1:])
         return twin
 
+    def of_planes(self) -> Self:
+        """The regularizer of the planes of colour images as gray images, without the weights of planes."""
+        twin = replaced(self)
+        twin.colour_weights = False
+        return twin
+
     def term(self, sigma: Sigma = None) -> RegularizationTerm:
         """`R(.; sigma)` as an objective for the solvers, with the parameters as they are now."""
         return RegularizationTerm(self, sigma)

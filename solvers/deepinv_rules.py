@@ -88,7 +88,8 @@ def prior_bounds(prior: Any, x: Tensor) -> CurvatureBounds | None:
 
 
 def _identity(physics: Any, x: Tensor) -> OperatorBounds:
-    return OperatorBounds(1.0, 1.0, "A is the identity", Curvature.constant(x, 1.0))
+    normal = Curvature.constant(x, 1.0) if x.ndim == 4 else None
+    return OperatorBounds(1.0, 1.0, "A is the identity", normal, identity=True)
 
 
 def _mask(physics: Any, x: Tensor) -> OperatorBounds:

@@ -45,12 +45,14 @@ class OperatorBounds:
     :ivar proof: where the bounds come from, in words.
     :ivar normal: a model of `A^T A` for preconditioning, where one is known that is nearly exact; `None`
         to probe the operator for one, which is better than a rough model.
+    :ivar identity: whether the operator is known to be the identity.
     """
 
     largest: Tensor | float
     smallest: Tensor | float = 0.0
     proof: str = "none: the operator is not one with a known bound"
     normal: Curvature | None = None
+    identity: bool = False
 
     def subset(self, index: Tensor) -> OperatorBounds:
         """The bounds for some images of the batch."""
@@ -59,7 +61,7 @@ class OperatorBounds:
             for bound in (self.largest, self.smallest)
         )
         normal = None if self.normal is None else self.normal.subset(index)
-        return OperatorBounds(largest, smallest, self.proof, normal)
+        return OperatorBounds(largest, smallest, self.proof, normal, self.identity)
 
 
 NOTHING_PROVEN = OperatorBounds(float("inf"))

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from convexreg.adaptive import AdaptiveRegularizer, rounds
 from convexreg.models.files import DEFAULT_MODEL, regularizer_of
 from convexreg.networks.base import converted
+from convexreg.reconstruction import planes
 from convexreg.reconstruction.checks import (
     check_measurements,
     check_operator,
@@ -171,7 +172,8 @@ def _solve(
     # A margin, so that rounding of the solve does not decide about the certificate; what is not
     # positive is passed on as it is, to be refused.
     margin = None if gap_tol is None else min(gap_tol, 0.99 * gap_tol)
-    solution = problem.minimise(start, tolerance=Tolerance(margin, gtol), solver=solver, **limits)
+    tolerance = Tolerance(margin, gtol)
+    solution = planes.minimise(problem, start, tolerance=tolerance, solver=solver, **limits)
     return Reconstruction.certified(problem, solution, gap_tol, gtol, _method(solver, problem))
 
 

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from convexreg.networks.base import Sigma, converted, with_tensors
 from convexreg.reconstruction.defaults import ANCHOR, MAX_ITER, Tolerance
-from convexreg.solvers.batch import per_image, rms
+from convexreg.regularizer import Regularizer
+from convexreg.solvers.batch import of_images, per_image, rms
 from convexreg.solvers.box import Box
 from convexreg.solvers.curvature import Preconditioner
 from convexreg.solvers.data_terms import DataTerm, LeastSquares, Proximity
@@ -80,6 +81,24 @@ class Problem:
     def strongly_convex_data(self, x: Tensor) -> bool:
         """Whether the data term alone has one minimiser, for images shaped like `x`."""
         return bool((self.data.strong_convexity(x) > 0).all())
+
+    def subset(self, index: Tensor) -> Problem:
+        """The problem of some images of the batch, for our regularizers and data terms that have one.
+
+        :param index: their numbers, `(N,)` integers.
+        """
+        data = self.data.subset(index)
+        assert data is not None
+        assert isinstance(self.regularizer, Regularizer)
+        sigma, lam = (
+            of_images(value, index) if isinstance(value, Tensor) else value
+            for value in (self.sigma, self.lam)
+        )
+        centre = None if self.centre is None else self.centre[index]
+        regularizer = self.regularizer.subset(index)
+        return replace(
+            self, data=data, regularizer=regularizer, sigma=sigma, lam=lam, centre=centre
+        )
 
     def exact(self, x: Tensor) -> Problem:
         """The same problem in float64, for images shaped like `x`.
