@@ -68,7 +68,7 @@ def test_round_trip(config: ModelConfig, tmp_path: Path) -> None:
 def test_files_from_before_there_were_these_settings(tmp_path: Path) -> None:
     """Adaptive ones and others, which then have equal rounds and blocks of one pixel."""
     adaptive, convex = tmp_path / "a.safetensors", tmp_path / "b.safetensors"
-    model = write(adaptive, ADAPTIVE)
+    write(adaptive, ADAPTIVE)
     save_model(convex, perturbed(CONFIG.build("mine"), 0.2).float(), CONFIG, CARD)
     for path, config in ((adaptive, ADAPTIVE), (convex, CONFIG)):
         before = load_model(path).regularizer.state_dict()
@@ -78,7 +78,6 @@ def test_files_from_before_there_were_these_settings(tmp_path: Path) -> None:
         assert file.config == config
         state = file.regularizer.state_dict()
         assert all(torch.equal(state[key], value) for key, value in before.items())
-    assert isinstance(model, AdaptiveRegularizer)
 
 
 @pytest.mark.parametrize(
@@ -136,9 +135,7 @@ def test_a_model_of_other_rounds_is_not_written(changes: dict[str, Any], tmp_pat
         ({"architecture": "resnet"}, "unknown architecture 'resnet'"),
     ],
 )
-def test_rounds_that_do_not_fit_together_are_refused(
-    changes: dict[str, Any], message: str
-) -> None:
+def test_rounds_that_do_not_fit_together_are_refused(changes: dict[str, Any], message: str) -> None:
     config = replace(ADAPTIVE, first=replace(FIRST, **changes))
     with pytest.raises(ValueError, match=message):
         config.build_adaptive()

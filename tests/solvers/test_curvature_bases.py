@@ -23,7 +23,7 @@ KINDS: dict[str, tuple[int, int, bool]] = {
 
 
 def orthonormal(channels: int = 3) -> Tensor:
-    return torch.linalg.qr(torch.randn(channels, channels, dtype=torch.float64)).Q
+    return torch.linalg.qr(torch.randn(channels, channels, dtype=torch.float64)).Q.contiguous()
 
 
 def modelled(
@@ -65,7 +65,9 @@ def inverses(precondition: Preconditioner, shape: tuple[int, ...], batch: int = 
     """The matrix for every image of a batch."""
     return [
         matrix(
-            lambda v, i=image: torch.cat([precondition(row.expand(batch, *shape))[[i]] for row in v]),
+            lambda v, i=image: torch.cat(
+                [precondition(row.expand(batch, *shape))[[i]] for row in v]
+            ),
             shape,
         )
         for image in range(batch)
