@@ -64,7 +64,17 @@ class ModelConfig:
         :raises ValueError: an unknown architecture, or settings that do not fit together.
         """
         name = name or f"{self.architecture}-adaptive"
-        first = (self.first or self).build(f"{name}, round 0")
+        start = self.first or self
+        if start.channels[0] != self.channels[0]:
+            raise ValueError(
+                f"both rounds take the same images, got {start.channels[0]} and {self.channels[0]} channels"
+            )
+        if start.sigma_min > self.sigma_min or start.sigma_max < self.sigma_max:
+            raise ValueError(
+                f"the first round is for the noise levels from {start.sigma_min} to {start.sigma_max} only, "
+                f"the second one for {self.sigma_min} to {self.sigma_max}"
+            )
+        first = start.build(f"{name}, round 0")
         second = self.build(f"{name}, round 1")
         network = WeightNetwork(
             second.network.terms, width=self.weight_width, block=self.weight_block

@@ -88,7 +88,8 @@ def _difference(
             return key
     weight = next(iter(state.values()))
     twin.to(weight).load_state_dict(state)
-    side = max(16, sum(config.kernel_sizes))
+    # as large as the kernels of both rounds
+    side = max(16, *(sum(part.kernel_sizes) for part in (config, config.first) if part))
     random = torch.Generator().manual_seed(0)
     image = torch.rand(1, config.channels[0], side, side, generator=random).to(weight)
     levels = (config.sigma_min, (config.sigma_min * config.sigma_max) ** 0.5, config.sigma_max)

@@ -30,7 +30,7 @@ class WeightNetwork(nn.Module):
     :param block: side of the blocks of pixels that the convolutions work on.
     :param slope, gain: of the weights at the start.
     :param limits: on the weights, below and above one.
-    :ivar radius: how many pixels away the weights of a pixel look, a multiple of `block`.
+    :ivar radius: how many pixels beyond its block the weights of a pixel look, a multiple of `block`.
     :ivar in_bfloat16: evaluate the convolutions in bfloat16, as training may; off.
     :raises ValueError: hidden layers without channels, or blocks without pixels.
     """
