@@ -5,7 +5,7 @@ A model never decides whether a method converges, only how fast: it need not be 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -22,6 +22,7 @@ class Curvature:
     :ivar symbol: eigenvalues of the circulant part on the half spectrum, `(B or 1, C or 1, H, W // 2 + 1)`,
         for the average pixel.
     :ivar diagonal: the Hessian's diagonal, `(B or 1, C or 1, H, W)`.
+    :ivar evaluations: what it cost, in evaluations of a gradient.
     :ivar basis: orthonormal `(C, C)`: the model is of the channels `basis x`; of those of `x` when `None`.
     :ivar terms: of a sum the models it is made of; for those that know one model only symbol and
         diagonal are those of the sum.
@@ -31,6 +32,7 @@ class Curvature:
     diagonal: Tensor
     terms: tuple[Curvature, ...] = ()
     basis: Tensor | None = None
+    evaluations: float = 0.0
 
     @classmethod
     def constant(cls, x: Tensor, value: float) -> Curvature:
@@ -42,7 +44,9 @@ class Curvature:
         """The model of a multiple; `factor` is 0-dim or `(B,)`."""
         number = factor.reshape(-1, 1, 1, 1).to(self.diagonal)
         terms = tuple(term.scaled(factor) for term in self.terms)
-        return Curvature(number * self.symbol, number * self.diagonal, terms, self.basis)
+        return replace(
+            self, symbol=number * self.symbol, diagonal=number * self.diagonal, terms=terms
+        )
 
     def plus(self, other: Curvature, scale: Tensor) -> Curvature:
         """The model of a sum, `self + scale * other`; `scale` is 0-dim or `(B,)`."""
@@ -50,7 +54,8 @@ class Curvature:
         terms = (*(self.terms or (self,)), *(other.terms or (other,)))
         basis = other.basis if self.basis is None else self.basis
         one, two = self._in(basis), other._in(basis)
-        return Curvature(one.symbol + two.symbol, one.diagonal + two.diagonal, terms, basis)
+        cost = self.evaluations + other.evaluations
+        return Curvature(one.symbol + two.symbol, one.diagonal + two.diagonal, terms, basis, cost)
 
     def _in(self, basis: Tensor | None) -> Curvature:
         """The model for another basis: where it is not the same for all channels, their mean."""
@@ -63,7 +68,7 @@ class Curvature:
         """The model for some images of the batch."""
         terms = tuple(term.subset(index) for term in self.terms)
         symbol, diagonal = of_images(self.symbol, index), of_images(self.diagonal, index)
-        return Curvature(symbol, diagonal, terms, self.basis)
+        return replace(self, symbol=symbol, diagonal=diagonal, terms=terms)
 
 
 class Preconditioner:

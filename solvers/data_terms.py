@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from abc import abstractmethod
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -85,9 +86,11 @@ class DataTerm(Objective):
         """That of `A^T A`, found once, times the mean of `d''`."""
         if x.ndim != 4:
             return None
-        if self._normal is None:
-            self._normal = probed_curvature(self.operator, x)
-        return self._normal.scaled(self._mean_weight(x))
+        if self._normal is not None:
+            return self._normal.scaled(self._mean_weight(x))
+        probed = probed_curvature(self.operator, x)
+        self._normal = replace(probed, evaluations=0.0)  # paid once
+        return probed.scaled(self._mean_weight(x))
 
     def _mean_weight(self, x: Tensor) -> Tensor:
         """The mean of `d''` at `x`, one number or one per image."""

@@ -54,7 +54,7 @@ def probed_curvature(operator: LinearOperator, x: Tensor) -> Curvature:
     symbol = torch.stack(symbols).mean(0).clamp_min(0)
     mean = _mean_of_symbol(symbol, width)
     symbol = torch.where(mean > 0, symbol * level.clamp_min(0) / mean, level.clamp_min(0))
-    return Curvature(symbol, diagonal)
+    return Curvature(symbol, diagonal, evaluations=_IMPULSES + _PROBES)
 
 
 def _impulse_response(

@@ -43,7 +43,7 @@ class Objective(ABC):
     def curvature(self, x: Tensor) -> Curvature | None:
         """A model of the Hessian at `x` for preconditioning, or `None` where there is none.
 
-        It may cost as much as one gradient evaluation, and is counted as one.
+        What it costs is counted as it says itself (`Curvature.evaluations`).
         """
         return None
 

@@ -11,7 +11,7 @@ from .batch import inner, per_image, rms
 from .box import Box
 from .certificates import certificate_at
 from .contradictions import Evaluation, contradict_convexity
-from .curvature import SumPreconditioner
+from .curvature import Curvature, SumPreconditioner
 from .loop import Solver, State
 from .objective import Objective
 
@@ -97,11 +97,11 @@ class QuasiNewton(Solver[QuasiNewtonState]):
 
     :param memory: pairs kept.
     :param refresh: iterations after which the model is rebuilt at the current image; it is built at
-        the start as well. Each build is counted as a gradient evaluation.
+        the start as well. Each build is counted as what it says to cost.
     """
 
     memory: int = 10
-    refresh: tuple[int, ...] = (5, 40)
+    refresh: tuple[int, ...] = (2, 5, 10, 20, 40)
     armijo: float = 1e-4
     max_halvings: int = 30
 
@@ -127,7 +127,7 @@ class QuasiNewton(Solver[QuasiNewtonState]):
             lower=-nothing,
             stationarity=nothing,
             step_size=nothing,
-            evaluations=x.new_full((batch,), 1.0 + (curvature is not None), dtype=torch.float64),
+            evaluations=x.new_full((batch,), 1.0 + _cost(curvature), dtype=torch.float64),
             violated=x.new_zeros(batch, dtype=torch.bool),
             value=value,
             grad=grad,
@@ -143,7 +143,10 @@ class QuasiNewton(Solver[QuasiNewtonState]):
         if preconditioner is not None and state.iteration in self.refresh:
             curvature = objective.curvature(state.x)
             assert curvature is not None
-            preconditioner, evaluations = SumPreconditioner(curvature), evaluations + 1
+            preconditioner, evaluations = (
+                SumPreconditioner(curvature),
+                evaluations + _cost(curvature),
+            )
         free = _free_variables(state.x, state.grad, box)
         direction = _apply(state.pairs, preconditioner, state.grad, free)
         slope = inner(direction, state.grad)
@@ -237,6 +240,10 @@ class _Search:
         self.x = torch.where(where, trial.x, self.x)
         self.grad = torch.where(where, trial.grad, self.grad)
         self.value = torch.where(accepted, trial.value, self.value)
+
+
+def _cost(curvature: Curvature | None) -> float:
+    return 0.0 if curvature is None else curvature.evaluations
 
 
 def _free_variables(x: Tensor, grad: Tensor, box: Box) -> Tensor:

@@ -95,12 +95,13 @@ class Counting(Objective):
 
     def __init__(self, inner: Objective) -> None:
         self.inner = inner
-        self.gradients = self.values = self.curvatures = 0
+        self.gradients = self.values = 0
+        self.models = 0.0
 
     @property
     def evaluations(self) -> float:
-        """Gradients and curvature models, and half of the values."""
-        return self.gradients + self.curvatures + self.values / 2
+        """Gradients, half of the values, and what curvature models say that they cost."""
+        return self.gradients + self.models + self.values / 2
 
     def value_and_grad(self, x: Tensor) -> tuple[Tensor, Tensor]:
         self.gradients += 1
@@ -118,7 +119,7 @@ class Counting(Objective):
 
     def curvature(self, x: Tensor):
         model = self.inner.curvature(x)
-        self.curvatures += model is not None
+        self.models += 0 if model is None else model.evaluations
         return model
 
 

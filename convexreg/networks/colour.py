@@ -6,6 +6,7 @@ Opponent colours vary less than luminance: a regularizer of gray images is right
 from __future__ import annotations
 
 import functools
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -60,7 +61,8 @@ def curvature(model: Curvature) -> Curvature:
     symbol, diagonal = (
         weighted(item).squeeze(1).unflatten(0, (-1, 3)) for item in (model.symbol, model.diagonal)
     )
-    return Curvature(symbol, diagonal, basis=colour_transform(symbol.dtype, symbol.device))
+    basis = colour_transform(symbol.dtype, symbol.device)
+    return replace(model, symbol=symbol, diagonal=diagonal, basis=basis)
 
 
 def per_plane(sigma: Sigma) -> Sigma:

@@ -92,4 +92,5 @@ class Evaluation:
             diagonal = diagonal + operator.normal_diagonal(curvatures, step)
         if step > 1:
             diagonal = nn.functional.interpolate(diagonal, grid, mode="bilinear")
-        return Curvature(symbol, diagonal)
+        # responses of one pixel in so many, and their adjoint from fewer places still
+        return Curvature(symbol, diagonal, evaluations=1 / step**2)

@@ -52,9 +52,7 @@ def minimise(problem: Problem, start: Tensor, **options: Any) -> Solution:
         left = None if limit is None else max(limit - time.perf_counter() + began, 0)
         one = planes.subset(index)
         solved.append(
-            one.minimise(
-                points[index], callback=callback, time_limit=left, throw=False, **options
-            )
+            one.minimise(points[index], callback=callback, time_limit=left, throw=False, **options)
         )
     return _merged(solved)
 
@@ -114,7 +112,10 @@ def _merged(solutions: list[Solution]) -> Solution:
     def joined(of: Callable[[Solution], Tensor]) -> Tensor:
         return torch.cat([of(solution) for solution in solutions])
 
-    gap, lower = _sum(joined(lambda s: s.certificate.gap)), _sum(joined(lambda s: s.certificate.lower))
+    gap, lower = (
+        _sum(joined(lambda s: s.certificate.gap)),
+        _sum(joined(lambda s: s.certificate.lower)),
+    )
     distance = joined(lambda s: s.certificate.distance).reshape(-1, 3).norm(dim=1)
     codes = joined(lambda s: s.status).reshape(-1, 3)
     severity = torch.tensor([_SEVERITY.index(Status(int(code))) for code in codes.flatten()])

@@ -28,11 +28,21 @@ def test_denoise(photo, tmp_path, capsys, sigma):
 
 
 def test_json_is_machine_readable(photo, tmp_path, capsys):
-    assert run("denoise", photo, "-o", tmp_path / "o.png", "--sigma", "0.1", "--json", "-q") == 0
-    result = json.loads(capsys.readouterr().out)
-    assert result["status"] == "converged"
-    assert 0 < result["certified_relative_gap"] <= 1.1e-4
-    assert result["sigma"] == 0.1
+    """Each accuracy reaches a gap of its own."""
+    for accuracy, gap in (
+        ([], 1e-3),
+        (["--fast"], 1e-2),
+        (["--exact"], 1e-4),
+        (["--gap", ".1"], 0.1),
+    ):
+        options = ["-o", tmp_path / "o.png", "--sigma", "0.1", "--json", "-q", *accuracy]
+        assert run("denoise", photo, *options) == 0
+        result = json.loads(capsys.readouterr().out)
+        assert result["status"] == "converged"
+        assert 0 < result["certified_relative_gap"] <= gap
+        assert result["sigma"] == 0.1
+    with pytest.raises(SystemExit):
+        run("denoise", photo, "-o", tmp_path / "o.png", "--fast", "--exact")
 
 
 def test_sixteen_bit_colour_with_alpha_survives(tmp_path):

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from convexreg import AdaptiveRegularizer, ModelConfig, ModelFileError, load_model, save_model
 from convexreg.models.config import ARCHITECTURES, parameter_count
-from convexreg.models.files import DEFAULT_MODEL, pretrained_names, regularizer_of
+from convexreg.models.files import CONVEX_MODEL, DEFAULT_MODEL, pretrained_names, regularizer_of
 from convexreg.networks.cascaded import GradNetC
 from convexreg.networks.operators import Convolution, Dense
 from convexreg.networks.potentials import LogCosh
@@ -102,7 +102,8 @@ def test_shipped_models_load_by_name(tmp_path: Path) -> None:
         )
         assert torch.isfinite(convex.grad(x, 0.1)).all()
         assert regularizer.name == name
-    assert load_model().regularizer.name == DEFAULT_MODEL
+    assert load_model().regularizer.name == CONVEX_MODEL
+    assert {CONVEX_MODEL, DEFAULT_MODEL} <= set(pretrained_names())
     path = write(tmp_path / "a.safetensors")
     assert load_model(path).regularizer.name == load_model(str(path)).regularizer.name == "mine"
     with pytest.raises(ModelFileError, match="no shipped model 'resnet'; shipped: "):

@@ -51,7 +51,7 @@ def test_the_anchor_is_there_where_nothing_else_makes_a_minimiser_unique() -> No
     assert denoising.anchored(y).anchor == 0
     assert problem.anchored(y, 0.5).anchor == 0.5
     assert problem.tolerances(Tolerance(), y) == (1e-2, None)
-    assert denoising.tolerances(Tolerance(), y) == (1e-4, None)
+    assert denoising.tolerances(Tolerance(), y) == (1e-3, None)
     assert problem.anchored(y, 0.0).tolerances(Tolerance(), y) == (None, 1e-5)
     assert problem.tolerances(Tolerance(gtol=0.1), y) == (None, 0.1)
 

@@ -1,0 +1,74 @@
+"""Colour images are denoised plane by plane, to what the problem of the colour image has as its minimum."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from convexreg import reconstruct
+from convexreg.reconstruction import planes
+from convexreg.reconstruction.defaults import Tolerance
+from convexreg.reconstruction.problem import proximal_problem
+from convexreg.solvers import Progress, SolverError, Status
+from convexreg.solvers.operators import Identity
+from tests.problems import small_regularizer
+from tests.test_adaptive import adaptive as small_adaptive
+
+SIGMA = torch.tensor([0.05, 0.1], dtype=torch.float64)
+
+
+def noisy() -> Tensor:
+    generator = torch.Generator().manual_seed(3)
+    ramp = torch.linspace(0, 1, 26, dtype=torch.float64).expand(2, 3, 21, 26)
+    return ramp + 0.1 * torch.randn(ramp.shape, generator=generator, dtype=torch.float64)
+
+
+@pytest.mark.parametrize("large", [False, True])
+@pytest.mark.parametrize("adaptive", [False, True])
+def test_the_minimum_is_that_of_the_colour_image(
+    adaptive: bool, large: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A different weight and noise level per image; the planes together or in turn."""
+    y, lam = noisy(), torch.tensor([0.7, 1.2]).double()
+    if large:
+        monkeypatch.setattr(planes, "_LARGE", 1)
+    model = small_adaptive() if adaptive else small_regularizer()
+    result = reconstruct(y, Identity(), sigma=SIGMA, regularizer=model, lam=lam, gap_tol=1e-11)
+    assert result.converged
+    assert result.image.shape == y.shape
+    # the problem that the result names is that of the colour images
+    again = result.problem.minimise(y, tolerance=Tolerance(gap_tol=1e-11))
+    torch.testing.assert_close(result.image, again.x, rtol=0, atol=1e-5)
+    value = result.problem.objective.value(result.image)
+    gaps = result.certificate.gap + again.certificate.gap
+    assert bool((value - again.certificate.lower <= gaps + 1e-14 * value).all())
+    alone = reconstruct(y[1:], Identity(), sigma=0.1, regularizer=model, lam=1.2, gap_tol=1e-11)
+    torch.testing.assert_close(alone.image, result.image[1:], rtol=0, atol=1e-5)
+
+
+def test_a_callback_is_told_of_the_colour_images() -> None:
+    y, seen = noisy(), list[Progress]()
+    problem = proximal_problem(y, small_regularizer(), SIGMA)
+    solution = planes.minimise(problem, y, tolerance=Tolerance(gap_tol=1e-8), callback=seen.append)
+    last = seen[-1]
+    assert torch.equal(last.x, solution.x)
+    assert torch.equal(last.gap, solution.certificate.gap)
+    assert torch.equal(last.evaluations, solution.evaluations)
+    assert not last.active.any()
+    assert last.value is not None
+    torch.testing.assert_close(last.value, problem.objective.value(solution.x))
+    torch.testing.assert_close(
+        problem.objective.grad(solution.x).square().mean((1, 2, 3)).sqrt(), solution.stationarity
+    )
+
+
+def test_a_colour_image_is_as_far_as_its_worst_plane() -> None:
+    y = noisy()
+    problem = proximal_problem(y, small_regularizer(), SIGMA)
+    short = planes.minimise(problem, y, tolerance=Tolerance(gap_tol=1e-12), max_iter=1)
+    assert short.status.tolist() == [Status.MAX_ITERATIONS] * 2
+    y[1, 0, 3, 4] = float("nan")
+    with pytest.raises(SolverError) as failure:
+        planes.minimise(proximal_problem(y, small_regularizer(), SIGMA), noisy())
+    assert failure.value.solution.status.tolist() == [Status.CONVERGED, Status.NOT_FINITE]
