@@ -73,6 +73,13 @@ def style_of(name: object, names: Iterable[object]) -> dict[str, Any]:
     }
 
 
+def labelled(axes: Axes, xs: Iterable[float], ys: Iterable[float], names: Iterable[str]) -> None:
+    """Points with their names beside them."""
+    for x, y, name in zip(xs, ys, names, strict=True):
+        axes.plot(x, y, "o", markersize=4, color=_COLOURS[0])
+        axes.annotate(name, (x, y), (4, 3), textcoords="offset points", fontsize=8)
+
+
 def ticks_of_seconds(axes: Axes) -> None:
     """1, 2 and 5 of every decade on a logarithmic axis, in plain numbers."""
     from matplotlib.ticker import LogLocator
