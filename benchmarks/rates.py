@@ -80,8 +80,8 @@ def table(file: Path) -> Table:
         "of the product's": rows["fraction"].map("{:.0%}".format),
     }
     note = (
-        f"A product of float32 matrices of {PRODUCT_SIDE} x {PRODUCT_SIDE}, and a value with its gradient on a "
-        f"gray image of {rows['pixels'].max():.0f} pixels. Operations of an evaluation are four per pixel and "
-        "number in the filters, however they are computed. The least processor seconds, on one thread."
+        f"A product of float32 matrices of {PRODUCT_SIDE} x {PRODUCT_SIDE}, and a value with its gradient on "
+        f"a gray image of {rows['pixels'].max():.0f} pixels. Operations of an evaluation are four per pixel "
+        "and number in the filters, however they are computed. The least processor seconds, on one thread."
     )
     return Table("Rate of an evaluation", DataFrame(columns), note)

@@ -47,7 +47,9 @@ class Times(Benchmark):
     """
 
     name = "times"
-    description = "Processor seconds and PSNR of denoising a picture, beside methods without learning"
+    description = (
+        "Processor seconds and PSNR of denoising a picture, beside methods without learning"
+    )
     file = "times.csv"
     numbers = ("pixels", "seconds", "evaluations", "psnr")
     adds_up = False
@@ -61,16 +63,13 @@ class Times(Benchmark):
         source = options.images or "photographs"
         images = open_images(source, limit=limit, crop=largest, colour=True)
         models = {name: load_model(paths[name]).regularizer for name in methods if name in paths}
-        convex = {name: each for name, each in models.items() if isinstance(each, ConvexRegularizer)}
+        convex = {
+            name: each for name, each in models.items() if isinstance(each, ConvexRegularizer)
+        }
         rows: list[dict[str, object]] = []
         with one_thread():
-            rates.measure(
-                convex,
-                side=side,
-                sigma=chosen[0].sigma,
-                repeats=options.repeats,
-                file=folder / "rates.csv",
-            )
+            sigma, repeats, file = chosen[0].sigma, options.repeats, folder / "rates.csv"
+            rates.measure(convex, side=side, sigma=sigma, repeats=repeats, file=file)
             for problem in chosen:
                 weights = _weights(problem, methods, options)
                 for number, (name, image) in enumerate(tqdm(images, disable=None)):
@@ -78,7 +77,7 @@ class Times(Benchmark):
                     for size, picture in (("crop", crop), ("whole", image)):
                         if size == "crop" or picture.shape != crop.shape:
                             measurement = problem.measure(picture, number)
-                            measured = _measure(measurement, methods, weights, options.repeats)
+                            measured = _measure(measurement, methods, weights, repeats)
                         case = {"problem": problem.name, "image": name, "size": size}
                         rows += [{**case, **row} for row in measured]
                     write_rows(folder / self.file, rows)
@@ -168,8 +167,8 @@ def _table(title: str, rows: DataFrame) -> Table:
         outcome = ", ".join(f"{end} {count}" for end, count in ends)
         lines.append({"method": name, **line, "outcome": outcome})
     note = (
-        f"Means over {rows['image'].nunique()} images of {rows['pixels'].mean():.0f} pixels on average; processor "
-        "seconds on one thread, the least of alternating runs. TV is solved to high accuracy."
+        f"Means over {rows['image'].nunique()} images of {rows['pixels'].mean():.0f} pixels on average; "
+        "processor seconds on one thread, the least of alternating runs. TV is solved to high accuracy."
     )
     return Table(f"Denoising a picture: {title}", DataFrame(lines), note)
 
