@@ -76,8 +76,8 @@ class Front(Benchmark):
             )
         note = (
             f"Means over {rows['image'].nunique()} images of {rows['pixels'].mean():.0f} pixels on average; "
-            f"evaluations and seconds of a solve are those at {shown['problem'].iloc[0]}. Processor seconds on "
-            "one thread, the least of alternating runs. A number behind a name: so many groups are left, "
+            f"evaluations and seconds of a solve are those at {shown['problem'].iloc[0]}. Processor seconds "
+            "on one thread, the least of alternating runs. A number behind a name: so many groups are left, "
             "untrained."
         )
         table = Table("Cost against quality", DataFrame(lines), note)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import numpy
+from typing import Any
+
 import torch
 
 from benchmarks.harness.outcome import Result
@@ -45,8 +46,8 @@ def nonlocal_means(measurement: Measurement, weight: float) -> Result:
     return _result(measurement, restored)
 
 
-def _result(measurement: Measurement, restored: numpy.ndarray) -> Result:
-    """An image `(H, W)` or `(H, W, C)` in the shape of the measurements."""
+def _result(measurement: Measurement, restored: Any) -> Result:
+    """A numpy image `(H, W)` or `(H, W, C)` in the shape of the measurements."""
     planes = torch.from_numpy(restored).reshape(*measurement.y.shape[2:], -1).permute(2, 0, 1)
     return Result(planes[None].to(measurement.y))
 
