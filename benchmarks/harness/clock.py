@@ -57,6 +57,17 @@ def processor_seconds(run: Callable[[], object]) -> float:
     return time.process_time() - started
 
 
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """PyTorch computes on one thread inside the `with` block."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
 def summary(seconds: Sequence[float], digits: int = 4) -> dict[str, str]:
     """Median, least and most of repeated times, as they are saved."""
     values = {"seconds": median(seconds), "seconds_min": min(seconds), "seconds_max": max(seconds)}

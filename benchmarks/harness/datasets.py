@@ -70,11 +70,14 @@ DATASETS: dict[str, Callable[[], NamedImages]] = {
 }
 
 
-def open_images(source: str, *, limit: int | None = None, crop: int | None = None) -> NamedImages:
+def open_images(
+    source: str, *, limit: int | None = None, crop: int | None = None, colour: bool = False
+) -> NamedImages:
     """The images of a dataset or a folder, in order.
 
     :param limit: only the first so many.
     :param crop: only the central square of so many pixels a side (or the largest that fits).
+    :param colour: colour files of a folder stay `(3, H, W)`; else they are made gray.
     :raises ValueError: neither a dataset nor a folder of images.
     """
     if source in DATASETS:
@@ -82,7 +85,7 @@ def open_images(source: str, *, limit: int | None = None, crop: int | None = Non
     elif Path(source).is_dir():
         from convexreg.training.data import ImageFolder
 
-        folder = ImageFolder(source)
+        folder = ImageFolder(source, colour=colour)
         images = list(zip(folder.names, folder.images, strict=True))
     else:
         raise ValueError(

@@ -73,6 +73,13 @@ def style_of(name: object, names: Iterable[object]) -> dict[str, Any]:
     }
 
 
+def labelled(axes: Axes, xs: Iterable[float], ys: Iterable[float], names: Iterable[str]) -> None:
+    """Points with their names above them."""
+    for x, y, name in zip(xs, ys, names, strict=True):
+        axes.plot(x, y, "o", markersize=4, color=_COLOURS[0])
+        axes.annotate(name, (x, y), (0, 4), textcoords="offset points", ha="center", fontsize=8)
+
+
 def ticks_of_seconds(axes: Axes) -> None:
     """1, 2 and 5 of every decade on a logarithmic axis, in plain numbers."""
     from matplotlib.ticker import LogLocator

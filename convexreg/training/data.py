@@ -13,14 +13,17 @@ from convexreg.pictures.files import IMAGE_SUFFIXES, read_image
 
 
 class ImageFolder:
-    """The images of a folder as gray tensors `(1, H, W)` in [0, 1], in the order of their names.
+    """The images of a folder as tensors `(1, H, W)` in [0, 1], in the order of their names.
 
     :param white: the number in the files that becomes 1, see `images.read_image`.
+    :param colour: keep colour images as they are, `(3, H, W)`; else they are made gray.
     :ivar doubtful: names of the images whose white is probably another one (`Photograph.doubtful_white`).
     :raises ValueError: no folder, or no image in it.
     """
 
-    def __init__(self, folder: str | Path, *, white: float | None = None) -> None:
+    def __init__(
+        self, folder: str | Path, *, white: float | None = None, colour: bool = False
+    ) -> None:
         self.folder = Path(folder)
         if not self.folder.is_dir():
             raise ValueError(f"there is no folder {self.folder}; give a folder of photographs")
@@ -39,7 +42,7 @@ class ImageFolder:
         self.doubtful: list[str] = []
         for path in paths:
             photograph = read_image(path, white=white)
-            self.images.append(photograph.gray())
+            self.images.append(photograph.pixels if colour else photograph.gray())
             if photograph.doubtful_white:
                 self.doubtful.append(path.stem)
 

@@ -8,11 +8,13 @@ from deepinv.optim import TVPrior
 from pandas import DataFrame
 
 from benchmarks.harness.records import write_rows
-from benchmarks.methods import total_variation, wavelets
+from benchmarks.methods import denoisers, total_variation, wavelets
 from benchmarks.methods.report import headline
 from benchmarks.methods.summary import summarise
 from benchmarks.methods.tuning import coarse_to_fine
 from benchmarks.problems.table import PROBLEMS
+from benchmarks.pruning import pruned, strengths
+from convexreg import ModelConfig, load_model
 
 
 def _image(height: int = 32, width: int = 32) -> torch.Tensor:
@@ -124,3 +126,35 @@ def test_short_tables_have_paired_differences(tmp_path):
         "A dash: not run, or not made for",
     )
     assert table.note.endswith(f"{baselines} {dash} that noise level.")
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("method", [denoisers.block_matching, denoisers.nonlocal_means])
+def test_denoisers_take_gray_and_colour_and_remove_noise(method, channels):
+    measurement = PROBLEMS["noise-25"].measure(_image().repeat(channels, 1, 1), 0)
+    restored = method(measurement, 1.0).image
+    assert restored.shape == measurement.y.shape
+    assert measurement.psnr(restored) > measurement.psnr(measurement.y) + 3
+
+
+@pytest.mark.parametrize("name", ["crr", "mgradnet-m"])
+def test_a_pruned_model_is_what_is_left_of_the_sum(name):
+    """The front of cost against quality: groups add up, and all of them are the model."""
+    model = load_model(name)
+    whole = model.regularizer
+    measurement = PROBLEMS["noise-25"].measure(_image(), 0)
+    x, sigma = measurement.y, measurement.sigma
+    strength = strengths(whole, [measurement])
+    assert strength.shape == (64,)
+    every = pruned(model, strength, 64)
+    torch.testing.assert_close(every.grad(x, sigma), whole.grad(x, sigma))
+    strong, weak = pruned(model, strength, 20), pruned(model, -strength, 44)
+    assert strong.convex
+    torch.testing.assert_close(strong.grad(x, sigma) + weak.grad(x, sigma), whole.grad(x, sigma))
+    assert strong.grad(x, sigma).norm() > weak.grad(x, sigma).norm()
+
+
+def test_only_groups_of_their_own_are_pruned():
+    model = ModelConfig("mgradnet-c", channels=(1, 4, 8), kernel_sizes=(5, 5)).build("cascade")
+    with pytest.raises(ValueError, match="filters of cascade do not come in groups"):
+        strengths(model, [])

@@ -83,6 +83,7 @@ def test_folders(tmp_path: Path) -> None:
     Image.new("RGB", (5, 4), (255, 0, 0)).save(tmp_path / "red.PNG")
     assert ImageFolder(tmp_path).images[0].shape == (1, 4, 5)
     torch.testing.assert_close(ImageFolder(tmp_path).images[0][0, 0, 0], torch.tensor(0.299))
+    assert ImageFolder(tmp_path, colour=True).images[0][:, 0, 0].tolist() == [1, 0, 0]
     (tmp_path / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n")
     with pytest.raises(ImageError, match=r"broken\.png"):
         ImageFolder(tmp_path)
