@@ -72,7 +72,12 @@ class Box:
 
         :param mu: `(B,)`.
         """
-        x, grad = x.double().flatten(1), grad.double().flatten(1)
+        x, grad = x.flatten(1), grad.flatten(1)
+        if self.everything and bool((mu > 0).all()):
+            length = torch.linalg.vector_norm(grad, dim=1, dtype=torch.float64)
+            known = (x.sum(1, dtype=torch.float64) + length).isfinite()
+            return torch.where(known, length.square() / (2 * mu.double()), float("nan"))
+        x, grad = x.double(), grad.double()
         mu = mu.double().reshape(-1, 1).expand(x.shape[0], 1)
         # grad / 0 is infinite with the right sign; 0 / 0 is "stay"
         shift = torch.where(grad == 0, torch.zeros_like(grad), grad / mu)

@@ -84,7 +84,7 @@ def test_reconstruction_runs_both_rounds(name: str, channels: int) -> None:
     assert result.first is not None
     assert result.first.first is None
     assert (result.first.certificate.relative_gap <= 0.03).all()
-    tolerance = 1e-4 if name == "denoising" else 1e-2
+    tolerance = 1e-3 if name == "denoising" else 1e-2
     assert (result.certificate.relative_gap <= tolerance).all()
     given = model.given(result.first.image, 0.1)
     same = reconstruct(y, physics, sigma=0.1, regularizer=given, x0=result.first.image)
@@ -280,7 +280,7 @@ def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     result = tmp_path / "result.png"
     assert run("denoise", noisy, "-o", result, "--sigma", 0.1, "-m", model, "-q", "--json") == 0
     report = json.loads(capsys.readouterr().out)
-    assert report["certified_relative_gap"] <= 1.1e-4
+    assert report["certified_relative_gap"] <= 1e-3
     assert report["first_round"]["certified_relative_gap"] <= 0.031
     assert math.isclose(report["lam"], 1.0)
     assert read_image(result).pixels.shape == (3, 20, 24)

@@ -45,11 +45,14 @@ def converted(module: M, device: torch.device, dtype: torch.dtype) -> M:
 
     What need not change is shared with the original, which stays as it is; the other parameters and buffers
     are `.to(device, dtype)` of the original's and no leaves, so that gradients reach the original's. If
-    nothing changes the module itself comes back.
+    nothing changes the module itself comes back. Spatial weights, by far the largest tensors, keep their
+    type: they are cast where they are used.
     """
+    fields = [part.field for part in module.modules() if isinstance(part, SpatialWeights)]
 
     def convert(tensor: Tensor) -> Tensor:
-        return tensor.to(device, dtype if tensor.is_floating_point() else tensor.dtype)
+        kept = not tensor.is_floating_point() or any(tensor is field for field in fields)
+        return tensor.to(device, tensor.dtype if kept else dtype)
 
     return with_tensors(module, convert)
 

@@ -97,7 +97,7 @@ class Strips:
             u = self._responses(padded, first, count, width).unflatten(1, self.split)
             terms, force = self.potential.terms_and_grad(u)
             if self.field is not None:
-                field = self.field[first : first + count].permute(2, 0, 1)
+                field = self.field[first : first + count].permute(2, 0, 1).to(terms.dtype)
                 terms, force = terms.mul_(field), force.mul_(field)
             if value:
                 here = terms[0].permute(1, 2, 0).reshape(-1, self.split[1])

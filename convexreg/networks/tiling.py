@@ -61,7 +61,9 @@ def weights(network: GradientNetwork, weigh: WeightNetwork, x: Tensor, sigma: Si
         or _whole(network, x)
     ):
         return weigh(network.magnitudes(x, sigma), sigma)
-    field = x.new_empty(x.shape[0], network.terms, *x.shape[2:])
+    shape = (x.shape[0], network.terms, *x.shape[2:])
+    # terms are the fastest dimension where strips read them
+    field = torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
     for tile in _tiles(network, x, sigma, margin=weigh.radius, block=weigh.block):
         piece = weigh(tile.network.magnitudes(tile.piece, tile.sigma), tile.sigma)
         field[tile.place] = piece[(slice(None), slice(None), *tile.core)]
