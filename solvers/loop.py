@@ -75,6 +75,9 @@ class Progress:
 
     Images `(B, ...)`, whether they go on, and numbers `(B,)` as in `State`. Safe and cheap to keep: memory
     for one batch of images.
+
+    :ivar done: share of the way to the tolerance, on a logarithmic scale, from after the first iteration;
+        one for images that have stopped.
     """
 
     iteration: int
@@ -86,6 +89,7 @@ class Progress:
     step_size: Tensor
     evaluations: Tensor
     active: Tensor
+    done: Tensor
     seconds: float
 
 
@@ -128,6 +132,7 @@ def minimise(
     reached = _common(state)
     present = torch.arange(batch, device=device, dtype=torch.long)  # images that `state` is about
     status = torch.full((batch,), int(Status.RUNNING), device=device, dtype=torch.long)
+    begun: Tensor | None = None
     iterations = torch.zeros_like(status)
     for iteration in range(1, max_iter + 1):
         codes = status[present]
@@ -147,8 +152,11 @@ def minimise(
         status[present], iterations[present] = codes, iterations[present] + active.long()
         reached = _put(reached, present, state)
         if callback is not None:
-            seconds = time.perf_counter() - started
-            callback(_progress(iteration, reached, status == Status.RUNNING, seconds))
+            left = _way_left(reached, gap_tol, gtol)
+            begun = left if begun is None else begun
+            running, seconds = status == Status.RUNNING, time.perf_counter() - started
+            done = torch.where(running, (1 - left / begun).nan_to_num(0.0).clamp(0, 1), 1.0)
+            callback(_progress(iteration, reached, running, done, seconds))
         going = codes == Status.RUNNING
         count = int(going.sum())
         if not count:
@@ -258,7 +266,19 @@ def _put(whole: State, present: Tensor, state: State) -> State:
     return State(**news)
 
 
-def _progress(iteration: int, state: State, active: Tensor, seconds: float) -> Progress:
+def _way_left(state: State, gap_tol: float | None, gtol: float | None) -> Tensor:
+    """How many times e what decides when to stop is too large, `(B,)`."""
+    ways = []
+    if gap_tol is not None:
+        ways.append(relative_gap(state.gap, state.lower) / gap_tol)
+    if gtol is not None:
+        ways.append(state.stationarity / gtol)
+    return torch.stack(ways).amin(0).log().clamp_min(0)
+
+
+def _progress(
+    iteration: int, state: State, active: Tensor, done: Tensor, seconds: float
+) -> Progress:
     return Progress(
         iteration,
         state.x,
@@ -269,5 +289,6 @@ def _progress(iteration: int, state: State, active: Tensor, seconds: float) -> P
         state.step_size,
         state.evaluations,
         active,
+        done,
         seconds,
     )

@@ -57,18 +57,21 @@ def parse_weight(text: str) -> float | Literal["discrepancy", "sure"]:
 
 
 class ProgressBar:
-    """A progress bar on standard error showing the certified gap; none before the first iteration."""
+    """A progress bar on standard error: the time left, and the certified gap."""
 
     def __init__(self, *, quiet: bool) -> None:
         self.quiet = quiet
         self.bar: Any = None
 
     def __call__(self, progress: Progress) -> None:
-        if progress.iteration == 1:  # an adaptive model has a bar for each of its rounds
+        if (
+            progress.iteration == 1
+        ):  # there is a bar for each round, and each plane of a large image
             if self.bar is not None:
                 self.bar.close()
-            self.bar = tqdm(disable=self.quiet or None, unit="it", leave=False)
-        self.bar.update()
+            form = "{percentage:3.0f} %|{bar}| {elapsed}, {remaining} left{postfix}"
+            self.bar = tqdm(total=1.0, disable=self.quiet or None, leave=False, bar_format=form)
+        self.bar.update(max(float(progress.done.min()) - self.bar.n, 0.0))
         gap = float(progress.relative_gap.max())
         stationarity = float(progress.stationarity.max())
         proven = f"gap <= {gap:.1e}" if gap < float("inf") else f"gradient {stationarity:.1e}"

@@ -100,6 +100,7 @@ def _of_colour(progress: Progress) -> Progress:
         step_size=progress.step_size.reshape(-1, 3).amax(1),
         evaluations=_sum(progress.evaluations) / 3,
         active=progress.active.reshape(-1, 3).any(1),
+        done=progress.done.reshape(-1, 3).amin(1),
     )
 
 

@@ -33,7 +33,7 @@ def test_train_then_use_and_resume(tmp_path, capsys):
     assert "--resume" in capsys.readouterr().err
     assert run(*command, "--resume") == 0
     assert run(*command, "--resume", "--start", "mgradnet-m") == 2
-    assert "other settings (channels, started_from)" in capsys.readouterr().err
+    assert "other settings (channels, group_size, started_from)" in capsys.readouterr().err
 
 
 def test_training_shows_where_it_starts(tmp_path, capsys):

@@ -134,12 +134,15 @@ def test_images_that_have_stopped_neither_change_nor_cost(case: SolverCase, whol
     )
     assert solution.converged
     assert torch.equal(solution.x, history[-1].x)
+    assert all(bool(((p.done >= 0) & (p.done <= 1)).all()) for p in history)
+    assert float(history[0].done.min()) == 0 < float(history[-2].done.min()) < 1
     assert (solution.iterations.min(), solution.iterations.max()) != (len(history), len(history))
     for image, end in enumerate(solution.iterations.tolist()):
         stopped = history[end - 1]
         assert history[end - 2].active[image]
         for progress, cost in zip(history[end - 1 :], spent[end - 1 :], strict=True):
             assert not progress.active[image]
+            assert progress.done[image] == 1
             assert torch.equal(progress.x[image], stopped.x[image])
             for name in ("evaluations", "gap", "relative_gap", "stationarity", "step_size"):
                 assert getattr(progress, name)[image] == getattr(stopped, name)[image], name
