@@ -10,7 +10,7 @@ from deepinv.models import Denoiser
 from torch import Tensor
 
 from convexreg.models.files import CONVEX_MODEL, regularizer_of
-from convexreg.reconstruction.proximal import proximal_point
+from convexreg.reconstruction.proximal import LastPoint, proximal_point
 from convexreg.regularizer import ConvexRegularizer
 
 
@@ -24,14 +24,20 @@ class ConvexDenoiser(Denoiser):
 
     :param regularizer: a regularizer, the name of a shipped model or the path of a model file.
     :param tol: proven rms distance per pixel of a result to the exact proximal point.
+    :param warm_start: see `ConvexPrior`.
     """
 
     def __init__(
-        self, regularizer: ConvexRegularizer | str | Path = CONVEX_MODEL, *, tol: float = 1e-5
+        self,
+        regularizer: ConvexRegularizer | str | Path = CONVEX_MODEL,
+        *,
+        tol: float = 1e-5,
+        warm_start: bool = False,
     ) -> None:
         super().__init__()
         self.regularizer = regularizer_of(regularizer, convex=True)
         self.tol = tol
+        self._last = LastPoint() if warm_start else None
 
     def forward(self, x: Tensor, sigma: Tensor | float, **kwargs: Any) -> Tensor:
         """Denoised images `(B, C, H, W)`; differentiable.
@@ -40,4 +46,6 @@ class ConvexDenoiser(Denoiser):
         """
         level = self._handle_sigma(sigma, batch_size=x.shape[0], device=x.device, dtype=x.dtype)
         one = torch.ones((), dtype=torch.float64, device=x.device)
-        return proximal_point(self.regularizer, x, gamma=one, sigma=level, tol=self.tol)
+        return proximal_point(
+            self.regularizer, x, gamma=one, sigma=level, tol=self.tol, last=self._last
+        )

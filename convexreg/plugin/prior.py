@@ -10,7 +10,7 @@ from deepinv.optim import BregmanL2, Prior
 from torch import Tensor
 
 from convexreg.models.files import CONVEX_MODEL, regularizer_of
-from convexreg.reconstruction.proximal import proximal_point
+from convexreg.reconstruction.proximal import LastPoint, proximal_point
 from convexreg.regularizer import ConvexRegularizer
 from convexreg.solvers.deepinv_rules import operator_bounds
 
@@ -33,6 +33,8 @@ class ConvexPrior(Prior):
     :param prox_tol: proven rms distance per pixel of a proximal point to the exact one.
     :param per_channel: regularize every channel as a gray image of its own, for images that are
         neither gray nor colour: real and imaginary parts, spectral bands.
+    :param warm_start: begin every proximal point at the last one, for algorithms that iterate: about half of
+        the time. An answer then depends, within `prox_tol`, on what was asked before.
     """
 
     def __init__(
@@ -41,12 +43,14 @@ class ConvexPrior(Prior):
         *,
         prox_tol: float = 1e-5,
         per_channel: bool = False,
+        warm_start: bool = False,
     ) -> None:
         super().__init__()
         self.explicit_prior = True
         self.regularizer = regularizer_of(regularizer, convex=True)
         self.prox_tol = prox_tol
         self.per_channel = per_channel
+        self._last = LastPoint() if warm_start else None
 
     def fn(self, x: Tensor, g_param: Level = None, *args: Any, **kwargs: Any) -> Tensor:
         """`R(x; g_param)`, `(B,)` in the dtype of `x`."""
@@ -76,7 +80,9 @@ class ConvexPrior(Prior):
         """
         planes, (sigma, step) = self._planes(x, g_param, gamma)
         step = torch.as_tensor(step, dtype=torch.float64, device=x.device)
-        point = proximal_point(self.regularizer, planes, gamma=step, sigma=sigma, tol=self.prox_tol)
+        point = proximal_point(
+            self.regularizer, planes, gamma=step, sigma=sigma, tol=self.prox_tol, last=self._last
+        )
         return point.reshape(x.shape)
 
     def bregman_prox(

@@ -12,9 +12,12 @@ from deepinv.optim.bregman import BurgEntropy
 from torch import Tensor, nn
 
 from convexreg import ConvexPrior
+from convexreg.reconstruction.defaults import Tolerance
+from convexreg.reconstruction.problem import proximal_problem
+from convexreg.reconstruction.proximal import LastPoint
 from convexreg.solvers import operator_bounds
 from tests.plugin.conftest import SIGMA, SIZE, TOL, blur
-from tests.problems import scenes
+from tests.problems import scenes, small_regularizer
 from tests.tables import over
 
 LEVELS = {
@@ -193,3 +196,25 @@ def test_a_tolerance_below_the_precision_is_reported(regularizer, images):
     prior = ConvexPrior(regularizer.float(), prox_tol=1e-12)
     with pytest.warns(RuntimeWarning, match="only known to an rms error"):
         prior.prox(images.float(), SIGMA)
+
+
+def test_a_warm_start_saves_work_and_changes_nothing_beyond_the_tolerance() -> None:
+    """Image by image, as far as the last point is near; of other shapes it begins anew."""
+    regularizer, y = small_regularizer(), scenes(3) + 0.1 * torch.randn(3, 1, 7, 8).double()
+    cold, warm = (ConvexPrior(regularizer, prox_tol=1e-7, warm_start=w) for w in (False, True))
+    moved = y + 1e-4 * torch.randn_like(y)
+    moved[1] += 1
+    for x in (y, moved, y[:1], moved):
+        assert (cold.prox(x, 0.1) - warm.prox(x, 0.1)).flatten(1).norm(dim=1).max() < 2e-7 * 56**0.5
+    last, point = LastPoint(), cold.prox(y, 0.1)
+    assert torch.equal(last.start(y), y)
+    last.keep(y, point)
+    start = last.start(moved)
+    torch.testing.assert_close(start[0], point[0] + moved[0] - y[0])
+    assert torch.equal(start[1], moved[1])
+    problem = proximal_problem(moved[:1], regularizer, 0.1)
+    counts = [
+        float(problem.minimise(begin[:1], tolerance=Tolerance(gtol=1e-7)).evaluations)
+        for begin in (moved, start)
+    ]
+    assert counts[1] < 0.8 * counts[0]
