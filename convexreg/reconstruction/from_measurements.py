@@ -154,6 +154,7 @@ def reconstruct(
             there.detach(),
             last if is_last else FIRST_ROUND,
             solver or QuasiNewton(),
+            in_float64=is_last,
             max_iter=max_iter,
             time_limit=left,
             callback=callback,
@@ -165,7 +166,13 @@ def reconstruct(
 
 @torch.no_grad()
 def _solve(
-    problem: Problem, start: Tensor, tolerance: Tolerance, solver: Solver[Any], **limits: Any
+    problem: Problem,
+    start: Tensor,
+    tolerance: Tolerance,
+    solver: Solver[Any],
+    *,
+    in_float64: bool,
+    **limits: Any,
 ) -> Reconstruction:
     """One convex problem from `start`, certified."""
     gap_tol, gtol = problem.tolerances(tolerance, start)
@@ -174,7 +181,8 @@ def _solve(
     margin = None if gap_tol is None else min(gap_tol, 0.99 * gap_tol)
     tolerance = Tolerance(margin, gtol)
     solution = planes.minimise(problem, start, tolerance=tolerance, solver=solver, **limits)
-    return Reconstruction.certified(problem, solution, gap_tol, gtol, _method(solver, problem))
+    method = _method(solver, problem)
+    return Reconstruction.certified(problem, solution, gap_tol, gtol, method, in_float64=in_float64)
 
 
 def _method(solver: Solver[Any], problem: Problem) -> str:

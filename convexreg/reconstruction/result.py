@@ -24,7 +24,8 @@ class Reconstruction:
     :ivar certificate: at `image`: `gap` bounds how far the objective is above its minimum,
         `relative_gap` the same relative to the minimum, `distance` (with a strongly convex objective)
         the 2-norm to the minimiser. Infinite where nothing is proven. `dtype` says in which precision
-        it was evaluated: float64, unless `remark` says why that was not possible.
+        it was evaluated: float64, unless `remark` says why that was not possible; in a round before the
+        last, that of the solve.
     :ivar iterations, evaluations: steps and gradient evaluations.
     :ivar stationarity: rms of the gradient (of the projected gradient with a box).
     :ivar problem: what was minimised.
@@ -55,14 +56,16 @@ class Reconstruction:
         gap_tol: float | None,
         gtol: float | None,
         method: str,
+        *,
+        in_float64: bool,
     ) -> Reconstruction:
-        """A solution with its certificate in float64, free of the rounding of a float32 solve.
+        """A solution with its certificate, in float64 free of the rounding of a float32 solve.
 
         An image that the solver took for converged and whose certificate misses `gap_tol` has
         stagnated.
         """
         certificate, remark, status = solution.certificate, "", solution.status
-        if solution.x.dtype != torch.float64:
+        if in_float64 and solution.x.dtype != torch.float64:
             try:
                 exact = problem.exact(solution.x)
             except PrecisionError as error:
