@@ -18,7 +18,12 @@ def of_images(value: Tensor, index: Tensor) -> Tensor:
 
 def rms(x: Tensor) -> Tensor:
     """Root mean square of each image, accumulated in float64, `(B,)`."""
-    return x.flatten(1).double().square().mean(1).sqrt()
+    return norm(x) / max(x.flatten(1).shape[1], 1) ** 0.5
+
+
+def norm(x: Tensor) -> Tensor:
+    """2-norm of each image, accumulated in float64, `(B,)`."""
+    return torch.linalg.vector_norm(x.flatten(1), dim=1, dtype=torch.float64)
 
 
 def inner(a: Tensor, b: Tensor) -> Tensor:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from .batch import norm
+
 
 @dataclass(frozen=True)
 class Box:
@@ -74,7 +76,7 @@ class Box:
         """
         x, grad = x.flatten(1), grad.flatten(1)
         if self.everything and bool((mu > 0).all()):
-            length = torch.linalg.vector_norm(grad, dim=1, dtype=torch.float64)
+            length = norm(grad)
             known = (x.sum(1, dtype=torch.float64) + length).isfinite()
             return torch.where(known, length.square() / (2 * mu.double()), float("nan"))
         x, grad = x.double(), grad.double()

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .batch import inner
+from .batch import inner, norm
 from .objective import Objective
 
 
@@ -43,7 +43,7 @@ def contradict_convexity(
 
     Returns the verdicts, `(B,)` booleans, and the constant that is known now.
     """
-    distance, change = _norm(a.x - b.x), _norm(a.grad - b.grad)
+    distance, change = norm(a.x - b.x), norm(a.grad - b.grad)
     secant = change / distance
     constant = torch.maximum(constant, torch.where(secant.isfinite(), secant, 0.0))
     suspected = _broken(a, b, constant, torch.zeros_like(constant))
@@ -65,9 +65,9 @@ def _broken(a: Evaluation, b: Evaluation, lipschitz: Tensor, gain: Tensor) -> Te
     eps = torch.finfo(a.x.dtype).eps
     move = a.x - b.x
     size = a.value.abs() + b.value.abs()
-    far = torch.maximum(_norm(a.x), _norm(b.x))
+    far = torch.maximum(norm(a.x), norm(b.x))
     error = 10 * eps * lipschitz * far
-    reach = far + _norm(a.grad - b.grad) / lipschitz + (2 * size / lipschitz).sqrt()
+    reach = far + norm(a.grad - b.grad) / lipschitz + (2 * size / lipschitz).sqrt()
 
     def fails(rise: Tensor, slope: Tensor, steepness: Tensor) -> Tensor:
         return rise + 100 * eps * (size + steepness) + error * reach < slope + gain
@@ -75,7 +75,3 @@ def _broken(a: Evaluation, b: Evaluation, lipschitz: Tensor, gain: Tensor) -> Te
     rise, length = a.value - b.value, move.abs()
     forwards = fails(rise, inner(b.grad, move), inner(b.grad.abs(), length))
     return forwards | fails(-rise, -inner(a.grad, move), inner(a.grad.abs(), length))
-
-
-def _norm(x: Tensor) -> Tensor:
-    return inner(x, x).sqrt()
