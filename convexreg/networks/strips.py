@@ -24,8 +24,8 @@ from convexreg.networks.convolution import pad, unpad
 from convexreg.networks.modular import GradientModule
 from convexreg.networks.operators import Convolution
 
-_PIXELS = 8192
-"""Of a strip: 32 float32 responses to each take a mebibyte, and stay in the cache."""
+_PIXELS = 16384
+"""Of a strip: 32 float32 responses to each take two mebibytes, which two cores keep in their caches."""
 _VECTOR = 16
 """Output channels of a convolution come in multiples of this many without waste."""
 
