@@ -76,8 +76,8 @@ class Progress:
     Images `(B, ...)`, whether they go on, and numbers `(B,)` as in `State`. Safe and cheap to keep: memory
     for one batch of images.
 
-    :ivar done: share of the way to the tolerance, on a logarithmic scale, from after the first iteration;
-        one for images that have stopped.
+    :ivar done: share of the way to the tolerance, on a logarithmic scale, from the first iteration on that
+        has a bound; one for images that have stopped.
     """
 
     iteration: int
@@ -132,7 +132,7 @@ def minimise(
     reached = _common(state)
     present = torch.arange(batch, device=device, dtype=torch.long)  # images that `state` is about
     status = torch.full((batch,), int(Status.RUNNING), device=device, dtype=torch.long)
-    begun: Tensor | None = None
+    begun = torch.full_like(reached.gap, float("inf"))
     iterations = torch.zeros_like(status)
     for iteration in range(1, max_iter + 1):
         codes = status[present]
@@ -153,7 +153,7 @@ def minimise(
         reached = _put(reached, present, state)
         if callback is not None:
             left = _way_left(reached, gap_tol, gtol)
-            begun = left if begun is None else begun
+            begun = torch.where(begun.isfinite(), begun, left)
             running, seconds = status == Status.RUNNING, time.perf_counter() - started
             done = torch.where(running, (1 - left / begun).nan_to_num(0.0).clamp(0, 1), 1.0)
             callback(_progress(iteration, reached, running, done, seconds))

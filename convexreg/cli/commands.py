@@ -57,20 +57,27 @@ def parse_weight(text: str) -> float | Literal["discrepancy", "sure"]:
 
 
 class ProgressBar:
-    """A progress bar on standard error: the time left, and the certified gap."""
+    """Progress on standard error: the time left and the certified gap, a bar for each solve (a round, a plane of
+    a large image)."""
 
     def __init__(self, *, quiet: bool) -> None:
         self.quiet = quiet
         self.bar: Any = None
+        self.solves = 0
 
     def __call__(self, progress: Progress) -> None:
-        if (
-            progress.iteration == 1
-        ):  # there is a bar for each round, and each plane of a large image
+        if progress.iteration == 1:
             if self.bar is not None:
                 self.bar.close()
-            form = "{percentage:3.0f} %|{bar}| {elapsed}, {remaining} left{postfix}"
-            self.bar = tqdm(total=1.0, disable=self.quiet or None, leave=False, bar_format=form)
+            self.solves += 1
+            form = "{desc}: {percentage:3.0f} %|{bar}| {elapsed}, {remaining} left{postfix}"
+            self.bar = tqdm(
+                desc=f"solve {self.solves}",
+                total=1.0,
+                disable=self.quiet or None,
+                leave=False,
+                bar_format=form,
+            )
         self.bar.update(max(float(progress.done.min()) - self.bar.n, 0.0))
         gap = float(progress.relative_gap.max())
         stationarity = float(progress.stationarity.max())

@@ -63,7 +63,12 @@ def parser() -> argparse.ArgumentParser:
     usual = ACCURACIES["default"]
 
     def add_solve_options(sub: argparse.ArgumentParser, lam: str | None, says: str) -> None:
-        sub.add_argument("-m", "--model", default=DEFAULT_MODEL, help="shipped model or model file")
+        sub.add_argument(
+            "-m",
+            "--model",
+            default=DEFAULT_MODEL,
+            help="shipped model (see info) or model file, default: %(default)s",
+        )
         sub.add_argument(
             "--lam",
             default=lam,
@@ -104,7 +109,9 @@ def parser() -> argparse.ArgumentParser:
     add_input(sub)
     sub.add_argument("-o", "--output", type=Path, required=True, help="image file to write")
     sub.add_argument(
-        "--sigma", default="auto", help='noise level on the [0, 1] scale, "25/255", or "auto"'
+        "--sigma",
+        default="auto",
+        help='noise level on the [0, 1] scale, "25/255", or "auto" (default)',
     )
     add_solve_options(sub, "1", "1")
 

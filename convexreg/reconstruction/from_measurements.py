@@ -121,7 +121,9 @@ def reconstruct(
     if isinstance(lam, str) and lam not in ("auto", *WEIGHT_RULES):
         raise ValueError(f'lam must be a number, "auto", "discrepancy" or "sure"; got {lam!r}')
     if accuracy not in ACCURACIES:
-        raise ValueError(f'accuracy must be "fast", "default" or "exact"; got {accuracy!r}')
+        raise ValueError(
+            f'accuracy must be "fast", "default" or "exact", gap_tol takes a number; got {accuracy!r}'
+        )
     if anchor != "auto" and (isinstance(anchor, str) or not 0 <= anchor < math.inf):
         raise ValueError(f'anchor must be a finite number, zero or more, or "auto"; got {anchor!r}')
     rule = WEIGHT_RULES.get(lam) if isinstance(lam, str) else None
