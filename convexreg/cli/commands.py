@@ -57,8 +57,8 @@ def parse_weight(text: str) -> float | Literal["discrepancy", "sure"]:
 
 
 class ProgressBar:
-    """Progress on standard error: the time left and the certified gap, a bar for each solve (a round, a plane of
-    a large image)."""
+    """Progress on standard error: the time left and the certified gap, a bar for each solve (a round, a plane
+    of a large image)."""
 
     def __init__(self, *, quiet: bool) -> None:
         self.quiet = quiet
