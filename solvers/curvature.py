@@ -111,10 +111,8 @@ class SumPreconditioner:
             else:
                 self.terms.append((term.symbol.clamp_min(0), scale, term.basis))
         self.uniform = uniform.clamp_min(0)
-        if (
-            len(self.terms) < 2
-        ):  # one model holds for both: the sum's own is as good, and costs a tenth
-            self.terms = []
+        if len(self.terms) < 2:
+            self.terms = []  # the sum's own model is as good then, and costs a tenth
 
     def _model(self, v: Tensor) -> Tensor:
         total = _scaled_filter(v, self.uniform, None, None)

@@ -88,7 +88,7 @@ class GradNetC(ConditionedNetwork):
         self, x: Tensor, sigma: Sigma, step: int = 1
     ) -> tuple[Tensor, tuple[Tensor, Tensor] | None]:
         """What the cascade is evaluated at, with scale and weight of the noise conditioning."""
-        u = self.operator(x) if step == 1 else self.operator.sampled(x, step)
+        u = self.operator.sampled(x, step)
         if self.conditioning is None:
             return u, None
         scale, weight = self.conditioning.factors(u, sigma)

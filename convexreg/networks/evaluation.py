@@ -33,10 +33,11 @@ class Evaluation:
         self.network, self.sigma = network, sigma
         self._strips: dict[int, list[tuple[Tensor | float, Strips]]] = {}
         self._modules: list[tuple[Tensor | float, GradientModule]] = []
-        for coefficient, summand in network.summands():
+        summands = network.summands()
+        for coefficient, summand in summands:
             if isinstance(summand, GradientModule) and Strips.takes(summand):
                 self._modules.append((coefficient, summand))
-        self._in_strips = len(self._modules) == len(network.summands())
+        self._in_strips = len(self._modules) == len(summands)
 
     def value_and_grad(
         self, x: Tensor, *, value: bool = True, grad: bool = True

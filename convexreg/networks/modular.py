@@ -106,7 +106,7 @@ class GradientModule(ConditionedNetwork):
 
         :param step: only every so many rows and columns of it, see `operators.sampled`.
         """
-        z = self.operator(x) if step == 1 else self.operator.sampled(x, step)
+        z = self.operator.sampled(x, step)
         if self.bias is not None:
             z = z + per_channel(self.bias, z)
         if self.conditioning is None:

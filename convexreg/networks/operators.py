@@ -63,7 +63,9 @@ class LinearOperator(nn.Module, ABC):
         """
 
     def sampled(self, x: Tensor, step: int) -> Tensor:
-        """`W x` on every `step`-th row and column, from half a step on, of images."""
+        """`W x` on every `step`-th row and column of images, from half a step on; all of it for step one."""
+        if step == 1:
+            return self(x)
         rows, columns = (places(length, step, x.device) for length in x.shape[-2:])
         return self(x).index_select(-2, rows).index_select(-1, columns)
 
@@ -184,7 +186,7 @@ class Convolution(LinearOperator):
         return x
 
     def sampled(self, x: Tensor, step: int) -> Tensor:
-        if self.staged and len(self.kernels) > 1:
+        if step == 1 or (self.staged and len(self.kernels) > 1):
             return super().sampled(x, step)
         kernel = self.kernel
         padded = pad(x, kernel.shape[-1] // 2, self.padding)

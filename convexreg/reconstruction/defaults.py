@@ -46,7 +46,7 @@ ACCURACIES: dict[Accuracy, Tolerance] = {
     "exact": Tolerance(strongly_convex_gap=1e-4, gap=1e-3, uncertified=1e-6),
 }
 """Where the picture no longer changes (`benchmarks run defaults`): against the exact minimiser the default
-costs at most a hundredth of a decibel, the fast one a few hundredths."""
+costs about a hundredth of a decibel, the fast one a few hundredths."""
 
 FIRST_ROUND = Tolerance(strongly_convex_gap=3e-2, gap=3e-2, uncertified=1e-4)
 """Of every round but the last: its reconstruction only has to show where the structure is."""

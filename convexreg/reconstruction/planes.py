@@ -15,12 +15,11 @@ import torch
 from torch import Tensor
 
 from convexreg.networks import colour
-from convexreg.reconstruction.problem import Problem
+from convexreg.reconstruction.problem import Problem, proximal_problem
 from convexreg.regularizer import Regularizer
 from convexreg.solvers.certificates import Certificate
 from convexreg.solvers.data_terms import LeastSquares
 from convexreg.solvers.loop import Progress
-from convexreg.solvers.operators import Identity
 from convexreg.solvers.solution import Solution, SolverError, Status
 
 _SEVERITY = (
@@ -69,14 +68,14 @@ def _of_planes(problem: Problem, start: Tensor) -> Problem | None:
     ):
         return None
     lam = torch.as_tensor(problem.lam, dtype=torch.float64, device=start.device)
-    return replace(
-        problem,
-        data=LeastSquares(Identity(), colour.planes(data.y), replace(data.bounds, normal=None)),
-        regularizer=regularizer.of_planes(),
-        sigma=colour.per_plane(problem.sigma),
-        lam=colour.weighted(lam.expand(start.shape[0]).repeat_interleave(3)),
-        centre=None if problem.centre is None else colour.planes(problem.centre),
+    planes = proximal_problem(
+        colour.planes(data.y),
+        regularizer.of_planes(),
+        colour.per_plane(problem.sigma),
+        colour.weighted(lam.expand(start.shape[0]).repeat_interleave(3)),
     )
+    centre = None if problem.centre is None else colour.planes(problem.centre)
+    return replace(planes, anchor=problem.anchor, centre=centre)
 
 
 def _sum(value: Tensor) -> Tensor:
