@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from convexreg.networks import tiling
 from convexreg.networks.base import Sigma
-from convexreg.networks.weight_network import WeightNetwork
+from convexreg.networks.weight_network import ColourWeights, WeightNetwork
 from convexreg.regularizer import ConvexRegularizer
 
 
@@ -29,7 +29,7 @@ class AdaptiveRegularizer(nn.Module):
         self,
         first: ConvexRegularizer,
         second: ConvexRegularizer,
-        network: WeightNetwork,
+        network: WeightNetwork | ColourWeights,
         *,
         name: str = "unnamed",
     ) -> None:

@@ -5,6 +5,7 @@ A model never decides whether a method converges, only how fast: it need not be 
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass, replace
 
 import torch
@@ -85,6 +86,13 @@ class Preconditioner:
         self.scale = _relative(curvature).rsqrt()
         self.basis = curvature.basis
 
+    def subset(self, index: Tensor) -> Preconditioner:
+        """That of some images of the batch."""
+        part = copy.copy(self)
+        part.inverse_symbol = of_images(self.inverse_symbol, index)
+        part.scale = of_images(self.scale, index)
+        return part
+
     def __call__(self, grad: Tensor) -> Tensor:
         """Approximately `Hessian^{-1} grad`, in the shape of `grad` `(B, C, H, W)`."""
         return _scaled_filter(grad, self.inverse_symbol, self.scale, self.basis)
@@ -113,6 +121,17 @@ class SumPreconditioner:
         self.uniform = uniform.clamp_min(0)
         if len(self.terms) < 2:
             self.terms = []  # the sum's own model is as good then, and costs a tenth
+
+    def subset(self, index: Tensor) -> SumPreconditioner:
+        """That of some images of the batch."""
+        part = copy.copy(self)
+        part.one_model = self.one_model.subset(index)
+        part.uniform = of_images(self.uniform, index)
+        part.terms = [
+            (of_images(symbol, index), None if scale is None else of_images(scale, index), basis)
+            for symbol, scale, basis in self.terms
+        ]
+        return part
 
     def _model(self, v: Tensor) -> Tensor:
         total = _scaled_filter(v, self.uniform, None, None)

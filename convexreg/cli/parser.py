@@ -15,7 +15,7 @@ import torch
 
 from convexreg.cli import commands
 from convexreg.models.config import ARCHITECTURES
-from convexreg.models.files import DEFAULT_MODEL, ModelFileError
+from convexreg.models.files import CONVEX_MODEL, DEFAULT_MODEL, ModelFileError
 from convexreg.pictures.photograph import ImageError
 from convexreg.reconstruction.defaults import ACCURACIES, BLUR_WEIGHT, MAX_ITER
 from convexreg.solvers.solution import SolverError
@@ -142,8 +142,16 @@ def parser() -> argparse.ArgumentParser:
     add_solve_options(sub, None, f"1 for denoising, {BLUR_WEIGHT:g} for deblurring")
 
     sub = command("train", commands.train, "Train a regularizer on a folder of images.")
-    sub.add_argument("images", type=Path, help="folder of photographs; colour is turned into gray")
+    sub.add_argument(
+        "images", type=Path, help="folder of photographs; colour is turned into gray without --colour"
+    )
     add_white(sub)
+    sub.add_argument(
+        "--reduce",
+        type=count,
+        default=1,
+        help="blocks of so many pixels a side become one, which loses the artefacts of JPEG files",
+    )
     sub.add_argument("-o", "--output", type=Path, required=True, help="model file to write")
     shown = "default: %(default)s"
     sub.add_argument("--architecture", choices=ARCHITECTURES, default="mgradnet-m", help=shown)
@@ -151,6 +159,17 @@ def parser() -> argparse.ArgumentParser:
         "--adaptive",
         action="store_true",
         help="train a second round with weights from the reconstruction of --start MODEL",
+    )
+    sub.add_argument(
+        "--colour",
+        action="store_true",
+        help="train a model for colour images: its part for the two colour differences, with the luminance of "
+        "a gray model",
+    )
+    sub.add_argument(
+        "--luminance",
+        metavar="MODEL",
+        help=f"that gray model (default: {CONVEX_MODEL}, {DEFAULT_MODEL} with --adaptive)",
     )
     sub.add_argument(
         "--objective",
@@ -189,7 +208,8 @@ def parser() -> argparse.ArgumentParser:
     )
     sub.add_argument(
         "--start",
-        help="model to start from (same architecture; an adaptive one also starts from a convex one)",
+        help="model to start from (same architecture; an adaptive one also starts from a convex one; with "
+        "--colour a model for colour images)",
     )
     sub.add_argument("--filters", type=count, help="of a model without --start (default: 64)")
     sub.add_argument("--validation", type=Path, help="folder of other images for PSNR in the log")
