@@ -33,6 +33,7 @@ _MODULES = (
     "benchmarks.large_images",
     "benchmarks.learned",
     "benchmarks.plugin.benchmark",
+    "benchmarks.plugin.leaderboard",
     "benchmarks.methods.benchmark",
     "benchmarks.study",
     "benchmarks.times",
