@@ -39,7 +39,7 @@ class AdaptiveRegularizer(nn.Module):
 
     @property
     def in_channels(self) -> int:
-        """Of the images; a gray model takes colour as well."""
+        """Of the images; a gray model takes colour as well, and a model for colour images gray ones."""
         return self.second.in_channels
 
     @property
@@ -48,9 +48,13 @@ class AdaptiveRegularizer(nn.Module):
         return self.second.sigma_range
 
     def weights(self, x: Tensor, sigma: Sigma) -> Tensor:
-        """Weights from a reconstruction `x` `(B, C, H, W)`: `(B, terms, H, W)`, three per colour image."""
-        planes, levels = self.second.planes(x, sigma)
-        return tiling.weights(self.second.network, self.network, planes, levels)
+        """Weights from a reconstruction `x` `(B, C, H, W)`: `(B, terms, H, W)`, of a gray model three per colour
+        image."""
+        own, network = self.second.of(x.shape[1]), self.network
+        if own is not self.second and isinstance(network, ColourWeights):
+            network = network.luminance
+        planes, levels = own.planes(x, sigma)
+        return tiling.weights(own.network, network, planes, levels)
 
     def given(self, x: Tensor, sigma: Sigma) -> ConvexRegularizer:
         """The convex regularizer of round 1, its weights frozen at the reconstruction `x`.
@@ -61,8 +65,9 @@ class AdaptiveRegularizer(nn.Module):
         :param x: `(B, C, H, W)`.
         :param sigma: noise level that the weights are for, one number or one per image.
         """
-        colour = x.shape[1] != self.in_channels
-        return self.second.with_weights(self.weights(x, sigma), colour=colour)
+        own = self.second.of(x.shape[1])
+        colour = x.shape[1] != own.in_channels
+        return own.with_weights(self.weights(x, sigma), colour=colour)
 
 
 class HasImage(Protocol):

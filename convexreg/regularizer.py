@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from convexreg.networks import colour
 from convexreg.networks.base import GradientNetwork, Sigma, replaced, squeeze_batch
+from convexreg.networks.colour_network import ColourNetwork
 from convexreg.networks.evaluation import Evaluation
 from convexreg.solvers.curvature import Curvature
 from convexreg.solvers.objective import Objective
@@ -25,12 +26,14 @@ class Regularizer(nn.Module):
     deviation on that scale, a float or one per image `(B,)`. With weight one, `R` is the right
     regularizer for `|A x - y|^2 / 2` with noise of that level. A gray model takes colour images too:
     it is applied to the three planes of an orthonormal colour transform, each with a weight, which keeps
-    convexity, and multiplies bounds by the largest weight at most.
+    convexity, and multiplies bounds by the largest weight at most. A model for colour images with a part for
+    the luminance (`ColourNetwork`) takes gray images too: that part is a gray model.
 
     :param network: a gradient network on one or more channels.
     :param sigma_range: the noise levels the network is valid for, `(lowest, highest)`, or `None`
         when it is not conditioned on the noise.
     :param name: what to call it in messages and results.
+    :ivar gray_range: the noise levels for gray images.
     """
 
     def __init__(
@@ -46,6 +49,7 @@ class Regularizer(nn.Module):
         self.in_channels = in_channels
         self.sigma_range = sigma_range
         self.name = name
+        self.gray_range = sigma_range
         self.weighted_shape: tuple[int, int, int] | None = None
         self.colour_weights = False
 
@@ -83,6 +87,9 @@ class Regularizer(nn.Module):
         :param channels: of the images; as many as the model has when omitted. For colour images and a gray
             model it is the largest of the bounds of the planes, each times its weight.
         """
+        own = self.of(channels or self.in_channels)
+        if own is not self:
+            return own.lipschitz(image_size, sigma)
         sigma = self._checked(sigma)
         if channels in (None, self.in_channels) and not self.colour_weights:
             return self.network.lipschitz(image_size, sigma)
@@ -104,7 +111,8 @@ class Regularizer(nn.Module):
         Colour images give three times as many images, three in a row for each: the channels of the colour
         transform.
         """
-        return self.network.magnitudes(*self.planes(x, sigma))
+        own = self.of(x.shape[1])
+        return own.network.magnitudes(*own.planes(x, sigma))
 
     def with_weights(self, weights: Tensor, *, colour: bool = False) -> Self:
         """The same regularizer, sharing its parameters, with a weight for every term and pixel.
@@ -145,6 +153,14 @@ class Regularizer(nn.Module):
         twin = replaced(self, network=self.network.part(index))
         twin.weighted_shape = (index.numel(), *self.weighted_shape[1:])
         return twin
+
+    def of(self, channels: int) -> Regularizer:
+        """The regularizer of images of so many channels: itself, or the part for the luminance on gray images."""
+        if channels != 1 or not isinstance(self.network, ColourNetwork):
+            return self
+        gray = replaced(self, network=self.network.luminance)
+        gray.in_channels, gray.sigma_range = 1, self.gray_range
+        return gray
 
     def of_planes(self) -> Self:
         """The regularizer of the planes of colour images as gray images, without the weights of planes."""
@@ -256,15 +272,15 @@ class RegularizationTerm(Objective):
 
     def __init__(self, regularizer: Regularizer, sigma: Sigma) -> None:
         self.regularizer, self.sigma = regularizer, sigma
-        self._evaluations: dict[bool, Evaluation] = {}
+        self._evaluations: dict[int, Evaluation] = {}
 
     def _planes(self, x: Tensor) -> tuple[Evaluation, Tensor, bool]:
         """How to evaluate what the network takes, that, and whether it is planes of colour images."""
-        planes, levels = self.regularizer.planes(x, self.sigma)
-        of_colour = x.shape[1] != self.regularizer.in_channels
-        if of_colour not in self._evaluations:
-            self._evaluations[of_colour] = Evaluation(self.regularizer.network, levels)
-        return self._evaluations[of_colour], planes, of_colour
+        regularizer, channels = self.regularizer.of(x.shape[1]), x.shape[1]
+        planes, levels = regularizer.planes(x, self.sigma)
+        if channels not in self._evaluations:
+            self._evaluations[channels] = Evaluation(regularizer.network, levels)
+        return self._evaluations[channels], planes, channels != regularizer.in_channels
 
     @without_autocast
     def value_and_grad(self, x: Tensor) -> tuple[Tensor, Tensor]:

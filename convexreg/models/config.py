@@ -158,7 +158,9 @@ class ModelConfig:
         low = max(CONTRAST * self.sigma_min, chroma.sigma_min)
         high = min(CONTRAST * self.sigma_max, chroma.sigma_max)
         name = name or f"{self.architecture}-colour"
-        return ConvexRegularizer(network, in_channels=3, sigma_range=(low, high), name=name)
+        model = ConvexRegularizer(network, in_channels=3, sigma_range=(low, high), name=name)
+        model.gray_range = (self.sigma_min, self.sigma_max)
+        return model
 
 
 def parameter_count(module: nn.Module) -> int:

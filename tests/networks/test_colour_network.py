@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from convexreg import reconstruct
+from convexreg import AdaptiveRegularizer, reconstruct
 from convexreg.networks import strips, tiling
 from convexreg.networks.colour import colour_transform
 from convexreg.networks.colour_network import CONTRAST, ColourNetwork, from_planes, in_planes
@@ -150,3 +150,29 @@ def test_pictures_of_a_batch_get_what_they_get_alone(adaptive: bool) -> None:
         )
         torch.testing.assert_close(alone.image, together.image[own], rtol=0, atol=1e-8)
         assert alone.iterations == together.iterations[own]
+
+
+@pytest.mark.parametrize("adaptive", [False, True])
+def test_gray_pictures_get_what_the_gray_model_gives(adaptive: bool) -> None:
+    """Below the noise levels for colour as well."""
+    gray = replace(SMALL, adaptive=adaptive, weight_width=4)
+    config = replace(gray, chroma=replace(CHROMA, weight_width=4))
+    model, own = (
+        perturbed(c.build_adaptive() if adaptive else c.build(), 0.1) for c in (config, gray)
+    )
+    if isinstance(model, AdaptiveRegularizer):
+        for part in ("first", "second"):
+            luminance = getattr(model, part).network.luminance.state_dict()
+            getattr(own, part).network.load_state_dict(luminance)
+        own.network.load_state_dict(model.network.luminance.state_dict())
+    else:
+        own.network.load_state_dict(model.network.luminance.state_dict())
+        assert model.lipschitz((9, 8), 0.1, channels=1) == own.lipschitz((9, 8), 0.1)
+    y = torch.rand(2, 1, 9, 8).double()
+    sigma = torch.tensor([1 / 255, 0.1]).double()
+    mine, expected = (
+        reconstruct(y, Identity(), sigma=sigma, regularizer=each) for each in (model, own)
+    )
+    torch.testing.assert_close(mine.image, expected.image, rtol=0, atol=0)
+    with pytest.raises(ValueError, match=r"sigma must be in"):
+        reconstruct(y.expand(-1, 3, -1, -1), Identity(), sigma=1 / 255, regularizer=model)
