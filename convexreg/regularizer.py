@@ -84,10 +84,15 @@ class Regularizer(nn.Module):
         image.
 
         :param image_size: `(H, W)` for a bound on that grid; for every size when omitted.
-        :param channels: of the images; as many as the model has when omitted. For colour images and a gray
-            model it is the largest of the bounds of the planes, each times its weight.
+        :param channels: of the images; as many as the model has when omitted, or one for a model for colour
+            images as well. For colour images and a gray model it is the largest of the bounds of the planes,
+            each times its weight.
         """
-        own = self.of(channels or self.in_channels)
+        own = self.of(channels or 1)
+        if own is not self and channels is None:
+            return torch.maximum(
+                *(self.lipschitz(image_size, sigma, channels=each) for each in (1, 3))
+            )
         if own is not self:
             return own.lipschitz(image_size, sigma)
         sigma = self._checked(sigma)
@@ -220,9 +225,13 @@ class Regularizer(nn.Module):
         if x.shape[1] == self.in_channels:
             return x, sigma
         if x.shape[1] != 3 or self.in_channels != 1:
+            kinds = {1: "gray or colour images", 3: "colour images"}
+            if isinstance(self.network, ColourNetwork):
+                kinds[3] = kinds[1]
+            takes = kinds.get(self.in_channels, f"images of {self.in_channels} channels")
             raise ValueError(
-                f"the model {self.name} takes images of {self.in_channels} channel(s)"
-                f"{' or colour' if self.in_channels == 1 else ''}, got {x.shape[1]} channels"
+                f"the model {self.name} takes {takes}, got {x.shape[1]} channels (bands that are neither gray "
+                "nor colour are reconstructed one by one: per_channel=True of ConvexPrior)"
             )
         return colour.planes(x), colour.per_plane(sigma)
 

@@ -26,7 +26,7 @@ from convexreg.regularizer import ConvexRegularizer, Regularizer
 
 DEFAULT_MODEL = "mgradnet-m-adaptive"
 """The shipped model that takes measurements to an image where none is named."""
-CONVEX_MODEL = "mgradnet-m"
+CONVEX_MODEL = "mgradnet-m-colour"
 """The same where one convex function is needed: a prior, a proximal operator."""
 
 _FORMAT = "convexreg-1"
