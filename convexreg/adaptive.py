@@ -19,7 +19,8 @@ class AdaptiveRegularizer(nn.Module):
     Round 0 minimises with `first`. From its reconstruction `x0` the weight network decides how strong
     every term of `second` is at every pixel: `given(x0, sigma)`, convex, with proven bounds like any
     other, with which round 1 minimises. Given `x0` everything proven of a convex regularizer holds;
-    how the weights follow the data is learned, and nothing is proven about it.
+    how the weights follow the data is learned, and nothing is proven about it. With an adaptive `first` there
+    are as many rounds more.
 
     :param first, second: of the same number of channels and noise levels.
     :param network: with as many terms as `second`.
@@ -27,14 +28,15 @@ class AdaptiveRegularizer(nn.Module):
 
     def __init__(
         self,
-        first: ConvexRegularizer,
+        first: ConvexRegularizer | AdaptiveRegularizer,
         second: ConvexRegularizer,
         network: WeightNetwork | ColourWeights,
         *,
         name: str = "unnamed",
     ) -> None:
         super().__init__()
-        self.first, self.second, self.network = first, second, network
+        self.first: ConvexRegularizer | AdaptiveRegularizer = first
+        self.second, self.network = second, network
         self.name = name
 
     @property
@@ -48,8 +50,8 @@ class AdaptiveRegularizer(nn.Module):
         return self.second.sigma_range
 
     def weights(self, x: Tensor, sigma: Sigma) -> Tensor:
-        """Weights from a reconstruction `x` `(B, C, H, W)`: `(B, terms, H, W)`, of a gray model three per colour
-        image."""
+        """Weights from a reconstruction `x` `(B, C, H, W)`: `(B, terms, H, W)`, three per colour image of a
+        gray model."""
         own, network = self.second.of(x.shape[1]), self.network
         if own is not self.second and isinstance(network, ColourWeights):
             network = network.luminance
@@ -57,7 +59,7 @@ class AdaptiveRegularizer(nn.Module):
         return tiling.weights(own.network, network, planes, levels)
 
     def given(self, x: Tensor, sigma: Sigma) -> ConvexRegularizer:
-        """The convex regularizer of round 1, its weights frozen at the reconstruction `x`.
+        """The convex regularizer of the last round, its weights frozen at the reconstruction `x`.
 
         The result takes images of that size, any number of them if `x` is one gray image, and a noise
         level of its own when it is evaluated. It shares the parameters of `second`.
@@ -84,13 +86,20 @@ R = TypeVar("R", bound=HasImage)
 
 def rounds(
     model: Any, solve: Callable[[Any, Tensor, bool], R], start: Tensor, sigma: Sigma
-) -> tuple[R | None, R]:
-    """Solve with a model in as many rounds as it has: the result of the round before the last, and the last.
+) -> list[R]:
+    """Solve with a model in as many rounds as it has: their results, the last one last.
 
-    :param model: an adaptive regularizer has two rounds, any other one.
+    :param model: an adaptive regularizer has one round more than its first part, any other one.
     :param solve: `(regularizer, start, whether it is the last round)` to a result.
     """
+    return _rounds(model, solve, start, sigma, True)
+
+
+def _rounds(
+    model: Any, solve: Callable[[Any, Tensor, bool], R], start: Tensor, sigma: Sigma, is_last: bool
+) -> list[R]:
     if not isinstance(model, AdaptiveRegularizer):
-        return None, solve(model, start, True)
-    first = solve(model.first, start, False)
-    return first, solve(model.given(first.image, sigma), first.image, True)
+        return [solve(model, start, is_last)]
+    before = _rounds(model.first, solve, start, sigma, False)
+    image = before[-1].image
+    return [*before, solve(model.given(image, sigma), image, is_last)]

@@ -159,8 +159,8 @@ class Regularizer(nn.Module):
         twin.weighted_shape = (index.numel(), *self.weighted_shape[1:])
         return twin
 
-    def of(self, channels: int) -> Regularizer:
-        """The regularizer of images of so many channels: itself, or the part for the luminance on gray images."""
+    def of(self, channels: int) -> Self:
+        """The regularizer of images of so many channels: itself, for gray ones the part for the luminance."""
         if channels != 1 or not isinstance(self.network, ColourNetwork):
             return self
         gray = replaced(self, network=self.network.luminance)
@@ -230,8 +230,8 @@ class Regularizer(nn.Module):
                 kinds[3] = kinds[1]
             takes = kinds.get(self.in_channels, f"images of {self.in_channels} channels")
             raise ValueError(
-                f"the model {self.name} takes {takes}, got {x.shape[1]} channels (bands that are neither gray "
-                "nor colour are reconstructed one by one: per_channel=True of ConvexPrior)"
+                f"the model {self.name} takes {takes}, got {x.shape[1]} channels (bands that are "
+                "neither gray nor colour are reconstructed one by one: per_channel=True of ConvexPrior)"
             )
         return colour.planes(x), colour.per_plane(sigma)
 

@@ -13,9 +13,9 @@ T = TypeVar("T")
 def take(value: T, index: Tensor, batch: int) -> T:
     """What belongs to the images `index` of a batch.
 
-    Objects that say what belongs to some images (`subset`) are asked. Else tensors whose first dimension is the
-    batch are indexed, sequences and objects (dataclasses or not) taken apart; what is the same for every image
-    stays: numbers, and tensors of other first dimensions.
+    Objects that say what belongs to some images (`subset`) are asked. Else tensors whose first dimension is
+    the batch are indexed, sequences and objects (dataclasses or not) taken apart; what is the same for every
+    image stays: numbers, and tensors of other first dimensions.
 
     :param index: numbers of images, `(N,)`.
     """

@@ -28,7 +28,9 @@ class ResizedImages(Dataset[Tensor]):
 
         from convexreg.pictures.files import IMAGE_SUFFIXES
 
-        self.paths = sorted(p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)[:limit]
+        self.paths = sorted(p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)[
+            :limit
+        ]
         if not self.paths:
             raise ValueError(f"{folder} holds no images; give the folder of CBSD68")
         self.transform = transforms.Compose(

@@ -143,7 +143,9 @@ def parser() -> argparse.ArgumentParser:
 
     sub = command("train", commands.train, "Train a regularizer on a folder of images.")
     sub.add_argument(
-        "images", type=Path, help="folder of photographs; colour is turned into gray without --colour"
+        "images",
+        type=Path,
+        help="folder of photographs; colour is turned into gray without --colour",
     )
     add_white(sub)
     sub.add_argument(
@@ -161,9 +163,14 @@ def parser() -> argparse.ArgumentParser:
         help="train a second round with weights from the reconstruction of --start MODEL",
     )
     sub.add_argument(
+        "--another-round",
+        action="store_true",
+        help="train one round more, after those of an adaptive --start MODEL",
+    )
+    sub.add_argument(
         "--colour",
         action="store_true",
-        help="train a model for colour images: its part for the two colour differences, with the luminance of "
+        help="train the part for the two colour differences of a model for colour images, whose luminance is "
         "a gray model",
     )
     sub.add_argument(

@@ -16,8 +16,9 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from convexreg.models.config import AnyRegularizer, ModelConfig, parameter_count
+from convexreg.adaptive import AdaptiveRegularizer
 from convexreg.models.colour import colour_model
+from convexreg.models.config import AnyRegularizer, ModelConfig, parameter_count
 from convexreg.models.files import CONVEX_MODEL, DEFAULT_MODEL, load_model, save_model
 from convexreg.pictures.files import ImageError
 from convexreg.training.data import ImageFolder
@@ -116,9 +117,7 @@ def train(options: argparse.Namespace) -> None:
 
 def _open(options: argparse.Namespace, folder: Path) -> ImageFolder:
     """The images, with a note on standard error if their white is probably not the default one."""
-    images = ImageFolder(
-        folder, white=options.white, colour=options.colour, reduce=options.reduce
-    )
+    images = ImageFolder(folder, white=options.white, colour=options.colour, reduce=options.reduce)
     if options.colour:  # gray pictures are colour images too
         images.images = [image.expand(3, -1, -1) for image in images.images]
     if images.doubtful:
@@ -153,7 +152,7 @@ def _initial(options: argparse.Namespace) -> tuple[ModelConfig, AnyRegularizer]:
                 f"{options.start} is a{kind} {config.architecture}, which a {options.architecture} cannot "
                 f"start from; give --architecture {config.architecture}{flag}"
             )
-        if config == start.config:
+        if config == start.config and not options.another_round:
             return config, start.regularizer
     if not config.adaptive:
         return config, config.build()
@@ -161,9 +160,15 @@ def _initial(options: argparse.Namespace) -> tuple[ModelConfig, AnyRegularizer]:
         raise ValueError(
             "the first round of an adaptive model is not trained: give a trained model by --start"
         )
+    if isinstance(start.regularizer, AdaptiveRegularizer):
+        config = replace(config, first=start.config)
     adaptive = config.build_adaptive()
-    for part in (adaptive.first, adaptive.second):
-        part.load_state_dict(start.regularizer.state_dict())
+    adaptive.first.load_state_dict(start.regularizer.state_dict())
+    last = start.regularizer
+    if isinstance(last, AdaptiveRegularizer):
+        adaptive.network.load_state_dict(last.network.state_dict())
+        last = last.second
+    adaptive.second.load_state_dict(last.state_dict())
     return config, adaptive
 
 
@@ -174,7 +179,9 @@ def _initial_colour(options: argparse.Namespace) -> tuple[ModelConfig, AnyRegula
     """
     if options.filters:
         raise ValueError("--filters is for gray models; leave it out with --colour")
-    luminance = load_model(options.luminance or (DEFAULT_MODEL if options.adaptive else CONVEX_MODEL))
+    luminance = load_model(
+        options.luminance or (DEFAULT_MODEL if options.adaptive else CONVEX_MODEL)
+    )
     if luminance.config.adaptive != options.adaptive:
         raise ValueError(
             "an adaptive model for colour images has an adaptive model of the luminance: give --adaptive and "

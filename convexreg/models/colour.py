@@ -7,7 +7,6 @@ import re
 from dataclasses import replace
 from typing import cast
 
-import torch
 from torch import Tensor
 
 from convexreg.models.config import AnyRegularizer, ModelConfig
@@ -19,7 +18,7 @@ from convexreg.networks.operators import Convolution
 CHROMA = ModelConfig(
     channels=(2, 32), kernel_sizes=(11,), group_size=2, weight_width=96, weight_block=2
 )
-"""Of the part for the two colour differences: pairs of filters, each on both differences, with one threshold."""
+"""Of the part for the two colour differences: pairs of filters on both of them, with one threshold."""
 _STRENGTH = 1.45
 """Of a gray regularizer on colour differences, about `colour.PLANE_WEIGHTS`."""
 
@@ -40,33 +39,40 @@ def colour_model(
     chroma = CHROMA if start is None else start.config.chroma
     if chroma is None or (start is not None and start.config.adaptive and not adaptive):
         raise ValueError(
-            "colour differences start from a model for colour images, an adaptive one for adaptive models only"
+            "colour differences start from a model for colour images, an adaptive one only those of an "
+            "adaptive model"
         )
     if start is None and adaptive:
         raise ValueError(
-            "the first round of an adaptive model is not trained: start from a trained model for colour images"
+            "the first round of an adaptive model is not trained: start from a trained model for colour "
+            "images"
         )
-    config = replace(gray, chroma=chroma)
-    if adaptive:
-        first = gray.first or replace(gray, adaptive=False)
-        config = replace(config, first=replace(first, chroma=chroma))
+    config = _with_chroma(gray, chroma)
     model = config.build_adaptive() if adaptive else config.build()
     state = model.state_dict()
     for key, value in luminance.regularizer.state_dict().items():
-        state[re.sub(r"^(first\.|second\.)?network\.", r"\g<0>luminance.", key)] = value
-    if start is None:
-        state |= _first_filters(luminance)
-    else:
-        for key, value in start.regularizer.state_dict().items():
-            if ".chroma." in key:
-                both = key not in state  # a model that is not adaptive is the start of both rounds
-                state |= {f"{part}{key}": value for part in (("first.", "second.") if both else ("",))}
+        state[re.sub(r"^((first|second)\.)*network\.", r"\g<0>luminance.", key)] = value
+    theirs = _first_filters(luminance) if start is None else start.regularizer.state_dict()
+    for key in state:
+        if ".chroma." in key:
+            # those of a model that is not adaptive are the start of all rounds
+            source = key if key in theirs else re.sub(r"^((first|second)\.)+", "", key)
+            state[key] = theirs.get(source, state[key])
     model.load_state_dict(state)
     return config, model
 
 
+def _with_chroma(gray: ModelConfig, chroma: ModelConfig) -> ModelConfig:
+    """The settings of a model with this luminance, those of all its rounds."""
+    first = gray.first
+    if gray.adaptive and first is None:
+        first = replace(gray, adaptive=False)
+    first = None if first is None else _with_chroma(first, chroma)
+    return replace(gray, chroma=chroma, first=first)
+
+
 def _first_filters(luminance: Model) -> dict[str, Tensor]:
-    """The colour differences' part of a new model: the strongest filters of a gray one, on each of the two."""
+    """The colour differences of a new model: the strongest filters of a gray one, on each of the two."""
     modules = luminance.regularizer.modules()
     module = next(part for part in modules if isinstance(part, GradientModule))
     conditioning = cast("NoiseScaling", module.conditioning)

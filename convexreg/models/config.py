@@ -44,7 +44,8 @@ class ModelConfig:
         side of the blocks of pixels it works on (adaptive).
     :ivar chroma: the settings of the part for the two colour differences of a model for colour images
         (`ColourNetwork`); the others are those of the luminance's then.
-    :ivar first: the settings of the first round (adaptive); the same as those of the second by default.
+    :ivar first: the settings of what comes before the last round (adaptive), adaptive themselves if that is
+        more than one round; one round with the same settings by default.
     """
 
     architecture: Architecture = "mgradnet-m"
@@ -73,7 +74,7 @@ class ModelConfig:
         :raises ValueError: an unknown architecture, or settings that do not fit together.
         """
         name = name or f"{self.architecture}-adaptive"
-        start = self.first or self
+        start = self.first or replace(self, adaptive=False)
         if start.in_channels != self.in_channels:
             raise ValueError(
                 f"both rounds take the same images, got {start.in_channels} and {self.in_channels} channels"
@@ -83,8 +84,8 @@ class ModelConfig:
                 f"the first round is for the noise levels from {start.sigma_min} to {start.sigma_max} only, "
                 f"the second one for {self.sigma_min} to {self.sigma_max}"
             )
-        first = start.build(f"{name}, round 0")
-        second = self.build(f"{name}, round 1")
+        first = (start.build_adaptive if start.adaptive else start.build)(f"{name}, first")
+        second = self.build(f"{name}, last")
         network = self._weight_network(second.network)
         return AdaptiveRegularizer(first, second, network, name=name)
 

@@ -88,8 +88,9 @@ def _difference(
             return key
     weight = next(iter(state.values()))
     twin.to(weight).load_state_dict(state)
-    # as large as the kernels of both rounds
-    side = max(16, *(sum(part.kernel_sizes) for part in (config, config.first) if part))
+    side, part = 16, config
+    while part is not None:  # as large as the kernels of all rounds
+        side, part = max(side, sum(part.kernel_sizes)), part.first
     random = torch.Generator().manual_seed(0)
     image = torch.rand(1, config.in_channels, side, side, generator=random).to(weight)
     for own, other in zip(_rounds(regularizer), _rounds(twin), strict=True):
@@ -108,7 +109,7 @@ def _difference(
 
 def _rounds(regularizer: AnyRegularizer) -> list[ConvexRegularizer]:
     if isinstance(regularizer, AdaptiveRegularizer):
-        return [regularizer.first, regularizer.second]
+        return [*_rounds(regularizer.first), regularizer.second]
     return [regularizer]
 
 

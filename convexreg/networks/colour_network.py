@@ -1,4 +1,4 @@
-"""Colour images by two networks: a gray one for the luminance, one of two channels for the colour differences.
+"""Colour images by two networks: a gray one for the luminance, another for the two colour differences.
 
 Luminance and colour differences are orthonormal coordinates, so that bounds of the whole are the worse one of
 those of the parts. What couples the parts is weights that depend on all planes (`ColourWeights`).
@@ -94,9 +94,7 @@ class ColourNetwork(GradientNetwork):
     def lipschitz(self, image_size: tuple[int, int] | None = None, sigma: Sigma = None) -> Tensor:
         """The larger one of the parts' bounds: the Jacobian is block-diagonal in an orthonormal basis, and
         `contrast^2 V(z / contrast)` has the Jacobian of `V`."""
-        return torch.maximum(
-            *(p.network.lipschitz(image_size, p.level(sigma)) for p in self.parts)
-        )
+        return torch.maximum(*(p.network.lipschitz(image_size, p.level(sigma)) for p in self.parts))
 
     def strong_convexity(self) -> Tensor:
         return torch.minimum(*(part.network.strong_convexity() for part in self.parts))
@@ -136,4 +134,3 @@ def in_planes(x: Tensor) -> Tensor:
 def from_planes(planes: Tensor) -> Tensor:
     """The inverse of `in_planes`, which is its adjoint."""
     return mixed(colour_transform(planes.dtype, planes.device).mT, planes)
-

@@ -66,9 +66,7 @@ class Evaluation:
                     gradient[number] += coefficient * its_grad
         return total, gradient
 
-    def _of_parts(
-        self, x: Tensor, value: bool, grad: bool
-    ) -> tuple[Tensor | None, Tensor | None]:
+    def _of_parts(self, x: Tensor, value: bool, grad: bool) -> tuple[Tensor | None, Tensor | None]:
         planes = in_planes(x)
         total = x.new_zeros(x.shape[0], dtype=torch.float64) if value else None
         gradient = torch.empty_like(planes) if grad else None

@@ -103,9 +103,7 @@ class ColourWeights(nn.Module):
     :param contrast: of the luminance, see `ColourNetwork`.
     """
 
-    def __init__(
-        self, luminance: WeightNetwork, chroma: WeightNetwork, *, contrast: float
-    ) -> None:
+    def __init__(self, luminance: WeightNetwork, chroma: WeightNetwork, *, contrast: float) -> None:
         super().__init__()
         self.luminance, self.chroma, self.contrast = luminance, chroma, contrast
         self.block = math.lcm(luminance.block, chroma.block)

@@ -162,8 +162,10 @@ def reconstruct(
             callback=callback,
         )
 
-    before, result = rounds(model, solve, centre, sigma)
-    return result.after(before)
+    result, *others = rounds(model, solve, centre, sigma)
+    for other in others:
+        result = other.after(result)
+    return result
 
 
 @torch.no_grad()

@@ -32,7 +32,7 @@ class Reconstruction:
     :ivar method: solver, and where its step size comes from.
     :ivar seconds: wall time of this solve.
     :ivar remark: what has to be known about the result; empty when there is nothing.
-    :ivar first: with an adaptive regularizer the first round, whose image decided the weights and is
+    :ivar first: with an adaptive regularizer the round before, whose image decided the weights and is
         the centre of the anchor here; what is proven holds given that image.
     """
 
@@ -114,8 +114,24 @@ class Reconstruction:
         """Whether every image reached the tolerance; of an adaptive regularizer that of the last round."""
         return bool((self.status == Status.CONVERGED).all())
 
+    @property
+    def rounds(self) -> tuple[Reconstruction, ...]:
+        """The results of all rounds, this one last."""
+        return (*(() if self.first is None else self.first.rounds), self)
+
     def summary(self) -> str:
-        """One line per image: status, certificate, iterations."""
+        """One line per image and round: status, certificate, iterations."""
+        lines = self._lines()
+        if self.first is not None:
+            rounds = [result._lines() for result in self.rounds]
+            lines = [
+                f"round {number}: {line}"
+                for of_image in zip(*rounds, strict=True)
+                for number, line in enumerate(of_image)
+            ]
+        return "\n".join([*lines, self.remark] if self.remark else lines)
+
+    def _lines(self) -> list[str]:
         lines = []
         for index in range(len(self.status)):
             status = Status(int(self.status[index]))
@@ -131,14 +147,7 @@ class Reconstruction:
                 f"{status.name.lower().replace('_', ' ')} after {int(self.iterations[index])} "
                 f"iterations: {proven}"
             )
-        if self.first is not None:
-            rounds = (self.first.summary().split("\n"), lines)
-            lines = [
-                f"round {number}: {line}"
-                for pair in zip(*rounds, strict=True)
-                for number, line in enumerate(pair)
-            ]
-        return "\n".join([*lines, self.remark] if self.remark else lines)
+        return lines
 
     def __repr__(self) -> str:
         return f"Reconstruction of {tuple(self.image.shape)} by {self.method}:\n{self.summary()}"

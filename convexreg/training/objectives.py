@@ -46,8 +46,10 @@ def patch_loss(error: Tensor, sigma: Tensor, emphasis: float) -> Tensor:
 
 
 def trained(regularizer: ConvexRegularizer) -> ConvexRegularizer:
-    """What is trained of a regularizer: all of it, or the part for the colour differences. The luminance is that
-    of a gray model, which is trained on gray images."""
+    """What is trained of a regularizer: all of it, or the part for the colour differences.
+
+    The luminance is that of a gray model, which is trained on gray images.
+    """
     network = regularizer.network
     if not isinstance(network, ColourNetwork):
         return regularizer
@@ -103,14 +105,14 @@ class TrainingObjective(ABC):
 
         def solve(regularizer: ConvexRegularizer, start: Tensor, is_last: bool) -> Denoised:
             if is_last:
-                return Denoised(
-                    self.denoise(trained(regularizer), seen(noisy), sigma, seen(start))
-                )
+                return Denoised(self.denoise(trained(regularizer), seen(noisy), sigma, seen(start)))
             problem = proximal_problem(noisy, regularizer, sigma)
             return Denoised(problem.minimise(start, tolerance=FIRST_ROUND).x)
 
-        _, restored = rounds(model, solve, local_wiener(noisy, sigma), sigma)
-        return patch_loss((restored.image - seen(clean)).flatten(1).square().mean(1), sigma, emphasis)
+        *_, restored = rounds(model, solve, local_wiener(noisy, sigma), sigma)
+        return patch_loss(
+            (restored.image - seen(clean)).flatten(1).square().mean(1), sigma, emphasis
+        )
 
     def after_backward(self) -> None:  # noqa: B027 - most objectives have nothing to add
         """Complete the diagnostics with those of the backward pass."""

@@ -89,7 +89,9 @@ def test_the_curvature_model_has_a_plane_each() -> None:
     chroma = Evaluation(whole.chroma, 0.1).curvature(in_planes(x)[:, 1:])
     for own, part in ((slice(0, 1), luminance), (slice(1, 3), chroma)):
         assert part is not None
-        torch.testing.assert_close(model.symbol[:, own], part.symbol.expand_as(model.symbol[:, own]))
+        torch.testing.assert_close(
+            model.symbol[:, own], part.symbol.expand_as(model.symbol[:, own])
+        )
         torch.testing.assert_close(
             model.diagonal[:, own], part.diagonal.expand_as(model.diagonal[:, own])
         )
