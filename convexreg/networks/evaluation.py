@@ -12,7 +12,7 @@ from convexreg.networks.base import GradientNetwork, Sigma
 from convexreg.networks.modular import GradientModule
 from convexreg.networks.operators import Convolution
 from convexreg.networks.strips import Strips
-from convexreg.solvers.curvature import Curvature
+from convexreg.solvers.curvature import Curvature, fast_grid
 
 _STEP = 4
 """The curvature is looked at on every so many rows and columns: it varies slowly, and only preconditions."""
@@ -85,13 +85,16 @@ class Evaluation:
         parts = self.network.curvatures(x, self.sigma, step)
         if parts is None:
             return None
+        # folding the symbol back needs grids larger than the filters' autocorrelations
+        fast = fast_grid(grid) if min(grid) >= 8 * _STEP else grid
         symbol, diagonal = x.new_zeros(()), x.new_zeros(())
         for operator, curvatures in parts:
             if not isinstance(operator, Convolution):
                 return None
-            symbol = symbol + operator.normal_symbol(curvatures.mean((2, 3)), grid)
+            symbol = symbol + operator.normal_symbol(curvatures.mean((2, 3)), fast)
             diagonal = diagonal + operator.normal_diagonal(curvatures, step)
         if step > 1:
             diagonal = nn.functional.interpolate(diagonal, grid, mode="bilinear")
         # responses of one pixel in so many, and their adjoint from fewer places still
-        return Curvature(symbol, diagonal, evaluations=1 / step**2)
+        own = None if fast == grid else fast
+        return Curvature(symbol, diagonal, evaluations=1 / step**2, grid=own)
