@@ -182,9 +182,10 @@ def _solve(
     # positive is passed on as it is, to be refused.
     margin = None if gap_tol is None else min(gap_tol, 0.99 * gap_tol)
     tolerance = Tolerance(margin, gtol)
-    solution = planes.minimise(problem, start, tolerance=tolerance, solver=solver, **limits)
+    options = dict(tolerance=tolerance, solver=solver, **limits)
+    solution, remark = planes.minimise(problem, start, in_float64=in_float64, **options)
     method = _method(solver, problem)
-    return Reconstruction.certified(problem, solution, gap_tol, gtol, method, in_float64=in_float64)
+    return Reconstruction.of(problem, solution, gap_tol, gtol, method, remark)
 
 
 def _method(solver: Solver[Any], problem: Problem) -> str:

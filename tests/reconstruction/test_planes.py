@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from convexreg import reconstruct
+from convexreg.networks import colour
 from convexreg.reconstruction import planes
 from convexreg.reconstruction.defaults import Tolerance
 from convexreg.reconstruction.problem import proximal_problem
@@ -32,7 +33,7 @@ def test_the_minimum_is_that_of_the_colour_image(
     """A different weight and noise level per image; the planes together or in turn."""
     y, lam = noisy(), torch.tensor([0.7, 1.2]).double()
     if large:
-        monkeypatch.setattr(planes, "_LARGE", 1)
+        monkeypatch.setattr(colour, "LARGE", 1)
     model = small_adaptive() if adaptive else small_regularizer()
     result = reconstruct(y, Identity(), sigma=SIGMA, regularizer=model, lam=lam, gap_tol=1e-11)
     assert result.converged
@@ -50,7 +51,8 @@ def test_the_minimum_is_that_of_the_colour_image(
 def test_a_callback_is_told_of_the_colour_images() -> None:
     y, seen = noisy(), list[Progress]()
     problem = proximal_problem(y, small_regularizer(), SIGMA)
-    solution = planes.minimise(problem, y, tolerance=Tolerance(gap_tol=1e-8), callback=seen.append)
+    tolerance = Tolerance(gap_tol=1e-8)
+    solution, _ = planes.minimise(problem, y, tolerance=tolerance, callback=seen.append)
     last = seen[-1]
     assert torch.equal(last.x, solution.x)
     assert torch.equal(last.gap, solution.certificate.gap)
@@ -66,7 +68,7 @@ def test_a_callback_is_told_of_the_colour_images() -> None:
 def test_a_colour_image_is_as_far_as_its_worst_plane() -> None:
     y = noisy()
     problem = proximal_problem(y, small_regularizer(), SIGMA)
-    short = planes.minimise(problem, y, tolerance=Tolerance(gap_tol=1e-12), max_iter=1)
+    short, _ = planes.minimise(problem, y, tolerance=Tolerance(gap_tol=1e-12), max_iter=1)
     assert short.status.tolist() == [Status.MAX_ITERATIONS] * 2
     y[1, 0, 3, 4] = float("nan")
     with pytest.raises(SolverError) as failure:
