@@ -83,7 +83,7 @@ def fast_grid(size: tuple[int, int]) -> tuple[int, int]:
     With 433 as a factor they take three to six times as long.
     """
     height, width = (next_fast_len(length) for length in size)
-    return height, width
+    return height, width  # pyright: ignore[reportReturnType]
 
 
 class Preconditioner:
@@ -196,8 +196,7 @@ def _folded(model: Curvature, size: tuple[int, int]) -> Tensor:
 
 @dataclass(frozen=True)
 class _ScaledFilter:
-    """`Q^T S E^T F^T Diag(symbol) F E S Q` with the diagonal `S`, the basis `Q` and the extension `E` by zeros
-    to the grid."""
+    """`Q^T S E^T F^T Diag(symbol) F E S Q`: diagonal `S`, basis `Q`, extension `E` by zeros to the grid."""
 
     symbol: Tensor
     scale: Tensor | None
@@ -210,8 +209,5 @@ class _ScaledFilter:
         grid = self.grid or (height, width)
         spectrum = torch.fft.rfft2(v if self.scale is None else self.scale * v, s=grid)
         filtered = torch.fft.irfft2(spectrum.mul_(self.symbol), s=grid)[..., :height, :width]
-        if self.scale is None:
-            filtered = filtered.contiguous()
-        else:
-            filtered = self.scale * filtered
+        filtered = filtered.contiguous() if self.scale is None else self.scale * filtered
         return filtered if self.basis is None else mixed(self.basis.mT, filtered)

@@ -55,7 +55,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class QuasiNewtonState(State):
-    """Value and gradient at `x`, the pairs (newest last) and the initial matrix, a preconditioner times a scale.
+    """Value and gradient at `x`, the pairs (newest last) and the initial matrix, a preconditioner to scale.
 
     `constant` is the largest Lipschitz constant that the evaluations so far have shown, infinite where the
     objective is not said to be convex and nothing can contradict it.
@@ -151,7 +151,9 @@ class QuasiNewton(Solver[QuasiNewtonState]):
             )
         free = _free_variables(state.x, state.grad, box)
         # another application of the preconditioner costs more than a scale of every iteration's own gains
-        kept = preconditioner is not None and preconditioner is state.preconditioner and free.ndim == 0
+        kept = (
+            preconditioner is not None and preconditioner is state.preconditioner and free.ndim == 0
+        )
         scale = state.scale if kept and len(state.pairs) > 1 else None
         direction, scale = _apply(state.pairs, preconditioner, state.grad, free, scale)
         slope = inner(direction, state.grad)

@@ -16,6 +16,8 @@ from convexreg.solvers.curvature import Curvature, fast_grid
 
 _STEP = 4
 """The curvature is looked at on every so many rows and columns: it varies slowly, and only preconditions."""
+_LARGE = 2**22
+"""Pixels of an image for which twice the step will do: responses to all filters take much memory."""
 
 
 class Evaluation:
@@ -76,12 +78,14 @@ class Evaluation:
 
     @torch.no_grad()
     def curvature(self, x: Tensor) -> Curvature | None:
-        """Model of the Jacobian at `x`, from every fourth row and column; `None` where there is none.
+        """Model of the Jacobian at `x`; `None` where there is none.
 
-        The circulant part has the mean curvature of every channel.
+        From every fourth row and column, every eighth of large images. The circulant part has
+        the mean curvature of every channel.
         """
         grid = (x.shape[-2], x.shape[-1])
         step = _STEP if min(grid) >= 8 * _STEP else 1
+        step = 2 * step if grid[0] * grid[1] >= _LARGE else step
         parts = self.network.curvatures(x, self.sigma, step)
         if parts is None:
             return None

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from convexreg.adaptive import GivenInTurn
 from convexreg.networks import colour
 from convexreg.reconstruction.problem import Problem, proximal_problem
 from convexreg.regularizer import Regularizer
@@ -78,16 +79,25 @@ def _in_turn(
     solved, constants, remark = [], [], ""
     for index in torch.arange(len(points), device=points.device).split(1):
         left = None if limit is None else max(limit - time.perf_counter() + began, 0)
-        one, point = planes.subset(index), points[index]
+        one, point = _plane(planes, index), points[index]
         solution = one.minimise(point, callback=callback, time_limit=left, throw=False, **options)
         if in_float64:
             solution, remark = _certified(one, solution)
             constants.append(one.objective.lipschitz(point).expand(1))
         solved.append(solution)
+        del one  # with its weights, before there are those of the next plane
     whole = _merged(solved)
     if not in_float64:
         return whole, ""
     return _at_image(whole, solved, torch.cat(constants)), remark
+
+
+def _plane(planes: Problem, index: Tensor) -> Problem:
+    """The problem of one of the planes."""
+    regularizer = planes.regularizer
+    if not isinstance(regularizer, GivenInTurn):
+        return planes.subset(index)
+    return replace(planes, regularizer=regularizer.plane(index)).subset(index)
 
 
 def _certified(problem: Problem, solution: Solution) -> tuple[Solution, str]:
@@ -136,7 +146,7 @@ def _of_planes(problem: Problem, start: Tensor) -> Problem | None:
     if (
         not isinstance(data, LeastSquares)
         or not data.sees_images
-        or not isinstance(regularizer, Regularizer)
+        or not isinstance(regularizer, (Regularizer, GivenInTurn))
         or (regularizer.in_channels, *start.shape[1:2]) != (1, 3)
         or not problem.box.everything
     ):
@@ -144,11 +154,12 @@ def _of_planes(problem: Problem, start: Tensor) -> Problem | None:
     lam = torch.as_tensor(problem.lam, dtype=torch.float64, device=start.device)
     planes = proximal_problem(
         colour.planes(data.y),
-        regularizer.of_planes(),
+        regularizer.of_planes() if isinstance(regularizer, Regularizer) else regularizer,
         colour.per_plane(problem.sigma),
         colour.weighted(lam.expand(start.shape[0]).repeat_interleave(3)),
     )
-    centre = None if problem.centre is None else colour.planes(problem.centre)
+    centre = None if problem.anchor == 0 else problem.centre
+    centre = None if centre is None else colour.planes(centre)
     return replace(planes, anchor=problem.anchor, centre=centre)
 
 

@@ -15,9 +15,10 @@ from convexreg.solvers.batch import inner, per_image
 def starting_image(y: Tensor, physics: Any, sigma: Tensor | float) -> Tensor:
     """A rough reconstruction, `(B, C, H, W)`.
 
-    Denoising starts from a local Wiener filter, of the planes of colour images. Otherwise it is the back-projection or, where the
-    measurements have the shape of an image and are the better fit, `y` itself, per image: a blurred
-    photograph is closer to the sharp one than its back-projection, which is blurred twice.
+    Denoising starts from a local Wiener filter, of the planes of colour images. Otherwise it is the
+    back-projection or, where the measurements have the shape of an image and are the better fit, `y`
+    itself, per image: a blurred photograph is closer to the sharp one than its back-projection, which is
+    blurred twice.
 
     :param y: measurements, `(B, ...)`.
     :param physics: with `A` and `A_adjoint`.
