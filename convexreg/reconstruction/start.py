@@ -26,7 +26,7 @@ def starting_image(y: Tensor, physics: Any, sigma: Tensor | float) -> Tensor:
     """
     image = physics.A_adjoint(y)
     if is_identity(physics, image):
-        return _denoised(y, sigma) if y.ndim == 4 else y
+        return denoised(y, sigma) if y.ndim == 4 else y
     again = physics.A(image)
     energy = inner(again, again)
     scale = torch.where(energy > 0, inner(again, y) / energy, 0.0).to(y)
@@ -52,7 +52,7 @@ def is_identity(physics: Any, x: Tensor) -> bool:
     return torch.equal(physics.A(random), random) and torch.equal(physics.A_adjoint(random), random)
 
 
-def _denoised(y: Tensor, sigma: Tensor | float) -> Tensor:
+def denoised(y: Tensor, sigma: Tensor | float) -> Tensor:
     """By a local Wiener filter; opponent colours by a wider one, twice.
 
     What a regularizer leaves of opponent colours is much smoother than of luminance: from there less than
