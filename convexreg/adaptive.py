@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cached_property
 from typing import Any, Protocol, TypeVar
 
+import torch
 from torch import Tensor, nn
 
+<<<<<<< HEAD
 from convexreg.networks import tiling
 from convexreg.networks.base import Sigma
 from convexreg.networks.weight_network import ColourWeights, WeightNetwork
+=======
+from convexreg.networks import colour, tiling
+from convexreg.networks.base import Sigma, converted
+from convexreg.networks.weight_network import WeightNetwork
+>>>>>>> large
 from convexreg.regularizer import ConvexRegularizer
+from convexreg.solvers.objective import Objective
 
 
 class AdaptiveRegularizer(nn.Module):
@@ -58,6 +67,14 @@ class AdaptiveRegularizer(nn.Module):
         planes, levels = own.planes(x, sigma)
         return tiling.weights(own.network, network, planes, levels)
 
+    def given_in_turn(self, x: Tensor, sigma: Sigma) -> ConvexRegularizer | GivenInTurn:
+        """`given(x, sigma)`; of large colour images what makes the regularizers of their planes in turn."""
+        parts = (self.second.network, self.network)
+        large = x.shape[1] != self.in_channels and x[0, 0].numel() >= colour.LARGE
+        if not large or any(tiling.differentiated(part, x) for part in parts):
+            return self.given(x, sigma)
+        return GivenInTurn(self, x, sigma)
+
     def given(self, x: Tensor, sigma: Sigma) -> ConvexRegularizer:
         """The convex regularizer of the last round, its weights frozen at the reconstruction `x`.
 
@@ -67,9 +84,54 @@ class AdaptiveRegularizer(nn.Module):
         :param x: `(B, C, H, W)`.
         :param sigma: noise level that the weights are for, one number or one per image.
         """
+<<<<<<< HEAD
         own = self.second.of(x.shape[1])
         colour = x.shape[1] != own.in_channels
         return own.with_weights(self.weights(x, sigma), colour=colour)
+=======
+        of_colour = x.shape[1] != self.in_channels
+        return self.second.with_weights(self.weights(x, sigma), colour=of_colour)
+
+
+class GivenInTurn:
+    """The convex regularizer of round 1 for large colour images, of which a plane can be had alone.
+
+    The weights of all planes together take a hundred times the memory of the image. As a whole it is what
+    `AdaptiveRegularizer.given` makes; that is made when it is asked for and kept.
+    """
+
+    def __init__(self, model: AdaptiveRegularizer, x: Tensor, sigma: Sigma) -> None:
+        self.model, self.x, self.sigma = model, x, sigma
+
+    @property
+    def in_channels(self) -> int:
+        """Of the images; it takes colour."""
+        return self.model.in_channels
+
+    @cached_property
+    def whole(self) -> ConvexRegularizer:
+        """With the weights of all planes."""
+        return self.model.given(self.x, self.sigma)
+
+    def term(self, sigma: Sigma = None) -> Objective:
+        """`R(.; sigma)` on the colour images."""
+        return self.whole.term(sigma)
+
+    def converted(self, device: torch.device, dtype: torch.dtype) -> ConvexRegularizer:
+        """On another device and in another floating-point type."""
+        return converted(self.whole, device, dtype)
+
+    def plane(self, index: Tensor) -> ConvexRegularizer:
+        """That of one of the planes as a gray image, without the weight of the plane.
+
+        :param index: its number, three planes in a row for every image, `(1,)` integers.
+        """
+        x = colour.planes(self.x[index // 3])[index % 3]
+        sigma = self.sigma
+        if isinstance(sigma, Tensor) and sigma.numel() > 1:
+            sigma = sigma.reshape(-1)[(index // 3).to(sigma.device)]
+        return self.model.given(x, sigma)
+>>>>>>> large
 
 
 class HasImage(Protocol):
@@ -99,7 +161,13 @@ def _rounds(
     model: Any, solve: Callable[[Any, Tensor, bool], R], start: Tensor, sigma: Sigma, is_last: bool
 ) -> list[R]:
     if not isinstance(model, AdaptiveRegularizer):
+<<<<<<< HEAD
         return [solve(model, start, is_last)]
     before = _rounds(model.first, solve, start, sigma, False)
     image = before[-1].image
     return [*before, solve(model.given(image, sigma), image, is_last)]
+=======
+        return None, solve(model, start, True)
+    first = solve(model.first, start, False)
+    return first, solve(model.given_in_turn(first.image, sigma), first.image, True)
+>>>>>>> large

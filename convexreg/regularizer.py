@@ -139,7 +139,8 @@ class Regularizer(nn.Module):
                 f"the weights must be (B, {self.network.terms}, H, W), one per term of the model "
                 f"{self.name}, got {tuple(weights.shape)}"
             )
-        if not bool((weights.isfinite() & (weights >= 0)).all()):
+        least, most = weights.aminmax()  # NaN where there is one
+        if not bool((least >= 0) & (most < float("inf"))):
             raise ValueError("the weights must be finite and nonnegative")
         twin = replaced(self, network=self.network.with_weights(weights))
         twin.weighted_shape = (weights.shape[0], weights.shape[2], weights.shape[3])

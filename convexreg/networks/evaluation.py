@@ -14,10 +14,12 @@ from convexreg.networks.colour_network import ColourNetwork, from_planes, in_pla
 from convexreg.networks.modular import GradientModule
 from convexreg.networks.operators import Convolution
 from convexreg.networks.strips import Strips
-from convexreg.solvers.curvature import Curvature
+from convexreg.solvers.curvature import Curvature, fast_grid
 
 _STEP = 4
 """The curvature is looked at on every so many rows and columns: it varies slowly, and only preconditions."""
+_LARGE = 2**22
+"""Pixels of an image for which twice the step will do: responses to all filters take much memory."""
 
 
 class Evaluation:
@@ -97,26 +99,31 @@ class Evaluation:
 
     @torch.no_grad()
     def curvature(self, x: Tensor) -> Curvature | None:
-        """Model of the Jacobian at `x`, from every fourth row and column; `None` where there is none.
+        """Model of the Jacobian at `x`; `None` where there is none.
 
-        The circulant part has the mean curvature of every channel.
+        From every fourth row and column, every eighth of large images. The circulant part has
+        the mean curvature of every channel.
         """
         if self._parts:
             return self._curvature_of_parts(x)
         grid = (x.shape[-2], x.shape[-1])
         step = _STEP if min(grid) >= 8 * _STEP else 1
+        step = 2 * step if grid[0] * grid[1] >= _LARGE else step
         parts = self.network.curvatures(x, self.sigma, step)
         if parts is None:
             return None
+        # folding the symbol back needs grids larger than the filters' autocorrelations
+        fast = fast_grid(grid) if min(grid) >= 8 * _STEP else grid
         symbol, diagonal = x.new_zeros(()), x.new_zeros(())
         for operator, curvatures in parts:
             if not isinstance(operator, Convolution):
                 return None
-            symbol = symbol + operator.normal_symbol(curvatures.mean((2, 3)), grid)
+            symbol = symbol + operator.normal_symbol(curvatures.mean((2, 3)), fast)
             diagonal = diagonal + operator.normal_diagonal(curvatures, step)
         if step > 1:
             diagonal = nn.functional.interpolate(diagonal, grid, mode="bilinear")
         # responses of one pixel in so many, and their adjoint from fewer places still
+<<<<<<< HEAD
         return Curvature(symbol, diagonal, evaluations=1 / step**2)
 
     def _curvature_of_parts(self, x: Tensor) -> Curvature | None:
@@ -133,3 +140,7 @@ class Evaluation:
         return Curvature(
             torch.cat(symbols, 1), torch.cat(diagonals, 1), basis=basis, evaluations=cost
         )
+=======
+        own = None if fast == grid else fast
+        return Curvature(symbol, diagonal, evaluations=1 / step**2, grid=own)
+>>>>>>> large

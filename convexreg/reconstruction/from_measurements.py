@@ -42,7 +42,6 @@ from convexreg.solvers.deepinv_rules import data_term
 from convexreg.solvers.loop import Progress, Solver
 from convexreg.solvers.objective import Objective
 from convexreg.solvers.precision import without_autocast
-from convexreg.solvers.quasi_newton import QuasiNewton
 
 
 @without_autocast
@@ -155,7 +154,7 @@ def reconstruct(
             problem,
             there.detach(),
             last if is_last else FIRST_ROUND,
-            solver or QuasiNewton(),
+            solver or problem.solver(there),
             in_float64=is_last,
             max_iter=max_iter,
             time_limit=left,
@@ -184,9 +183,11 @@ def _solve(
     # positive is passed on as it is, to be refused.
     margin = None if gap_tol is None else min(gap_tol, 0.99 * gap_tol)
     tolerance = Tolerance(margin, gtol)
-    solution = planes.minimise(problem, start, tolerance=tolerance, solver=solver, **limits)
+    solution, remark = planes.minimise(
+        problem, start, in_float64=in_float64, tolerance=tolerance, solver=solver, **limits
+    )
     method = _method(solver, problem)
-    return Reconstruction.certified(problem, solution, gap_tol, gtol, method, in_float64=in_float64)
+    return Reconstruction.of(problem, solution, gap_tol, gtol, method, remark)
 
 
 def _method(solver: Solver[Any], problem: Problem) -> str:

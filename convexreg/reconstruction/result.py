@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 
 from convexreg.reconstruction.problem import Problem
-from convexreg.solvers.certificates import Certificate, certify
-from convexreg.solvers.operators import PrecisionError
+from convexreg.solvers.certificates import Certificate
 from convexreg.solvers.solution import Solution, Status
 
 
@@ -49,32 +48,21 @@ class Reconstruction:
     first: Reconstruction | None = None
 
     @classmethod
-    def certified(
+    def of(
         cls,
         problem: Problem,
         solution: Solution,
         gap_tol: float | None,
         gtol: float | None,
         method: str,
-        *,
-        in_float64: bool,
+        remark: str,
     ) -> Reconstruction:
-        """A solution with its certificate, in float64 free of the rounding of a float32 solve.
+        """A solution with what is to be known about it.
 
         An image that the solver took for converged and whose certificate misses `gap_tol` has
         stagnated.
         """
-        certificate, remark, status = solution.certificate, "", solution.status
-        if in_float64 and solution.x.dtype != torch.float64:
-            try:
-                exact = problem.exact(solution.x)
-            except PrecisionError as error:
-                remark = (
-                    f"certified in {str(solution.x.dtype).removeprefix('torch.')} only: {error}"
-                )
-            else:
-                exact.objective.check(solution.x.double())
-                certificate = certify(exact.objective, solution.x.double(), problem.box)
+        certificate, status = solution.certificate, solution.status
         if gap_tol is not None:
             kept = certificate.relative_gap <= gap_tol
             if gtol is not None:

@@ -17,7 +17,7 @@ from convexreg.adaptive import AdaptiveRegularizer, rounds
 from convexreg.networks.colour_network import ColourNetwork, in_planes
 from convexreg.reconstruction.defaults import FIRST_ROUND, Tolerance
 from convexreg.reconstruction.problem import proximal_problem
-from convexreg.reconstruction.start import local_wiener
+from convexreg.reconstruction.start import denoised
 from convexreg.regularizer import ConvexRegularizer
 from convexreg.solvers.batch import per_image
 from convexreg.solvers.implicit import ImplicitSolution
@@ -109,10 +109,15 @@ class TrainingObjective(ABC):
             problem = proximal_problem(noisy, regularizer, sigma)
             return Denoised(problem.minimise(start, tolerance=FIRST_ROUND).x)
 
+<<<<<<< HEAD
         *_, restored = rounds(model, solve, local_wiener(noisy, sigma), sigma)
         return patch_loss(
             (restored.image - seen(clean)).flatten(1).square().mean(1), sigma, emphasis
         )
+=======
+        _, restored = rounds(model, solve, denoised(noisy, sigma), sigma)
+        return patch_loss((restored.image - clean).flatten(1).square().mean(1), sigma, emphasis)
+>>>>>>> large
 
     def after_backward(self) -> None:  # noqa: B027 - most objectives have nothing to add
         """Complete the diagnostics with those of the backward pass."""
