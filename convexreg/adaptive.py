@@ -9,15 +9,9 @@ from typing import Any, Protocol, TypeVar
 import torch
 from torch import Tensor, nn
 
-<<<<<<< HEAD
-from convexreg.networks import tiling
-from convexreg.networks.base import Sigma
-from convexreg.networks.weight_network import ColourWeights, WeightNetwork
-=======
 from convexreg.networks import colour, tiling
 from convexreg.networks.base import Sigma, converted
-from convexreg.networks.weight_network import WeightNetwork
->>>>>>> large
+from convexreg.networks.weight_network import ColourWeights, WeightNetwork
 from convexreg.regularizer import ConvexRegularizer
 from convexreg.solvers.objective import Objective
 
@@ -70,7 +64,9 @@ class AdaptiveRegularizer(nn.Module):
     def given_in_turn(self, x: Tensor, sigma: Sigma) -> ConvexRegularizer | GivenInTurn:
         """`given(x, sigma)`; of large colour images what makes the regularizers of their planes in turn."""
         parts = (self.second.network, self.network)
-        large = x.shape[1] != self.in_channels and x[0, 0].numel() >= colour.LARGE
+        large = (
+            x.shape[1] != self.second.of(x.shape[1]).in_channels and x[0, 0].numel() >= colour.LARGE
+        )
         if not large or any(tiling.differentiated(part, x) for part in parts):
             return self.given(x, sigma)
         return GivenInTurn(self, x, sigma)
@@ -84,13 +80,9 @@ class AdaptiveRegularizer(nn.Module):
         :param x: `(B, C, H, W)`.
         :param sigma: noise level that the weights are for, one number or one per image.
         """
-<<<<<<< HEAD
         own = self.second.of(x.shape[1])
-        colour = x.shape[1] != own.in_channels
-        return own.with_weights(self.weights(x, sigma), colour=colour)
-=======
-        of_colour = x.shape[1] != self.in_channels
-        return self.second.with_weights(self.weights(x, sigma), colour=of_colour)
+        of_colour = x.shape[1] != own.in_channels
+        return own.with_weights(self.weights(x, sigma), colour=of_colour)
 
 
 class GivenInTurn:
@@ -131,7 +123,6 @@ class GivenInTurn:
         if isinstance(sigma, Tensor) and sigma.numel() > 1:
             sigma = sigma.reshape(-1)[(index // 3).to(sigma.device)]
         return self.model.given(x, sigma)
->>>>>>> large
 
 
 class HasImage(Protocol):
@@ -161,13 +152,7 @@ def _rounds(
     model: Any, solve: Callable[[Any, Tensor, bool], R], start: Tensor, sigma: Sigma, is_last: bool
 ) -> list[R]:
     if not isinstance(model, AdaptiveRegularizer):
-<<<<<<< HEAD
         return [solve(model, start, is_last)]
     before = _rounds(model.first, solve, start, sigma, False)
     image = before[-1].image
-    return [*before, solve(model.given(image, sigma), image, is_last)]
-=======
-        return None, solve(model, start, True)
-    first = solve(model.first, start, False)
-    return first, solve(model.given_in_turn(first.image, sigma), first.image, True)
->>>>>>> large
+    return [*before, solve(model.given_in_turn(image, sigma), image, is_last)]

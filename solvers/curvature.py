@@ -5,7 +5,6 @@ A model never decides whether a method converges, only how fast: it need not be 
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass, replace
 
 import torch
@@ -102,13 +101,6 @@ class Preconditioner:
         inverse, scale = symbol.reciprocal_(), _relative(curvature).rsqrt()
         self.filter = _ScaledFilter(inverse, scale, curvature.basis, curvature.grid)
 
-    def subset(self, index: Tensor) -> Preconditioner:
-        """That of some images of the batch."""
-        part = copy.copy(self)
-        part.inverse_symbol = of_images(self.inverse_symbol, index)
-        part.scale = of_images(self.scale, index)
-        return part
-
     def __call__(self, grad: Tensor) -> Tensor:
         """Approximately `Hessian^{-1} grad`, in the shape of `grad` `(B, C, H, W)`."""
         return self.filter(grad)
@@ -142,17 +134,6 @@ class SumPreconditioner:
         else:
             symbol = uniform.symbol.clamp_min(0)
             self.terms.append(_ScaledFilter(symbol, None, None, uniform.grid))
-
-    def subset(self, index: Tensor) -> SumPreconditioner:
-        """That of some images of the batch."""
-        part = copy.copy(self)
-        part.one_model = self.one_model.subset(index)
-        part.uniform = of_images(self.uniform, index)
-        part.terms = [
-            (of_images(symbol, index), None if scale is None else of_images(scale, index), basis)
-            for symbol, scale, basis in self.terms
-        ]
-        return part
 
     def _model(self, v: Tensor) -> Tensor:
         first, *others = self.terms
@@ -221,6 +202,11 @@ class _ScaledFilter:
     scale: Tensor | None
     basis: Tensor | None
     grid: tuple[int, int] | None
+
+    def subset(self, index: Tensor) -> _ScaledFilter:
+        """That of some images of the batch."""
+        scale = None if self.scale is None else of_images(self.scale, index)
+        return replace(self, symbol=of_images(self.symbol, index), scale=scale)
 
     def __call__(self, v: Tensor) -> Tensor:
         height, width = v.shape[-2:]

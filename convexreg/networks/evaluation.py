@@ -123,11 +123,11 @@ class Evaluation:
         if step > 1:
             diagonal = nn.functional.interpolate(diagonal, grid, mode="bilinear")
         # responses of one pixel in so many, and their adjoint from fewer places still
-<<<<<<< HEAD
-        return Curvature(symbol, diagonal, evaluations=1 / step**2)
+        own = None if fast == grid else fast
+        return Curvature(symbol, diagonal, evaluations=1 / step**2, grid=own)
 
     def _curvature_of_parts(self, x: Tensor) -> Curvature | None:
-        planes, symbols, diagonals, cost = in_planes(x), [], [], 0.0
+        planes, symbols, diagonals, cost, grid = in_planes(x), [], [], 0.0, None
         for part, evaluation in self._parts:
             z = part.of(planes)
             model = evaluation.curvature(z)
@@ -135,12 +135,8 @@ class Evaluation:
                 return None
             symbols.append(model.symbol.expand(-1, z.shape[1], -1, -1))
             diagonals.append(model.diagonal.expand(-1, z.shape[1], -1, -1))
-            cost = max(cost, model.evaluations)
+            cost, grid = max(cost, model.evaluations), model.grid
         basis = colour_transform(x.dtype, x.device)
         return Curvature(
-            torch.cat(symbols, 1), torch.cat(diagonals, 1), basis=basis, evaluations=cost
+            torch.cat(symbols, 1), torch.cat(diagonals, 1), basis=basis, evaluations=cost, grid=grid
         )
-=======
-        own = None if fast == grid else fast
-        return Curvature(symbol, diagonal, evaluations=1 / step**2, grid=own)
->>>>>>> large

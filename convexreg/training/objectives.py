@@ -109,15 +109,10 @@ class TrainingObjective(ABC):
             problem = proximal_problem(noisy, regularizer, sigma)
             return Denoised(problem.minimise(start, tolerance=FIRST_ROUND).x)
 
-<<<<<<< HEAD
-        *_, restored = rounds(model, solve, local_wiener(noisy, sigma), sigma)
+        *_, restored = rounds(model, solve, denoised(noisy, sigma), sigma)
         return patch_loss(
             (restored.image - seen(clean)).flatten(1).square().mean(1), sigma, emphasis
         )
-=======
-        _, restored = rounds(model, solve, denoised(noisy, sigma), sigma)
-        return patch_loss((restored.image - clean).flatten(1).square().mean(1), sigma, emphasis)
->>>>>>> large
 
     def after_backward(self) -> None:  # noqa: B027 - most objectives have nothing to add
         """Complete the diagnostics with those of the backward pass."""
