@@ -9,6 +9,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Protocol
 
+import numpy
+
 from convexreg.files import replacing, write_atomically
 from convexreg.pictures.arrays import ArrayPictures, write_arrays
 from convexreg.pictures.photograph import ImageError, Photograph
@@ -80,6 +82,22 @@ class PictureFile:
         with self._damage():
             return self.decoder.samples(number - 1)
 
+    def numbers(self, number: int) -> numpy.ndarray:
+        """Of picture `number` as they are stored, `(C, H, W)` in float64, without transparency.
+
+        :raises ImageError: no real numbers, or not of an image.
+        """
+        found = self.samples(number)
+        array = found.array[..., None] if found.array.ndim == 2 else found.array
+        if found.alpha is not None:
+            array = numpy.delete(array, found.alpha, -1)
+        if array.ndim != 3 or 0 in array.shape or array.dtype.kind not in "biuf":
+            raise ImageError(
+                f"{self.path} has shape {array.shape} and {array.dtype} numbers; an image is (H, W) or "
+                "(H, W, C), of real ones"
+            )
+        return numpy.moveaxis(array, -1, 0).astype(numpy.float64)
+
     def __enter__(self) -> PictureFile:
         return self
 
@@ -104,7 +122,7 @@ class PictureFile:
 def read_image(
     path: str | Path, *, white: float | None = None, page: int | None = None
 ) -> Photograph:
-    """Read PNG, TIFF, JPEG, BMP, NPY or NPZ; integers or floats, gray, colour or bands, with or without alpha.
+    """Read PNG, TIFF, JPEG, BMP, NPY or NPZ; integers or floats, gray, colour or bands, alpha.
 
     The orientation a camera recorded (EXIF) is applied. Integer files are scaled to [0, 1]; float
     files are taken as they are.
@@ -117,7 +135,9 @@ def read_image(
     """
     with PictureFile(path, white=white) as file:
         if page is None and len(file) > 1:
-            raise ImageError(f"{path} has {file.describe()}; choose one by its page, 1 to {len(file)}")
+            raise ImageError(
+                f"{path} has {file.describe()}; choose one by its page, 1 to {len(file)}"
+            )
         return file.read(1 if page is None else page)
 
 
@@ -167,8 +187,8 @@ def check_writable(
 
     :param photograph: whose channels the format has to hold.
     :param pictures: how many go into the file.
-    :raises ImageError: an unsupported suffix, a format that does not hold it, or a folder that is missing or not
-        writable.
+    :raises ImageError: an unsupported suffix, a format that does not hold it, or a folder that is missing or
+        not writable.
     """
     path = Path(path)
     suffix = path.suffix.lower()
@@ -185,6 +205,9 @@ def check_writable(
     if suffix in (*_TIFF, *_ARRAYS):
         return
     if pictures > 1:
-        raise ImageError(f"cannot write {path}: {suffix} holds one picture, and there are {pictures}; use .tif")
+        raise ImageError(
+            f"cannot write {path}: {suffix} holds one picture, and there are {pictures}; use .tif, or choose "
+            "one by its page"
+        )
     if photograph is not None:
         check_channels(photograph, suffix)

@@ -34,9 +34,9 @@ class Kernel:
 def read_kernel(path: Path) -> Kernel:
     """A kernel from an image or NPY file, of any type of numbers.
 
-    A background that lies under the whole kernel, as in a picture of a point of light, is subtracted. Even sides
-    get a row or column of zeros at the end, which makes the middle the entry that `numpy.fft.fftshift` takes
-    for it.
+    A background that lies under the whole kernel, as in a picture of a point of light, is subtracted. Even
+    sides get a row or column of zeros at the end, which makes the middle the entry that `numpy.fft.fftshift`
+    takes for it.
 
     :raises ImageError: unreadable, negative or zero.
     """
@@ -47,7 +47,7 @@ def read_kernel(path: Path) -> Kernel:
         raise ImageError(f"the kernel {path} sums to zero; it would remove the image")
     if (array == array[:1]).all():
         array = array[:1]
-    planes, clipped = [], False
+    planes = []
     for plane in array:
         cleaned, remark = _without_background(plane)
         remarks += [remark] if remark and remark not in remarks else []
@@ -78,31 +78,29 @@ def read_kernel(path: Path) -> Kernel:
 
 def _numbers(path: Path) -> numpy.ndarray:
     """`(C, H, W)` in float64, without transparency."""
-    if path.suffix.lower() == ".npy" and path.is_file():
-        try:
-            array = numpy.load(path, allow_pickle=False)
-        except (ValueError, EOFError, OSError) as error:
-            raise ImageError(f"{path} cannot be read; it is damaged ({error})") from error
-        while array.ndim > 3 and array.shape[0] == 1:  # (1, 1, k, k) of PyTorch
-            array = array[0]
-        if array.ndim == 3 and array.shape[-1] not in (1, 3) and array.shape[0] in (1, 3):
-            array = numpy.moveaxis(array, 0, -1)
-    else:
+    if path.suffix.lower() != ".npy" or not path.is_file():
         with PictureFile(path) as file:
             if len(file) > 1:
                 raise ImageError(f"the kernel {path} has {file.describe()}; save the one to use")
-            found = file.samples(1)
-        array = found.array
-        if found.alpha is not None:
-            array = numpy.delete(array, found.alpha, -1)
+            return file.numbers(1)
+    try:
+        array = numpy.load(path, allow_pickle=False)
+    except (ValueError, EOFError, OSError) as error:
+        raise ImageError(f"{path} cannot be read; it is damaged ({error})") from error
+    while array.ndim > 3 and array.shape[0] == 1:  # (1, 1, k, k) of PyTorch
+        array = array[0]
     if array.ndim == 2:
-        array = array[..., None]
-    if array.ndim != 3 or 0 in array.shape or array.dtype.kind not in "biuf":
+        array = array[None]
+    elif array.ndim == 3 and array.shape[-1] in (1, 3):
+        array = numpy.moveaxis(array, -1, 0)
+    if array.ndim != 3 or array.shape[0] not in (1, 3) or array.dtype.kind not in "biuf":
         raise ImageError(
             f"the kernel {path} has shape {array.shape} and {array.dtype} entries; a kernel is (H, W), or "
-            "(H, W, C) with one for each channel, of real numbers"
+            "(H, W, 3) with one for each colour, of real numbers"
         )
-    return numpy.moveaxis(array, -1, 0).astype(numpy.float64)
+    if 0 in array.shape:
+        raise ImageError(f"the kernel {path} has shape {array.shape}; it is empty")
+    return array.astype(numpy.float64)
 
 
 def _without_background(kernel: numpy.ndarray) -> tuple[numpy.ndarray, str | None]:
@@ -127,8 +125,8 @@ def _without_background(kernel: numpy.ndarray) -> tuple[numpy.ndarray, str | Non
     raised = kernel - level
     kept = numpy.where(raised > 3 * noise, raised, 0.0)
     return kept, (
-        f"the kernel has a background of {level:.3g}, {100 * level / kernel.max():.2g} % of its largest entry; "
-        "it is subtracted, and what does not exceed its noise is set to zero"
+        f"the kernel has a background of {level:.3g}, {100 * level / kernel.max():.2g} % of its largest "
+        "entry; it is subtracted, and what does not exceed its noise is set to zero"
     )
 
 
@@ -176,3 +174,19 @@ def motion(length: float, angle: float, *, samples: int = 64) -> Kernel:
 
 def _normalised(kernel: Tensor) -> Kernel:
     return Kernel((kernel / kernel.sum()).float())
+
+
+def antialiasing(factor: int) -> Tensor:
+    """What blurs before every `factor`-th pixel is kept, `(1, 1, k, k)`: a cubic (Keys 1981) of their width.
+
+    Its middle is that of the `factor` x `factor` pixels that become one, so that nothing moves; that of
+    deepinv's filters is half a pixel off the first one, which fits a factor of two only.
+    """
+    reach = (5 * factor - 1) // 2
+    distance = (torch.arange(-reach, reach + 1, dtype=torch.float64) + (factor - 1) / 2) / factor
+    t = distance.abs()
+    near = 1.5 * t**3 - 2.5 * t**2 + 1
+    far = -0.5 * t**3 + 2.5 * t**2 - 4 * t + 2
+    taps = torch.where(t <= 1, near, torch.where(t < 2, far, 0.0))
+    taps = taps / taps.sum()
+    return (taps[:, None] * taps).float()[None, None]

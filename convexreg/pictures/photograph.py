@@ -100,14 +100,15 @@ class Photograph:
         weights = torch.tensor([0.299, 0.587, 0.114])
         return torch.einsum("c,chw->hw", weights, self.pixels).unsqueeze(0)
 
-    def parts(self) -> list[Tensor]:
+    def parts(self, *, equal_is_gray: bool = True) -> list[Tensor]:
         """What is reconstructed alone, `(1, H, W)` or `(3, H, W)` each: gray or colour, and every band.
 
-        Colour whose three channels are the same is gray.
+        :param equal_is_gray: take one channel of colour whose three channels are the same.
         """
         together = self.pixels.shape[0] - self.bands
-        first, bands = self.pixels[:together], list(self.pixels[together:].split(1))
-        if together == 3 and torch.equal(first[:1].expand_as(first), first):
+        first = self.pixels[:together]
+        bands = [plane.unsqueeze(0) for plane in self.pixels[together:]]
+        if equal_is_gray and together == 3 and torch.equal(first[:1].expand_as(first), first):
             first = first[:1]
         return [first, *bands] if together else bands
 

@@ -89,9 +89,7 @@ def _converted(image: Image.Image, tags: Tags) -> Samples:
     if mode != "CMYK":
         return _plain(numpy.asarray(image), tags)
     remark = "cyan, magenta, yellow and black are turned into RGB, without a profile"
-    return _plain(
-        numpy.asarray(image), Tags(None, tags.resolution, tags.unit), remarks=(remark,)
-    )
+    return _plain(numpy.asarray(image), Tags(None, tags.resolution, tags.unit), remarks=(remark,))
 
 
 def _tags(image: Image.Image) -> Tags:

@@ -18,8 +18,7 @@ _LARGEST_FLOAT = 10.0
 class Samples:
     """What a decoder finds.
 
-    :ivar array: `(H, W, C)` or `(H, W)`; where they come first, red, green and blue, and behind them, or behind
-        gray, further channels.
+    :ivar array: `(H, W, C)` or `(H, W)`; gray, or red, green and blue, and then further channels.
     :ivar colour: whether the first three are red, green and blue.
     :ivar alpha: the channel that is transparency.
     :ivar premultiplied: whether colours were multiplied by alpha.
@@ -75,9 +74,7 @@ def photograph_of(samples: Samples, path: Path, white: float | None) -> Photogra
     elif kind == "f":
         bits, scale = 32, 1.0
     else:
-        raise ImageError(
-            f"{path} holds {array.dtype} numbers; use integers, or floats in [0, 1]"
-        )
+        raise ImageError(f"{path} holds {array.dtype} numbers; use integers, or floats in [0, 1]")
     if bits < 32 and white is not None and white > scale:
         raise ImageError(
             f"{path} has {bits} bits, so that its white is at most {scale:g}; got {white:g}"

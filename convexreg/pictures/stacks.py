@@ -49,7 +49,7 @@ class TiffPictures:
             if not self.pictures:
                 raise ImageError(f"{path} holds no pictures")
             if all(s.kind == "generic" for s in self.series):
-                self.pictures.sort(key=lambda p: p.series.pages[p.place].index)
+                self.pictures.sort(key=_place_in_file)
         except BaseException:
             self.file.close()
             raise
@@ -116,6 +116,11 @@ class TiffPictures:
         series = self.series[0]
         own = len(series.keyframe.shape)
         return series.axes[:-own], series.shape[:-own]
+
+
+def _place_in_file(picture: _Picture) -> Any:
+    page = picture.series.pages[picture.place]
+    return -1 if page is None else page.index
 
 
 def _physical(xml: str) -> tuple[float, float] | None:

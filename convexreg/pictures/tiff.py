@@ -64,12 +64,12 @@ def samples_of(array: numpy.ndarray, page: tifffile.TiffPage, path: Path, tags: 
     """
     if array.ndim == 3 and page.planarconfig == PLANARCONFIG.SEPARATE:
         array = numpy.moveaxis(array, 0, -1)
-    photometric, remarks = page.photometric, ()
+    photometric, remarks = PHOTOMETRIC(page.photometric), ()
     colours = _COLOURS[photometric]
     if (array.shape[-1] if array.ndim == 3 else 1) < colours:
         raise ImageError(f"{path} is damaged: it has fewer samples than colours")
     indices = photometric == PHOTOMETRIC.PALETTE and tags.imagej is not None
-    if photometric == PHOTOMETRIC.PALETTE and not indices:
+    if photometric == PHOTOMETRIC.PALETTE and not indices and page.colormap is not None:
         array, largest, colours = _looked_up(array, page.colormap), 255, 3
     else:  # ImageJ's colour maps are ways of looking at the numbers
         array, largest = _of_whole_bytes(array, page.bitspersample)

@@ -16,6 +16,9 @@ BLUR_WEIGHT = 0.25
 """Of the regularizer for blurs: tuning for three kernels, two noise levels and three models chose 0.13 to
 0.32 (`benchmarks/results/deblurring`)."""
 
+SUPERRESOLUTION_WEIGHT = 0.35
+"""The same for super-resolution."""
+
 MAX_ITER = 1000
 """Iterations of a solve; usual ones take some tens."""
 
