@@ -37,7 +37,13 @@ class ArrayPictures:
 
     def describe(self) -> str:
         arrays = f" in {len(self.shapes)} arrays" if len(self.shapes) > 1 else ""
-        return f"{len(self)} pictures{arrays}"
+        threes = any(shape[-1:] == (3,) for shape in self.shapes.values())
+        colour = (
+            ", of which three may be a colour picture whose channels go to the end"
+            if threes
+            else ""
+        )
+        return f"{len(self)} pictures{arrays}{colour}"
 
     def samples(self, index: int) -> Samples:
         name, place = self.pictures[index]
@@ -78,11 +84,6 @@ class ArrayPictures:
             raise ImageError(
                 f"{self.path} has shape {shape}; an image is (H, W) or (H, W, C) with 1 to "
                 f"{_MOST_CHANNELS} channels, a stack has axes in front"
-            )
-        if leading[-1:] == (3,) and not channels:
-            raise ImageError(
-                f"{self.path} has shape {shape}; move its channels to the end, or, for stacks of three "
-                "pictures, add an axis: (3, H, W, 1)"
             )
         if len(shape) == 3 and not channels and 2 * shape[-1] <= min(shape[:2]):
             raise ImageError(

@@ -116,8 +116,16 @@ def _without_background(kernel: numpy.ndarray) -> tuple[numpy.ndarray, str | Non
     level = float(numpy.median(border))
     noise = float(numpy.median(abs(steps))) / (0.6745 * math.sqrt(2))  # Gaussian of this median
     low, high = numpy.percentile(border, [5, 95])
+    middles, corners = (
+        float(numpy.median(numpy.concatenate([_third(side, of) for side in sides])))
+        for of in ("middle", "ends")
+    )
     peak = float(kernel.max()) - level
-    flat = high - low <= max(5 * noise, 0.02 * level) and peak > 20 * noise
+    flat = (
+        high - low <= max(5 * noise, 0.02 * level)
+        and abs(middles - corners) <= max(1.5 * noise, 0.02 * level)
+        and peak > 20 * noise
+    )
     negligible = _ROUNDING * peak
     negative = -negligible > kernel.min() >= level - 6 * noise
     if not flat or peak <= 0 or not (level > negligible or negative):
@@ -128,6 +136,12 @@ def _without_background(kernel: numpy.ndarray) -> tuple[numpy.ndarray, str | Non
         f"the kernel has a background of {level:.3g}, {100 * level / kernel.max():.2g} % of its largest "
         "entry; it is subtracted, and what does not exceed its noise is set to zero"
     )
+
+
+def _third(side: numpy.ndarray, of: str) -> numpy.ndarray:
+    third = len(side) // 3
+    middle = side[third:-third]
+    return middle if of == "middle" else numpy.concatenate([side[:third], side[-third:]])
 
 
 def gaussian(std: float) -> Kernel:

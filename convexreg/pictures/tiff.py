@@ -31,8 +31,13 @@ _LOSSLESS = (
 def check_decodable(page: tifffile.TiffPage, path: Path) -> None:
     """Refuse what could only be read as something else.
 
-    :raises ImageError: a colour space or compression that is not supported.
+    :raises ImageError: a colour space or compression that is not supported, or pixels that are not there, for
+        which tifffile puts zeros.
     """
+    bits = page.bitspersample if isinstance(page.bitspersample, int) else min(page.bitspersample)
+    needed = page.imagewidth * page.imagelength * page.samplesperpixel * bits // 8
+    if page.compression == COMPRESSION.NONE and needed > path.stat().st_size:
+        raise ImageError(f"{path} cannot be read; it is damaged: most of its pixels are missing")
     if page.compression not in tifffile.TIFF.DECOMPRESSORS:
         raise ImageError(
             f"{path} is compressed with {COMPRESSION(page.compression).name}, which the installed "
