@@ -175,7 +175,7 @@ def test_memory_is_that_of_one_file(folder, tmp_path, monkeypatch):
     def counted(*arguments):
         told = restored(*arguments)
         gc.collect()
-        alive.append(sum(isinstance(item, Photograph) for item in gc.get_objects()))
+        alive.append(sum(type(item) is Photograph for item in gc.get_objects()))
         return told
 
     monkeypatch.setattr(batch, "_restored_file", counted)
