@@ -171,9 +171,11 @@ def write_tiff(
     tags = first.tags
     arrays = (_array(item) for item in _chained(first, ordered))
     array = next(arrays)
-    options: dict[str, Any] = {"resolution": tags.resolution, "resolutionunit": tags.unit}
-    if tags.resolution is None:
-        options = {}
+    options: dict[str, Any] = {}
+    if tags.resolution is not None:
+        options |= {"resolution": tags.resolution, "resolutionunit": tags.unit}
+    if tags.profile is not None:  # versions of tifffile before 2024.5 have no option for it
+        options["extratags"] = [(34675, 7, len(tags.profile), tags.profile, True)]
     if tags.imagej is not None and layout is not None and _imagej_takes(first, array):
         samples = "S" if array.ndim == 3 else ""
         tifffile.imwrite(
@@ -195,7 +197,6 @@ def write_tiff(
             file.write(
                 item,
                 description=(description or "").encode() or None if number == 0 else None,
-                iccprofile=tags.profile,
                 metadata=None,
                 **_meaning(first, item),
                 **options,

@@ -230,7 +230,12 @@ def test_white_is_zero_in_signed_numbers(tmp_path: Path) -> None:
 
 def test_inks_are_said(tmp_path: Path) -> None:
     inks = numpy.zeros((8, 9, 4), numpy.uint8)
-    tifffile.imwrite(tmp_path / "a.tif", inks, photometric="separated", iccprofile=b"of inks")
+    tifffile.imwrite(
+        tmp_path / "a.tif",
+        inks,
+        photometric="separated",
+        extratags=[(34675, 7, 7, b"of inks", True)],
+    )
     result = read_image(tmp_path / "a.tif")
     assert "turned into RGB" in result.remarks[0]
     assert result.tags.profile is None
