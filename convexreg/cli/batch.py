@@ -213,7 +213,8 @@ def _restore_many(
                     told = _restored_file(options, source, target, restore, bar)
                 except Exception as error:  # whatever it is, the others do not depend on it
                     failed += 1
-                    tqdm.write(f"convexreg: error: {source}: {error}", file=sys.stderr)
+                    where = "" if str(source) in str(error) else f"{source}: "
+                    tqdm.write(f"convexreg: error: {where}{error}", file=sys.stderr)
                 else:
                     written += 1
                     _say_one(options, target, told)
