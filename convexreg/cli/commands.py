@@ -4,25 +4,25 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
-from typing import Any, Literal
+from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from convexreg.adaptive import AdaptiveRegularizer
-from convexreg.cli.text import SHORTFALLS, card_text
+from convexreg.cli.batch import note, restore_files
+from convexreg.cli.progress import ProgressBar
+from convexreg.cli.restoration import Follow, Posed, Told, parse_weight, report, restored
+from convexreg.cli.text import card_text, table
 from convexreg.files import write_atomically
 from convexreg.models.config import AnyRegularizer, parameter_count
 from convexreg.models.files import load_model, pretrained_names
-from convexreg.pictures.files import check_writable, read_image, write_image
-from convexreg.pictures.kernels import read_kernel
+from convexreg.pictures import kernels
+from convexreg.pictures.files import check_writable
+from convexreg.pictures.masks import read_missing
 from convexreg.pictures.noise import estimate_sigma
-from convexreg.pictures.photograph import ImageError, Photograph, UnknownWhite
-from convexreg.reconstruction.from_measurements import Reconstruction, reconstruct
-from convexreg.solvers.loop import Progress
-from convexreg.solvers.solution import Status
+from convexreg.pictures.photograph import ImageError, Photograph
 
 
 def parse_sigma(text: str) -> float:
@@ -40,174 +40,145 @@ def parse_sigma(text: str) -> float:
     return value
 
 
-def parse_weight(text: str) -> float | Literal["discrepancy", "sure"]:
-    """A number, or the name of a rule that finds one.
-
-    :raises ValueError: neither of them.
-    """
-    match text:
-        case "discrepancy" | "sure":
-            return text
+def _estimated(pixels: Tensor) -> float:
     try:
-        return float(text)
-    except ValueError:
-        raise ValueError(
-            f'the weight must be a number, "discrepancy" or "sure", got "{text}"'
-        ) from None
-
-
-class ProgressBar:
-    """Progress on standard error: the time left and the certified gap, a bar for each solve (a round, a plane
-    of a large image)."""
-
-    def __init__(self, *, quiet: bool) -> None:
-        self.quiet = quiet
-        self.bar: Any = None
-        self.solves = 0
-
-    def __call__(self, progress: Progress) -> None:
-        if progress.iteration == 1:
-            if self.bar is not None:
-                self.bar.close()
-            self.solves += 1
-            form = "{desc}: {percentage:3.0f} %|{bar}| {elapsed}, {remaining} left{postfix}"
-            self.bar = tqdm(
-                desc=f"solve {self.solves}",
-                total=1.0,
-                disable=self.quiet or None,
-                leave=False,
-                bar_format=form,
-            )
-        self.bar.update(max(float(progress.done.min()) - self.bar.n, 0.0))
-        gap = float(progress.relative_gap.max())
-        stationarity = float(progress.stationarity.max())
-        proven = f"gap <= {gap:.1e}" if gap < float("inf") else f"gradient {stationarity:.1e}"
-        self.bar.set_postfix_str(proven)
-        if not bool(progress.active.any()):
-            self.bar.close()
-
-
-def _solve(
-    options: argparse.Namespace, y: Tensor, physics: Any, **arguments: Any
-) -> Reconstruction:
-    return reconstruct(
-        y.to(options.device),
-        physics,
-        regularizer=options.model,
-        lam=parse_weight(options.lam),
-        accuracy=options.accuracy,
-        gap_tol=options.gap,
-        max_iter=options.max_iter,
-        callback=ProgressBar(quiet=options.quiet),
-        **arguments,
-    )
-
-
-def report(result: Reconstruction, extra: dict[str, Any]) -> dict[str, Any]:
-    """What `--json` prints; infinite certificates are null."""
-    relative = float(result.certificate.relative_gap[0])
-    return {
-        **extra,
-        "status": Status(int(result.status[0])).name.lower(),
-        "certified_relative_gap": relative if relative < float("inf") else None,
-        "iterations": int(result.iterations[0]),
-        "gradient_evaluations": float(result.evaluations[0]),
-        "lam": float(result.lam[0]),
-        "method": result.method,
-        "seconds": round(result.seconds, 3),
-        **({} if result.first is None else {"first_round": report(result.first, {})}),
-    }
-
-
-def _finish(options: argparse.Namespace, result: Reconstruction, extra: dict[str, Any]) -> None:
-    if options.json:
-        print(json.dumps(report(result, extra), indent=2))
-    else:
-        for key, value in extra.items():
-            print(f"{key.replace('_', ' ')}: {value}")
-        print(result.summary())
-        if isinstance(parse_weight(options.lam), str):
-            print(f"lam: {float(result.lam[0]):.4g}")
-    for code in sorted(set(result.status.tolist()) - {int(Status.CONVERGED)}):
-        print(f"convexreg: warning: {SHORTFALLS[Status(code)]}", file=sys.stderr)
-
-
-def _note(text: str) -> None:
-    print(f"convexreg: note: {text}", file=sys.stderr)
-
-
-def _read(options: argparse.Namespace) -> Photograph:
-    """The input; a note on standard error if its white is probably not the default one."""
-    try:
-        photograph = read_image(options.input, white=options.white)
-    except UnknownWhite as error:
-        raise ImageError(f"{error} (--white 255)") from error
-    if photograph.doubtful_white:
-        _note(
-            f"{options.input} has 16 bits, but no value above 4095; if 4095 is white, give --white 4095"
-        )
-    clipped = float((photograph.pixels > 1).float().mean())
-    if photograph.bits < 32 and clipped > 0.01:
-        _note(
-            f"{100 * clipped:.0f} % of {options.input} is above --white {photograph.white:g}, where the "
-            "result ends"
-        )
-    return photograph
-
-
-def _estimated(photograph: Photograph) -> float:
-    try:
-        return estimate_sigma(photograph.pixels)
+        return estimate_sigma(pixels)
     except ValueError as error:
         raise ValueError(f"{error}: --sigma 0.1, or --sigma 25/255") from error
 
 
-def denoise(options: argparse.Namespace) -> None:
+def denoise(options: argparse.Namespace) -> int:
     import deepinv
 
-    check_writable(options.output)
-    photograph = _read(options)
-    automatic = options.sigma == "auto"
-    sigma = _estimated(photograph) if automatic else parse_sigma(options.sigma)
-    physics = deepinv.physics.Denoising(deepinv.physics.GaussianNoise(sigma))
-    result = _solve(options, photograph.pixels.unsqueeze(0), physics, sigma=sigma)
-    write_image(options.output, photograph.with_pixels(result.image[0]))
-    _finish(options, result, {"output": str(options.output), "sigma": round(sigma, 5)})
+    given = None if options.sigma == "auto" else parse_sigma(options.sigma)
+
+    def pose(part: Tensor, _: int) -> Posed:
+        sigma = _estimated(part) if given is None else given
+        physics = deepinv.physics.Denoising(deepinv.physics.GaussianNoise(sigma))
+        return Posed(part.unsqueeze(0), physics, sigma)
+
+    def restore(photograph: Photograph, follow: Follow | None) -> tuple[Photograph, Told]:
+        return restored(options, photograph, photograph.parts(), pose, follow)
+
+    return restore_files(options, restore)
 
 
-def deblur(options: argparse.Namespace) -> None:
+def _kernel(options: argparse.Namespace) -> kernels.Kernel:
+    """From a file, or by its numbers."""
+    if options.gaussian is not None:
+        return kernels.gaussian(options.gaussian)
+    if options.disc is not None:
+        return kernels.disc(options.disc)
+    if options.motion is not None:
+        length, angle = options.motion
+        if not length > 0:
+            raise ValueError(f"the length of the motion must be positive, got {length:g}")
+        return kernels.motion(length, angle)
+    return kernels.read_kernel(options.kernel)
+
+
+def deblur(options: argparse.Namespace) -> int:
     import deepinv
 
-    check_writable(options.output)
-    photograph = _read(options)
-    kernel, total = read_kernel(options.kernel)
-    if abs(total - 1) > 1e-5:
-        _note(f"the kernel sums to {total:.6g}; normalised to one")
-    if any(k > n for k, n in zip(kernel.shape[-2:], photograph.pixels.shape[-2:], strict=True)):
-        raise ImageError(
-            f"the kernel, {kernel.shape[-2]} x {kernel.shape[-1]}, is larger than the photograph, "
-            f"{photograph.pixels.shape[-2]} x {photograph.pixels.shape[-1]}"
+    sigma, kernel = parse_sigma(options.sigma), _kernel(options)
+    for remark in kernel.remarks:
+        note(remark)
+    height, width = kernel.filter.shape[-2:]
+    margins = (height // 2, width // 2) if options.boundary == "valid" else (0, 0)
+    channels = kernel.filter.shape[1]
+
+    def restore(photograph: Photograph, follow: Follow | None) -> tuple[Photograph, Told]:
+        size = photograph.pixels.shape[-2:]
+        if height > size[0] or width > size[1]:
+            raise ImageError(
+                f"the kernel, {height} x {width}, is larger than the photograph, {size[0]} x {size[1]}"
+            )
+        if channels not in (1, photograph.pixels.shape[0]):
+            raise ImageError(
+                f"the kernel has {channels} channels and the photograph {photograph.pixels.shape[0]}; give "
+                "one kernel for all channels, or one for each"
+            )
+        parts = photograph.parts(equal_is_gray=channels == 1)
+        ends = torch.tensor([len(part) for part in parts]).cumsum(0).tolist()
+
+        def pose(part: Tensor, index: int) -> Posed:
+            own = slice(ends[index] - len(part), ends[index]) if channels > 1 else slice(1)
+            physics = deepinv.physics.Blur(
+                kernel.filter[:, own], padding=options.boundary, device=options.device
+            )
+            y = part.unsqueeze(0)
+            rows, columns = margins
+            around = (columns, columns, rows, rows)
+            start = torch.nn.functional.pad(y, around, mode="replicate")
+            return Posed(y, physics, sigma, start, margins)
+
+        return restored(options, photograph, parts, pose, follow)
+
+    return restore_files(options, restore)
+
+
+def inpaint(options: argparse.Namespace) -> int:
+    import deepinv
+
+    sigma, mask = parse_sigma(options.sigma), read_missing(options.mask)
+    if mask.float().mean() > 0.5:
+        note(f"{options.mask} marks more than half; white is what is missing")
+
+    def restore(photograph: Photograph, follow: Follow | None) -> tuple[Photograph, Told]:
+        sizes = [tuple(image.shape[-2:]) for image in (mask, photograph.pixels)]
+        if sizes[0] != sizes[1]:
+            raise ImageError(
+                f"the mask is {sizes[0][0]} x {sizes[0][1]} and the photograph {sizes[1][0]} x "
+                f"{sizes[1][1]}; they must be of one size"
+            )
+
+        def pose(part: Tensor, _: int) -> Posed:
+            known = (~mask).float().expand_as(part).to(options.device)
+            size: Any = part.shape  # of any length, whatever deepinv's annotation says
+            physics = deepinv.physics.Inpainting(size, mask=known, device=options.device)
+            return Posed((part * ~mask).unsqueeze(0), physics, sigma)
+
+        share = f"{100 * float(mask.float().mean()):.3g} %"
+        return restored(options, photograph, photograph.parts(), pose, follow, missing=share)
+
+    return restore_files(options, restore)
+
+
+def superresolve(options: argparse.Namespace) -> int:
+    import deepinv
+
+    sigma, factor = parse_sigma(options.sigma), options.factor
+    filter = kernels.antialiasing(factor)
+
+    def pose(part: Tensor, _: int) -> Posed:
+        channels, height, width = part.shape
+        physics = deepinv.physics.Downsampling(
+            img_size=(channels, factor * height, factor * width),
+            filter=filter,
+            factor=factor,
+            padding="replicate",
+            device=options.device,
         )
-    physics = deepinv.physics.Blur(kernel, padding=options.boundary, device=options.device)
-    y = photograph.pixels.unsqueeze(0)
-    margins = (kernel.shape[-2] // 2, kernel.shape[-1] // 2)
-    start = y
-    if options.boundary == "valid":
-        padding = (margins[1], margins[1], margins[0], margins[0])
-        start = torch.nn.functional.pad(y, padding, mode="replicate")
-    result = _solve(options, y, physics, sigma=parse_sigma(options.sigma), x0=start)
-    image = result.image[0]
-    if options.boundary == "valid":
-        image = image[:, margins[0] : -margins[0] or None, margins[1] : -margins[1] or None]
-    write_image(options.output, photograph.with_pixels(image))
-    _finish(options, result, {"output": str(options.output)})
+        return Posed(part.unsqueeze(0), physics, sigma)
+
+    def restore(photograph: Photograph, follow: Follow | None) -> tuple[Photograph, Told]:
+        result, told = restored(options, photograph, photograph.parts(), pose, follow)
+        alpha = result.alpha
+        if alpha is not None:
+            alpha = torch.nn.functional.interpolate(
+                alpha[None], scale_factor=factor, mode="bicubic"
+            )
+            alpha = alpha[0].clamp(0, 1)
+        return replace(result, alpha=alpha, tags=result.tags.magnified(factor)), told
+
+    return restore_files(options, restore)
 
 
 def demo(options: argparse.Namespace) -> None:
     from convexreg.cli.demo import run_demo
 
     check_writable(options.output)
-    if options.output.suffix.lower() == ".npy":
+    if options.output.suffix.lower() in (".npy", ".npz"):
         raise ImageError(
             f"the picture of the demo has a frame and titles; got {options.output}, use .png"
         )
@@ -244,7 +215,7 @@ def _lipschitz(regularizer: AnyRegularizer) -> dict[str, float]:
 
 def info(options: argparse.Namespace) -> None:
     names = [options.model] if options.model else pretrained_names()
-    cards = {}
+    cards: dict[str, dict[str, Any]] = {}
     for name in names:
         model = load_model(name)
         cards[name] = {
@@ -259,6 +230,8 @@ def info(options: argparse.Namespace) -> None:
         }
     if options.json:
         print(json.dumps(cards, indent=2))
-        return
-    for name, card in cards.items():
-        print(f"{name}\n{card_text(card)}")
+    elif options.model:
+        print(f"{options.model}\n{card_text(cards[options.model])}")
+    else:
+        print(table(cards))
+        print("convexreg info MODEL shows the card of one")
