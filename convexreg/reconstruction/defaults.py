@@ -9,8 +9,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 ANCHOR = 1e-3
-"""Weight of the anchor where nothing else makes a problem strongly convex; it changes a PSNR by
-hundredths of a decibel."""
+"""Weight of an anchor at the starting image where nothing else makes a problem strongly convex; it changes a
+PSNR by hundredths of a decibel."""
+
+GOOD_ANCHOR = 0.03
+"""Weight of the anchor at a good first solution: of the same effect, and bounds are as much tighter."""
 
 BLUR_WEIGHT = 0.25
 """Of the regularizer for blurs: tuning for three kernels, two noise levels and three models chose 0.13 to
@@ -29,6 +32,7 @@ class Tolerance:
     :ivar strongly_convex_gap: where the data term alone makes the problem strongly convex (denoising).
     :ivar gap: where the anchor or a bounded box does.
     :ivar uncertified: rms of the gradient where nothing does.
+    :ivar decrement: stop, too, at this relative gap as the solver estimates it, if it does.
     """
 
     gap_tol: float | None = None
@@ -36,6 +40,7 @@ class Tolerance:
     strongly_convex_gap: float = 1e-3
     gap: float = 1e-2
     uncertified: float = 1e-5
+    decrement: float | None = None
 
 
 Accuracy = Literal["fast", "default", "exact"]
@@ -47,6 +52,13 @@ ACCURACIES: dict[Accuracy, Tolerance] = {
 }
 """Where the picture no longer changes (`benchmarks run defaults`): against the exact minimiser the default
 costs about a hundredth of a decibel, the fast one a few hundredths."""
+
+GOOD_START: dict[Accuracy, Tolerance] = {
+    "fast": Tolerance(gap=3e-1, decrement=3e-4),
+    "default": Tolerance(gap=1e-1, decrement=1e-4),
+    "exact": Tolerance(gap=1e-2, decrement=1e-5),
+}
+"""Of the solution that the anchor is centred at: a few times the decrement is the true gap."""
 
 FIRST_ROUND = Tolerance(strongly_convex_gap=3e-2, gap=3e-2, uncertified=1e-4)
 """Of every round but the last: its reconstruction only has to show where the structure is."""

@@ -27,6 +27,8 @@ from convexreg.reconstruction.checks import (
 from convexreg.reconstruction.defaults import (
     ACCURACIES,
     FIRST_ROUND,
+    GOOD_ANCHOR,
+    GOOD_START,
     MAX_ITER,
     Accuracy,
     Tolerance,
@@ -150,16 +152,32 @@ def reconstruct(
         if rule is not None:
             weight, rule = rule(problem, there.detach()), None
             problem, began = problem.with_weight(weight), time.perf_counter()
-        left = None if time_limit is None else max(time_limit - time.perf_counter() + began, 0)
+        def left() -> float | None:
+            return None if time_limit is None else max(time_limit - time.perf_counter() + began, 0)
+
+        limits: dict[str, Any] = {"max_iter": max_iter, "time_limit": left(), "callback": callback}
+        spent = None
+        if is_last and anchor == "auto" and problem.anchor > 0 and max_iter > 1:
+            spent = problem.minimise(
+                there.detach(),
+                tolerance=GOOD_START[accuracy],
+                solver=solver,
+                **{**limits, "max_iter": max_iter - 1},
+            )
+            there = problem.differentiable(spent.x)
+            problem = problem.anchored(there, GOOD_ANCHOR)
+            limits = {
+                "max_iter": max_iter - int(spent.iterations.max()),
+                "time_limit": left(),
+                "callback": callback,
+            }
         return _solve(
             problem,
             there.detach(),
             last if is_last else FIRST_ROUND,
             solver or QuasiNewton(),
             in_float64=is_last,
-            max_iter=max_iter,
-            time_limit=left,
-            callback=callback,
+            **limits,
         )
 
     before, result = rounds(model, solve, centre, sigma)

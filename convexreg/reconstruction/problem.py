@@ -143,6 +143,7 @@ class Problem:
             box=self.box,
             gap_tol=gap_tol,
             gtol=gtol,
+            decrement_tol=None if tolerance is None else tolerance.decrement,
             max_iter=max_iter,
             time_limit=time_limit,
             callback=callback,

@@ -74,7 +74,10 @@ class Reconstruction:
                 )
             else:
                 exact.objective.check(solution.x.double())
-                certificate = certify(exact.objective, solution.x.double(), problem.box)
+                support = None if solution.support is None else solution.support.double()
+                certificate = certify(
+                    exact.objective, solution.x.double(), problem.box, support=support
+                )
         if gap_tol is not None:
             kept = certificate.relative_gap <= gap_tol
             if gtol is not None:
