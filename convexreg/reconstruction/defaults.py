@@ -32,7 +32,8 @@ class Tolerance:
     :ivar strongly_convex_gap: where the data term alone makes the problem strongly convex (denoising).
     :ivar gap: where the anchor or a bounded box does.
     :ivar uncertified: rms of the gradient where nothing does.
-    :ivar decrement: stop, too, at this relative gap as the solver estimates it, if it does.
+    :ivar decrement: where the data term alone does not make the problem strongly convex: stop, too, at this
+        relative gap as the solver estimates it, if it does.
     """
 
     gap_tol: float | None = None
@@ -54,11 +55,11 @@ ACCURACIES: dict[Accuracy, Tolerance] = {
 costs about a hundredth of a decibel, the fast one a few hundredths."""
 
 GOOD_START: dict[Accuracy, Tolerance] = {
-    "fast": Tolerance(gap=3e-1, decrement=3e-4),
-    "default": Tolerance(gap=1e-1, decrement=1e-4),
-    "exact": Tolerance(gap=1e-2, decrement=1e-5),
+    "fast": Tolerance(gap=3e-2, decrement=3e-4),
+    "default": Tolerance(gap=3e-3, decrement=1e-4),
+    "exact": Tolerance(gap=3e-4, decrement=1e-5),
 }
 """Of the solution that the anchor is centred at: a few times the decrement is the true gap."""
 
-FIRST_ROUND = Tolerance(strongly_convex_gap=3e-2, gap=3e-2, uncertified=1e-4)
+FIRST_ROUND = Tolerance(strongly_convex_gap=3e-2, gap=3e-2, uncertified=1e-4, decrement=1e-4)
 """Of every round but the last: its reconstruction only has to show where the structure is."""

@@ -45,6 +45,7 @@ from convexreg.solvers.loop import Progress, Solver
 from convexreg.solvers.objective import Objective
 from convexreg.solvers.precision import without_autocast
 from convexreg.solvers.quasi_newton import QuasiNewton
+from convexreg.solvers.solution import Solution
 
 
 @without_autocast
@@ -155,30 +156,29 @@ def reconstruct(
         def left() -> float | None:
             return None if time_limit is None else max(time_limit - time.perf_counter() + began, 0)
 
-        limits: dict[str, Any] = {"max_iter": max_iter, "time_limit": left(), "callback": callback}
         spent = None
         if is_last and anchor == "auto" and problem.anchor > 0 and max_iter > 1:
             spent = problem.minimise(
                 there.detach(),
                 tolerance=GOOD_START[accuracy],
                 solver=solver,
-                **{**limits, "max_iter": max_iter - 1},
+                max_iter=max_iter - 1,
+                time_limit=left(),
+                callback=callback,
             )
-            there = problem.differentiable(spent.x)
+            there = _differentiated(problem, spent.x)
             problem = problem.anchored(there, GOOD_ANCHOR)
-            limits = {
-                "max_iter": max_iter - int(spent.iterations.max()),
-                "time_limit": left(),
-                "callback": callback,
-            }
-        return _solve(
+        result = _solve(
             problem,
             there.detach(),
             last if is_last else FIRST_ROUND,
             solver or QuasiNewton(),
             in_float64=is_last,
-            **limits,
+            max_iter=max_iter if spent is None else max_iter - int(spent.iterations.max()),
+            time_limit=left(),
+            callback=callback if spent is None else _continued(callback, spent),
         )
+        return result if spent is None else result.including(spent)
 
     before, result = rounds(model, solve, centre, sigma)
     return result.after(before)
@@ -199,10 +199,37 @@ def _solve(
     # A margin, so that rounding of the solve does not decide about the certificate; what is not
     # positive is passed on as it is, to be refused.
     margin = None if gap_tol is None else min(gap_tol, 0.99 * gap_tol)
-    tolerance = Tolerance(margin, gtol)
+    tolerance = replace(tolerance, gap_tol=margin, gtol=gtol)
     solution = planes.minimise(problem, start, tolerance=tolerance, solver=solver, **limits)
     method = _method(solver, problem)
     return Reconstruction.certified(problem, solution, gap_tol, gtol, method, in_float64=in_float64)
+
+
+def _differentiated(problem: Problem, x: Tensor) -> Tensor:
+    """The solution `x` as a function of what is being differentiated, where it is one."""
+    if not torch.is_grad_enabled() or not problem.inputs or not problem.box.everything:
+        return x
+    return problem.differentiable(problem.refined(x))
+
+
+def _continued(
+    callback: Callable[[Progress], None] | None, spent: Solution
+) -> Callable[[Progress], None] | None:
+    """The callback of a solve that goes on where another one has stopped."""
+    if callback is None:
+        return None
+
+    def follow(progress: Progress) -> None:
+        callback(
+            replace(
+                progress,
+                iteration=progress.iteration + int(spent.iterations.max()),
+                evaluations=progress.evaluations + spent.evaluations,
+                seconds=progress.seconds + spent.seconds,
+            )
+        )
+
+    return follow
 
 
 def _method(solver: Solver[Any], problem: Problem) -> str:

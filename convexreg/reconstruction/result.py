@@ -101,6 +101,15 @@ class Reconstruction:
         """The same result with the round before it."""
         return replace(self, first=first)
 
+    def including(self, before: Solution) -> Reconstruction:
+        """The same result with what the solve before it has spent."""
+        return replace(
+            self,
+            iterations=self.iterations + before.iterations,
+            evaluations=self.evaluations + before.evaluations,
+            seconds=self.seconds + before.seconds,
+        )
+
     @property
     def lam(self) -> Tensor:
         """The weight of the regularizer, `(B,)` in float64."""
