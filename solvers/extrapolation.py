@@ -11,7 +11,7 @@ from torch import Tensor
 from .batch import inner, per_image
 from .objective import Objective
 
-_RANK = 1e-9
+_RANK = 1e-12
 """Eigenvalues of the normalised Gram matrix, relative to the largest, below which there is only rounding."""
 
 

@@ -21,6 +21,7 @@ from convexreg.pictures.kernels import read_kernel
 from convexreg.pictures.noise import estimate_sigma
 from convexreg.pictures.photograph import ImageError, Photograph, UnknownWhite
 from convexreg.reconstruction.from_measurements import Reconstruction, reconstruct
+from convexreg.reconstruction.weight import WEIGHT_RULES
 from convexreg.solvers.loop import Progress
 from convexreg.solvers.solution import Status
 
@@ -40,19 +41,19 @@ def parse_sigma(text: str) -> float:
     return value
 
 
-def parse_weight(text: str) -> float | Literal["discrepancy", "sure"]:
+def parse_weight(text: str) -> float | Literal["auto", "discrepancy", "sure"]:
     """A number, or the name of a rule that finds one.
 
     :raises ValueError: neither of them.
     """
     match text:
-        case "discrepancy" | "sure":
+        case "auto" | "discrepancy" | "sure":
             return text
     try:
         return float(text)
     except ValueError:
         raise ValueError(
-            f'the weight must be a number, "discrepancy" or "sure", got "{text}"'
+            f'the weight must be a number, "auto", "discrepancy" or "sure", got "{text}"'
         ) from None
 
 
@@ -126,7 +127,7 @@ def _finish(options: argparse.Namespace, result: Reconstruction, extra: dict[str
         for key, value in extra.items():
             print(f"{key.replace('_', ' ')}: {value}")
         print(result.summary())
-        if isinstance(parse_weight(options.lam), str):
+        if options.lam in WEIGHT_RULES:
             print(f"lam: {float(result.lam[0]):.4g}")
     for code in sorted(set(result.status.tolist()) - {int(Status.CONVERGED)}):
         print(f"convexreg: warning: {SHORTFALLS[Status(code)]}", file=sys.stderr)
@@ -213,7 +214,7 @@ def demo(options: argparse.Namespace) -> None:
         )
     outcome = run_demo(
         options.model,
-        lam=None if options.lam is None else parse_weight(options.lam),
+        lam=parse_weight(options.lam),
         accuracy=options.accuracy,
         gap_tol=options.gap,
         max_iter=options.max_iter,

@@ -17,7 +17,7 @@ from convexreg.cli import commands
 from convexreg.models.config import ARCHITECTURES
 from convexreg.models.files import DEFAULT_MODEL, ModelFileError
 from convexreg.pictures.photograph import ImageError
-from convexreg.reconstruction.defaults import ACCURACIES, BLUR_WEIGHT, MAX_ITER
+from convexreg.reconstruction.defaults import ACCURACIES, MAX_ITER
 from convexreg.solvers.solution import SolverError
 
 # glibc's <malloc.h>
@@ -62,7 +62,7 @@ def parser() -> argparse.ArgumentParser:
 
     usual = ACCURACIES["default"]
 
-    def add_solve_options(sub: argparse.ArgumentParser, lam: str | None, says: str) -> None:
+    def add_solve_options(sub: argparse.ArgumentParser) -> None:
         sub.add_argument(
             "-m",
             "--model",
@@ -71,9 +71,9 @@ def parser() -> argparse.ArgumentParser:
         )
         sub.add_argument(
             "--lam",
-            default=lam,
-            help='weight of the regularizer: a number, "discrepancy", or "sure", which takes longer and '
-            f"suits every operator (default: {says})",
+            default="auto",
+            help='weight of the regularizer: a number, "auto" (default: one for denoising, else from how the '
+            'noise passes the operator), "discrepancy", or "sure", which takes longer',
         )
         effort = sub.add_mutually_exclusive_group()
         for name, accuracy in ACCURACIES.items():
@@ -113,7 +113,7 @@ def parser() -> argparse.ArgumentParser:
         default="auto",
         help='noise level on the [0, 1] scale, "25/255", or "auto" (default)',
     )
-    add_solve_options(sub, "1", "1")
+    add_solve_options(sub)
 
     sub = command("deblur", commands.deblur, "Undo a known blur.")
     add_input(sub)
@@ -131,7 +131,7 @@ def parser() -> argparse.ArgumentParser:
         default="valid",
         help="what the scene does beyond the photograph; valid (default): unknown, reconstructed too",
     )
-    add_solve_options(sub, f"{BLUR_WEIGHT:g}", f"{BLUR_WEIGHT:g}")
+    add_solve_options(sub)
 
     sub = command(
         "demo", commands.demo, "Denoise and deblur a photograph that ships with scikit-image."
@@ -139,7 +139,7 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument(
         "-o", "--output", type=Path, default=Path("convexreg-demo.png"), help="picture to write"
     )
-    add_solve_options(sub, None, f"1 for denoising, {BLUR_WEIGHT:g} for deblurring")
+    add_solve_options(sub)
 
     sub = command("train", commands.train, "Train a regularizer on a folder of images.")
     sub.add_argument("images", type=Path, help="folder of photographs; colour is turned into gray")

@@ -15,10 +15,6 @@ PSNR by hundredths of a decibel."""
 GOOD_ANCHOR = 0.03
 """Weight of the anchor at a good first solution: of the same effect, and bounds are as much tighter."""
 
-BLUR_WEIGHT = 0.25
-"""Of the regularizer for blurs: tuning for three kernels, two noise levels and three models chose 0.13 to
-0.32 (`benchmarks/results/deblurring`)."""
-
 MAX_ITER = 1000
 """Iterations of a solve; usual ones take some tens."""
 

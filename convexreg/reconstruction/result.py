@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from convexreg.reconstruction.noise_gain import NoiseGain
 from convexreg.reconstruction.problem import Problem
 from convexreg.solvers.certificates import Certificate, certify
 from convexreg.solvers.operators import PrecisionError
@@ -32,6 +33,7 @@ class Reconstruction:
     :ivar method: solver, and where its step size comes from.
     :ivar seconds: wall time of this solve.
     :ivar remark: what has to be known about the result; empty when there is nothing.
+    :ivar gain: what the weight was chosen by, with `lam="auto"` and a regularizer of ours.
     :ivar first: with an adaptive regularizer the first round, whose image decided the weights and is
         the centre of the anchor here; what is proven holds given that image.
     """
@@ -46,6 +48,7 @@ class Reconstruction:
     method: str
     seconds: float
     remark: str = ""
+    gain: NoiseGain | None = None
     first: Reconstruction | None = None
 
     @classmethod
@@ -97,10 +100,6 @@ class Reconstruction:
             remark=remark,
         )
 
-    def after(self, first: Reconstruction | None) -> Reconstruction:
-        """The same result with the round before it."""
-        return replace(self, first=first)
-
     def including(self, before: Solution) -> Reconstruction:
         """The same result with what the solve before it has spent."""
         return replace(
@@ -141,7 +140,7 @@ class Reconstruction:
                 proven = f"no certificate (gradient rms {float(self.stationarity[index]):.1e})"
             lines.append(
                 f"{status.name.lower().replace('_', ' ')} after {int(self.iterations[index])} "
-                f"iterations: {proven}"
+                f"iterations: {proven}{self._chosen(index)}"
             )
         if self.first is not None:
             rounds = (self.first.summary().split("\n"), lines)
@@ -151,6 +150,11 @@ class Reconstruction:
                 for number, line in enumerate(pair)
             ]
         return "\n".join([*lines, self.remark] if self.remark else lines)
+
+    def _chosen(self, index: int) -> str:
+        """The weight and what it was chosen by, where that is not the noise level alone."""
+        lam = float(self.lam[index])
+        return "" if self.gain is None or lam == 1 else f"; lam {lam:.3g}, {self.gain.text(index)}"
 
     def __repr__(self) -> str:
         return f"Reconstruction of {tuple(self.image.shape)} by {self.method}:\n{self.summary()}"
