@@ -34,6 +34,8 @@ class Reconstruction:
     :ivar seconds: wall time of this solve.
     :ivar remark: what has to be known about the result; empty when there is nothing.
     :ivar gain: what the weight was chosen by, with `lam="auto"` and a regularizer of ours.
+    :ivar preliminary: the solve that found the centre of the anchor, where one did; what it has spent is
+        included.
     :ivar first: with an adaptive regularizer the first round, whose image decided the weights and is
         the centre of the anchor here; what is proven holds given that image.
     """
@@ -49,6 +51,7 @@ class Reconstruction:
     seconds: float
     remark: str = ""
     gain: NoiseGain | None = None
+    preliminary: Solution | None = None
     first: Reconstruction | None = None
 
     @classmethod
@@ -101,9 +104,10 @@ class Reconstruction:
         )
 
     def including(self, before: Solution) -> Reconstruction:
-        """The same result with what the solve before it has spent."""
+        """The same result with the solve before it, and what that has spent."""
         return replace(
             self,
+            preliminary=before,
             iterations=self.iterations + before.iterations,
             evaluations=self.evaluations + before.evaluations,
             seconds=self.seconds + before.seconds,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import deepinv
 import pytest
 import torch
@@ -22,10 +24,11 @@ class Scaled:
     def A(self, x: Tensor) -> Tensor:
         return self.factor * x
 
-    A_adjoint = A
+    def A_adjoint(self, y: Tensor) -> Tensor:
+        return self.factor * y
 
 
-def _blur(size: int = 3) -> deepinv.physics.Blur:
+def _blur(size: int = 3) -> Any:
     kernel = torch.ones(1, 1, size, size, dtype=torch.float64) / size**2
     return deepinv.physics.Blur(kernel, padding="circular")
 
@@ -59,7 +62,7 @@ def test_a_blur_against_its_matrix():
     torch.testing.assert_close(gain.white.square(), exact[None], rtol=0.2, atol=0)
     assert gain.pink > 1.2 * gain.white
     weight = gain.weight(adaptive=True)
-    assert (0.2 < weight).all()
+    assert (weight > 0.2).all()
     assert (weight < gain.white.sqrt()).all()
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 import torch
 
@@ -22,8 +24,8 @@ def _iterates(count: int, batch: int = 4, size: int = 7):
         grad = problem.objective.grad(x)
         points.append((x, grad))
         x = x - 0.02 * grad + 0.1 * torch.randn_like(x)
-    moves = [b[0] - a[0] for a, b in zip(points[:-1], points[1:], strict=True)]
-    changes = [b[1] - a[1] for a, b in zip(points[:-1], points[1:], strict=True)]
+    moves = [b[0] - a[0] for a, b in pairwise(points)]
+    changes = [b[1] - a[1] for a, b in pairwise(points)]
     return problem.objective, *points[-1], moves, changes
 
 
