@@ -43,11 +43,12 @@ def reduced_rank_extrapolation(
     """
     seen = [free * change for change in changes]
     gram = torch.stack([torch.stack([inner(a, b) for b in seen], 1) for a in seen], 1)
+    gram = gram.nan_to_num(0.0, 0.0, 0.0)  # of images whose solve has failed
     scale = gram.diagonal(dim1=1, dim2=2).sqrt()
     scale = torch.where(scale > 0, 1 / scale, 0.0)
     values, vectors = torch.linalg.eigh(scale.unsqueeze(2) * gram * scale.unsqueeze(1))
     inverse = torch.where(values > _RANK * values[:, -1:], 1 / values, 0.0)
-    right = scale * torch.stack([inner(change, grad) for change in seen], 1)
+    right = scale * torch.stack([inner(change, grad) for change in seen], 1).nan_to_num(0.0)
     weights = (vectors.mT @ right.unsqueeze(2)) * inverse.unsqueeze(2)
     weights = (scale * (vectors @ weights).squeeze(2)).to(x.dtype)
     move, change = torch.zeros_like(x), torch.zeros_like(x)
