@@ -16,7 +16,7 @@ _SMALLEST, _LARGEST = 2.0**-6, 4.0
 _EXPONENTS = {False: (0.51, -0.74), True: (0.43, -1.23)}
 """Of the gain and the steepness, for a convex and an adaptive model: weighted least squares to the best
 weights of 14 operators (blurs, masks, subsampling, MRI, tomography; none of them in the benchmarks) on crops
-of three photographs of Set12. Against those weights the rule loses 0.04 dB there on average, 0.27 at worst."""
+of three photographs of Set12. Against those weights it loses 0.04 dB there on average, 0.27 at worst."""
 
 
 @dataclass(frozen=True)
