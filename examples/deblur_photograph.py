@@ -18,7 +18,6 @@ from matplotlib.figure import Figure
 from skimage import data
 
 from convexreg import reconstruct
-from convexreg.reconstruction.defaults import BLUR_WEIGHT
 
 SIGMA, MARGIN = 0.01, 8
 psnr = deepinv.metric.PSNR()
@@ -46,7 +45,7 @@ def main(arguments: list[str] | None = None) -> None:
     panels = [(truth, "photograph"), (y, "measured")]
     for padding in ("circular", "replicate", "valid"):
         physics = deepinv.physics.Blur(kernel, padding=padding)
-        result = reconstruct(y, physics, sigma=SIGMA, lam=BLUR_WEIGHT, max_iter=options.iterations)
+        result = reconstruct(y, physics, sigma=SIGMA, max_iter=options.iterations)
         image = result.image
         if padding == "valid":  # larger than what was measured: show the same part
             image = image[..., MARGIN:-MARGIN, MARGIN:-MARGIN]

@@ -88,23 +88,46 @@ def _certificate(
     return Certificate(gap, value - slack, distance, dtype)
 
 
+def lower_bound(value: Tensor, grad: Tensor, z: Tensor, mu: Tensor, box: Box) -> Tensor:
+    """Lower bound on `F*` from value and gradient at *any* `z`, feasible or not, `(B,)` in float64.
+
+    As in `certificate_at`: `F` lies above the paraboloid `F(z) + <grad, s - z> + mu/2 |s - z|^2`
+    (Nesterov 2018, Def. 2.1.3), whose minimum over the box is this. `F(x)` less the bound is a gap of every
+    feasible `x`, so that the best bound of all points is to be kept, whether or not `z` is a good answer.
+    """
+    return value - box.furthest_descent(z, grad, mu)
+
+
+def gap_above(lower: Tensor, value: Tensor, dtype: torch.dtype) -> Tensor:
+    """`F(x) - lower` with a margin for the rounding of `value`, `F(x)` evaluated in `dtype`."""
+    return (value - lower + 8 * torch.finfo(dtype).eps * value.abs()).clamp_min(0)
+
+
 @without_autocast
-def certify(objective: Objective, x: Tensor, box: Box | None = None) -> Certificate:
-    """Certificate of the feasible point `x` by one evaluation of `objective`.
+def certify(
+    objective: Objective, x: Tensor, box: Box | None = None, *, support: Tensor | None = None
+) -> Certificate:
+    """Certificate of the feasible point `x` by one evaluation of `objective`, or at `x` and `support`.
 
     In float64 the rounding of the gradient is negligible; call it with a float64 objective and point
     to certify the result of a float32 run.
 
     An image that is not finite, or whose value or gradient is not, has a gap of NaN.
 
+    :param support: where the lower bound is taken from instead (`lower_bound`), of the shape of `x`.
     :raises ValueError: a point outside of the box, of which nothing is proven.
     """
     box = box or Box()
     if bool(((x < box.lower) | (x > box.upper)).any()):
         raise ValueError(f"the point is not in the box [{box.lower:g}, {box.upper:g}]: project it")
-    value, grad = objective.value_and_grad(x)
+    there = x if support is None else support
+    value, grad = objective.value_and_grad(there)
     mu = objective.strong_convexity(x).to(value).expand(x.shape[0])
-    return certificate_at(value, grad, x, mu, box)
+    if support is None or torch.equal(support, x):
+        return certificate_at(value, grad, x, mu, box)
+    lower, value = lower_bound(value, grad, there, mu, box), objective.value(x)
+    gap = gap_above(lower, value, grad.dtype)
+    return _certificate(value, gap, gap, mu, grad.dtype)
 
 
 def gradient_descent_rate(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Generic, TypeVar
 
 import torch
@@ -34,6 +34,10 @@ class State:
     :ivar evaluations: gradient evaluations so far, `(B,)`; a value alone counts one half.
     :ivar violated: an evaluation contradicted the stated constants, `(B,)` booleans.
     :ivar value: `F(x)`, `(B,)`, or `None` of solvers that do not evaluate their iterates.
+    :ivar support: point whose value and gradient give `lower` (`certificates.lower_bound`), of the shape of
+        `x`, or `None` of solvers that do not keep it.
+    :ivar decrement: estimate of `F(x) - F*`, half the squared Newton decrement with the solver's matrix,
+        `(B,)`, or `None` of solvers without one. Nothing is proven of it.
     """
 
     x: Tensor
@@ -44,6 +48,8 @@ class State:
     evaluations: Tensor
     violated: Tensor
     value: Tensor | None
+    support: Tensor | None = field(default=None, kw_only=True)
+    decrement: Tensor | None = field(default=None, kw_only=True)
 
 
 S = TypeVar("S", bound=State)
@@ -67,6 +73,13 @@ class Solver(ABC, Generic[S]):
     @abstractmethod
     def step(self, objective: Objective, state: S, box: Box) -> S:
         """One iteration of every image."""
+
+    def sharpened(
+        self, objective: Objective, state: S, box: Box, gap_tol: float, wanted: Tensor
+    ) -> S:
+        """The state with a better lower bound for the images `wanted`, `(B,)` booleans, where the method
+        knows one that would end the solve and is worth its evaluations."""
+        return state
 
 
 @dataclass(frozen=True)
@@ -103,6 +116,7 @@ def minimise(
     box: Box | None = None,
     gap_tol: float | None = None,
     gtol: float | None = None,
+    decrement_tol: float | None = None,
     max_iter: int = 1000,
     time_limit: float | None = None,
     callback: Callable[[Progress], None] | None = None,
@@ -110,8 +124,9 @@ def minimise(
 ) -> Solution:
     """Minimise `objective` from `x0`, every image by its own rules.
 
-    An image stops, and no longer changes, as soon as its certified relative gap is at most `gap_tol`
-    or the rms of its gradient mapping at most `gtol`. Where the objective can be taken apart
+    An image stops, and no longer changes, as soon as its certified relative gap is at most `gap_tol`,
+    the rms of its gradient mapping at most `gtol`, or the relative gap that the solver estimates
+    (`State.decrement`, if it does) at most `decrement_tol`. Where the objective can be taken apart
     (`Objective.subset`) images that have stopped are not evaluated any more.
 
     :param x0: start, `(B, ...)`; projected on the box.
@@ -123,7 +138,7 @@ def minimise(
     """
     started = time.perf_counter()
     box = box or Box()
-    _check_request(objective, x0, box, gap_tol, gtol, max_iter, time_limit)
+    _check_request(objective, x0, box, gap_tol, gtol, decrement_tol, max_iter, time_limit)
     box = box.representable(x0.dtype)
     start = box.project(x0)
     objective.check(start)
@@ -140,11 +155,14 @@ def minimise(
         proposed = solver.step(objective, state, box)
         finite = _finite(proposed)
         state = _advance(active & finite, proposed, state)
+        if gap_tol is not None:
+            wanted = active & finite & ~_within(state, gap_tol, gtol, decrement_tol)
+            state = solver.sharpened(objective, state, box, gap_tol, wanted)
         late = time_limit is not None and time.perf_counter() - started > time_limit
         for code, where in (
             (Status.NOT_FINITE, ~finite),
             (Status.BOUND_VIOLATED, state.violated),
-            (Status.CONVERGED, _within(state, gap_tol, gtol)),
+            (Status.CONVERGED, _within(state, gap_tol, gtol, decrement_tol)),
             (Status.STAGNATED, state.step_size <= torch.finfo(x0.dtype).eps / 8),
             (Status.TIME_LIMIT, torch.full_like(active, late)),
         ):
@@ -152,7 +170,7 @@ def minimise(
         status[present], iterations[present] = codes, iterations[present] + active.long()
         reached = _put(reached, present, state)
         if callback is not None:
-            left = _way_left(reached, gap_tol, gtol)
+            left = _way_left(reached, gap_tol, gtol, decrement_tol)
             begun = torch.where(begun.isfinite(), begun, left)
             running, seconds = status == Status.RUNNING, time.perf_counter() - started
             done = torch.where(running, (1 - left / begun).nan_to_num(0.0).clamp(0, 1), 1.0)
@@ -178,6 +196,7 @@ def minimise(
         Certificate(reached.gap, reached.lower, distance, x0.dtype),
         reached.stationarity,
         time.perf_counter() - started,
+        reached.support,
     )
     if throw and any(Status(int(code)).failed for code in status):
         raise SolverError(solution)
@@ -190,12 +209,18 @@ def _check_request(
     box: Box,
     gap_tol: float | None,
     gtol: float | None,
+    decrement_tol: float | None,
     max_iter: int,
     time_limit: float | None,
 ) -> None:
     if gap_tol is None and gtol is None:
         raise ValueError("give gap_tol (certified relative gap) or gtol (rms of the gradient)")
-    for name, number in (("gap_tol", gap_tol), ("gtol", gtol), ("max_iter", max_iter)):
+    for name, number in (
+        ("gap_tol", gap_tol),
+        ("gtol", gtol),
+        ("decrement_tol", decrement_tol),
+        ("max_iter", max_iter),
+    ):
         if number is not None and not number > 0:
             raise ValueError(f"{name} must be positive, got {number}")
     if time_limit is not None and not time_limit >= 0:
@@ -220,13 +245,17 @@ def _finite(state: State) -> Tensor:
     return finite & ~torch.isnan(state.gap) & (state.lower < float("inf"))
 
 
-def _within(state: State, gap_tol: float | None, gtol: float | None) -> Tensor:
+def _within(
+    state: State, gap_tol: float | None, gtol: float | None, decrement_tol: float | None
+) -> Tensor:
     """Images that have reached a tolerance."""
     within = torch.zeros_like(state.violated)
     if gap_tol is not None:
         within |= relative_gap(state.gap, state.lower) <= gap_tol
     if gtol is not None:
         within |= state.stationarity <= gtol
+    if decrement_tol is not None and state.decrement is not None and state.value is not None:
+        within |= state.decrement <= decrement_tol * state.value
     return within
 
 
@@ -266,13 +295,18 @@ def _put(whole: State, present: Tensor, state: State) -> State:
     return State(**news)
 
 
-def _way_left(state: State, gap_tol: float | None, gtol: float | None) -> Tensor:
+def _way_left(
+    state: State, gap_tol: float | None, gtol: float | None, decrement_tol: float | None
+) -> Tensor:
     """How many times e what decides when to stop is too large, `(B,)`."""
     ways = []
     if gap_tol is not None:
         ways.append(relative_gap(state.gap, state.lower) / gap_tol)
     if gtol is not None:
         ways.append(state.stationarity / gtol)
+    if decrement_tol is not None and state.decrement is not None and state.value is not None:
+        estimate = torch.where(state.value > 0, state.decrement / state.value, float("inf"))
+        ways.append(estimate / decrement_tol)
     return torch.stack(ways).amin(0).log().clamp_min(0)
 
 

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from .batch import inner, per_image, rms
 from .box import Box
-from .certificates import certificate_at
+from .certificates import certificate_at, gap_above, lower_bound
 from .contradictions import Evaluation, contradict_convexity
 from .curvature import Curvature, SumPreconditioner
+from .extrapolation import evaluate_some, reduced_rank_extrapolation
 from .loop import Solver, State
 from .objective import Objective
 
 _NEAR = 1e-6
 """How near a bound a pixel is held at most, relative to the box or one. The proof takes any number; holding
 pixels that are not at the bound costs line searches, and this is as far as 30 halvings reach."""
+
+_IN_SIGHT = 30.0
+"""How many times a gap may exceed the tolerance for a better lower bound to be looked for."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +62,8 @@ class QuasiNewtonState(State):
     """Value and gradient at `x`, the pairs (newest last) and the initial matrix, a preconditioner to scale.
 
     `constant` is the largest Lipschitz constant that the evaluations so far have shown, infinite where the
-    objective is not said to be convex and nothing can contradict it.
+    objective is not said to be convex and nothing can contradict it. `trust` is how many times too large
+    the gap after an extrapolation was beside what had been expected.
     The loop never reactivates an image, so pairs need not be kept from changing after it stopped.
     """
 
@@ -66,6 +71,7 @@ class QuasiNewtonState(State):
     grad: Tensor
     mu: Tensor
     constant: Tensor
+    trust: Tensor
     iteration: int
     pairs: tuple[Pair, ...]
     preconditioner: SumPreconditioner | None
@@ -134,6 +140,9 @@ class QuasiNewton(Solver[QuasiNewtonState]):
             grad=grad,
             mu=mu,
             constant=torch.where(mu >= 0, 0.0, nothing),
+            trust=torch.ones_like(nothing),
+            support=x,
+            decrement=nothing,
             iteration=0,
             pairs=(),
             preconditioner=None if curvature is None else SumPreconditioner(curvature),
@@ -165,10 +174,13 @@ class QuasiNewton(Solver[QuasiNewtonState]):
         move = x - state.x
         pair = Pair.of(move, grad - state.grad)
         certificate = certificate_at(value, grad, x, state.mu, box)
+        lower, support = _better(state, certificate.lower, x)
         return QuasiNewtonState(
             x=x,
-            gap=certificate.gap,
-            lower=torch.maximum(state.lower, certificate.lower),
+            gap=torch.minimum(certificate.gap, gap_above(lower, value, x.dtype)),
+            lower=lower,
+            support=support,
+            decrement=slope / 2,
             stationarity=rms(box.gradient_mapping(x, grad, torch.ones_like(value))),
             step_size=rms(move) / rms(x).clamp_min(1e-30),
             evaluations=evaluations + search.trials,
@@ -177,11 +189,61 @@ class QuasiNewton(Solver[QuasiNewtonState]):
             grad=grad,
             mu=state.mu,
             constant=search.constant,
+            trust=state.trust,
             iteration=state.iteration + 1,
             pairs=(*state.pairs, pair)[-self.memory :],
             preconditioner=preconditioner,
             scale=scale,
         )
+
+    def sharpened(
+        self,
+        objective: Objective,
+        state: QuasiNewtonState,
+        box: Box,
+        gap_tol: float,
+        wanted: Tensor,
+    ) -> QuasiNewtonState:
+        """With the lower bound at the affine combination of the last iterates that has the smallest
+        combined gradient (`extrapolation`), where that is expected to end the solve.
+
+        The bound is a theorem at any point (`certificates.lower_bound`), once value and gradient are
+        evaluated there; what the combination promises only decides whether they are.
+        """
+        wanted = wanted & (state.gap <= _IN_SIGHT * gap_tol * state.value)
+        if len(state.pairs) < 2 or not wanted.any():
+            return state
+        moves, changes = zip(*((pair.move, pair.change) for pair in state.pairs), strict=True)
+        free = _free_variables(state.x, state.grad, box)
+        there = reduced_rank_extrapolation(state.x, state.grad, moves, changes, free)
+        z = box.project(there.x)
+        expected = box.furthest_descent(z, there.grad, state.mu) - there.rise
+        wanted = wanted & (state.trust * expected <= gap_tol * (state.value - expected))
+        if not wanted.any():
+            return state
+        value, grad = evaluate_some(objective, z, wanted)
+        bound = torch.where(wanted, lower_bound(value, grad, z, state.mu, box), state.lower)
+        lower, support = _better(state, bound, z)
+        gap = torch.where(wanted, gap_above(lower, state.value, z.dtype), state.gap)
+        trust = (state.value - bound) / expected.clamp_min(1e-300)
+        return replace(
+            state,
+            gap=torch.minimum(state.gap, gap),
+            lower=lower,
+            support=support,
+            evaluations=state.evaluations + wanted,
+            trust=torch.where(wanted & trust.isfinite(), trust, state.trust),
+        )
+
+
+def _better(state: QuasiNewtonState, bound: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
+    """The better lower bound, the state's or one at `z`, and where it comes from."""
+    better = bound > state.lower
+    assert state.support is not None
+    return (
+        torch.where(better, bound, state.lower),
+        torch.where(per_image(better, z), z, state.support),
+    )
 
 
 class _Search:

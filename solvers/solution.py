@@ -76,6 +76,8 @@ class Solution:
     :ivar certificate: bounds on the distance to the minimum, to rounding of the dtype used.
     :ivar stationarity: norm of the gradient (with a box, of the gradient mapping), per pixel (rms).
     :ivar seconds: wall time of the whole batch.
+    :ivar support: where the certificate's lower bound comes from (`certificates.certify`), of the shape of
+        `x`, or `None` of solvers that do not keep it.
     """
 
     x: Tensor
@@ -85,6 +87,7 @@ class Solution:
     certificate: Certificate
     stationarity: Tensor
     seconds: float
+    support: Tensor | None = None
 
     @property
     def converged(self) -> bool:

@@ -6,7 +6,7 @@ import argparse
 
 from convexreg.cli.values import count, device, positive
 from convexreg.models.files import DEFAULT_MODEL
-from convexreg.reconstruction.defaults import ACCURACIES, BLUR_WEIGHT, MAX_ITER, Accuracy
+from convexreg.reconstruction.defaults import ACCURACIES, MAX_ITER, Accuracy
 
 
 def add_files(sub: argparse.ArgumentParser) -> None:
@@ -45,27 +45,24 @@ def add_sigma(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--sigma", required=True, help='noise level on the [0, 1] scale, or "2.5/255"')
 
 
-def add_solve_options(
-    sub: argparse.ArgumentParser, lam: float | None, *, denoising: bool = False
-) -> None:
-    """:param lam: usual weight, `None` for that of every problem."""
+def add_solve_options(sub: argparse.ArgumentParser, *, denoising: bool | None = False) -> None:
+    """:param denoising: whether the problem is that, `None` for both kinds."""
     sub.add_argument(
         "-m",
         "--model",
         default=DEFAULT_MODEL,
         help="shipped model (see info) or model file (default: %(default)s)",
     )
-    says = f"1 for denoising, {BLUR_WEIGHT:g} for deblurring" if lam is None else f"{lam:g}"
     sub.add_argument(
         "--lam",
-        default=None if lam is None else f"{lam:g}",
-        help='weight of the regularizer: a number, "discrepancy", or "sure", which takes longer and '
-        f"suits every operator (default: {says})",
+        default="auto",
+        help='weight of the regularizer: a number, "auto" (default: one for denoising, else from how the '
+        'noise passes the operator), "discrepancy", or "sure", which takes longer',
     )
 
     def gap(accuracy: Accuracy) -> str:
         usual = ACCURACIES[accuracy]
-        if lam is None:
+        if denoising is None:
             return f"{usual.strongly_convex_gap:g} in denoising, {usual.gap:g} in deblurring"
         return f"{usual.strongly_convex_gap if denoising else usual.gap:g}"
 

@@ -184,7 +184,7 @@ def demo(options: argparse.Namespace) -> None:
         )
     outcome = run_demo(
         options.model,
-        lam=None if options.lam is None else parse_weight(options.lam),
+        lam=parse_weight(options.lam),
         accuracy=options.accuracy,
         gap_tol=options.gap,
         max_iter=options.max_iter,

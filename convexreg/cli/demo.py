@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from convexreg.models.files import DEFAULT_MODEL
-from convexreg.reconstruction.defaults import BLUR_WEIGHT, MAX_ITER, Accuracy
+from convexreg.reconstruction.defaults import MAX_ITER, Accuracy
 from convexreg.reconstruction.from_measurements import reconstruct
 from convexreg.reconstruction.result import Reconstruction
 from convexreg.solvers.loop import Progress
@@ -92,7 +92,7 @@ def _psnr(image: Tensor, clean: Tensor) -> float:
 def run_demo(
     model: str | Path = DEFAULT_MODEL,
     *,
-    lam: float | Literal["discrepancy", "sure"] | None = None,
+    lam: float | Literal["auto", "discrepancy", "sure"] = "auto",
     accuracy: Accuracy = "default",
     gap_tol: float | None = None,
     max_iter: int = MAX_ITER,
@@ -102,8 +102,7 @@ def run_demo(
 ) -> Demonstration:
     """Denoise (`sigma = 25/255`) and deblur (Gaussian, std 1.6, `sigma = 0.03`) scikit-image's camera.
 
-    :param model, accuracy, gap_tol, max_iter: see `reconstruct`.
-    :param lam: see `reconstruct`; without it one for denoising and `BLUR_WEIGHT` for deblurring.
+    :param model, lam, accuracy, gap_tol, max_iter: see `reconstruct`.
     :param callback: makes a progress callback for a solve.
     :param size: side of the square cut out of the photograph.
     """
@@ -116,11 +115,11 @@ def run_demo(
     kernel = deepinv.physics.functional.gaussian_blur(sigma=(1.6, 1.6))
     blur = deepinv.physics.Blur(kernel, padding="circular", device=torch.device(device))
     tasks = (
-        ("denoising, sigma 25/255", deepinv.physics.Denoising(), 25 / 255, 1.0),
-        ("deblurring, sigma 0.03", blur, 0.03, BLUR_WEIGHT),
+        ("denoising, sigma 25/255", deepinv.physics.Denoising(), 25 / 255),
+        ("deblurring, sigma 0.03", blur, 0.03),
     )
     problems = []
-    for name, physics, sigma, usual in tasks:
+    for name, physics, sigma in tasks:
         sharp = physics.A(clean)
         y = sharp + sigma * torch.randn(sharp.shape, generator=generator).to(device)
         result = reconstruct(
@@ -128,7 +127,7 @@ def run_demo(
             physics,
             sigma=sigma,
             regularizer=model,
-            lam=usual if lam is None else lam,
+            lam=lam,
             accuracy=accuracy,
             gap_tol=gap_tol,
             max_iter=max_iter,

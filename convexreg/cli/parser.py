@@ -16,7 +16,6 @@ from convexreg.cli.values import count, device, positive
 from convexreg.models.config import ARCHITECTURES
 from convexreg.models.files import CONVEX_MODEL, DEFAULT_MODEL, ModelFileError
 from convexreg.pictures.photograph import ImageError
-from convexreg.reconstruction.defaults import BLUR_WEIGHT, SUPERRESOLUTION_WEIGHT
 from convexreg.solvers.solution import SolverError
 
 # glibc's <malloc.h>
@@ -66,7 +65,7 @@ def parser() -> argparse.ArgumentParser:
         default="auto",
         help='noise level on the [0, 1] scale, "25/255", or "auto" (default: %(default)s)',
     )
-    add_solve_options(sub, 1.0, denoising=True)
+    add_solve_options(sub, denoising=True)
 
     sub = command("deblur", commands.deblur, "Undo a known blur.")
     add_files(sub)
@@ -97,7 +96,7 @@ def parser() -> argparse.ArgumentParser:
         help="what the scene does beyond the photograph; valid: unknown, reconstructed too "
         "(default: %(default)s)",
     )
-    add_solve_options(sub, BLUR_WEIGHT)
+    add_solve_options(sub)
 
     sub = command("inpaint", commands.inpaint, "Fill in missing pixels.")
     add_files(sub)
@@ -108,7 +107,7 @@ def parser() -> argparse.ArgumentParser:
         help="picture of the same size, white where pixels are missing",
     )
     add_sigma(sub)
-    add_solve_options(sub, 1.0)
+    add_solve_options(sub)
 
     sub = command("superresolve", commands.superresolve, "Enlarge photographs.")
     add_files(sub)
@@ -116,7 +115,7 @@ def parser() -> argparse.ArgumentParser:
         "--factor", type=count, default=2, help="pixels a side for one (default: %(default)s)"
     )
     add_sigma(sub)
-    add_solve_options(sub, SUPERRESOLUTION_WEIGHT)
+    add_solve_options(sub)
 
     sub = command(
         "demo", commands.demo, "Denoise and deblur a photograph that ships with scikit-image."
@@ -128,7 +127,7 @@ def parser() -> argparse.ArgumentParser:
         default=Path("convexreg-demo.png"),
         help="picture to write (default: %(default)s)",
     )
-    add_solve_options(sub, None)
+    add_solve_options(sub, denoising=None)
 
     sub = command("train", commands.train, "Train a regularizer on a folder of images.")
     sub.add_argument(

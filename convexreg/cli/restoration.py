@@ -51,19 +51,19 @@ class Told:
 Restore = Callable[[Photograph, "Follow | None"], "tuple[Photograph, Told]"]
 
 
-def parse_weight(text: str) -> float | Literal["discrepancy", "sure"]:
+def parse_weight(text: str) -> float | Literal["auto", "discrepancy", "sure"]:
     """A number, or the name of a rule that finds one.
 
     :raises ValueError: neither of them.
     """
     match text:
-        case "discrepancy" | "sure":
+        case "auto" | "discrepancy" | "sure":
             return text
     try:
         return float(text)
     except ValueError:
         raise ValueError(
-            f'the weight must be a number, "discrepancy" or "sure", got "{text}"'
+            f'the weight must be a number, "auto", "discrepancy" or "sure", got "{text}"'
         ) from None
 
 

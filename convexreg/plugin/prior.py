@@ -10,6 +10,7 @@ from deepinv.optim import BregmanL2, Prior
 from torch import Tensor
 
 from convexreg.models.files import CONVEX_MODEL, regularizer_of
+from convexreg.reconstruction.noise_gain import noise_gain
 from convexreg.reconstruction.proximal import LastPoint, proximal_point
 from convexreg.regularizer import ConvexRegularizer
 from convexreg.solvers.deepinv_rules import operator_bounds
@@ -140,6 +141,15 @@ class ConvexPrior(Prior):
         size = (x.shape[-2], x.shape[-1])
         own = float(self.lipschitz(size, g_param, channels=x.shape[1]).max())
         return 1 / (largest + lambda_reg * own)
+
+    def weight(self, physics: Any, x: Tensor, y: Tensor) -> float:
+        """The `lambda_reg` that the noise asks for as it passes the operator (`reconstruction.noise_gain`),
+        the mean of a batch: one for denoising.
+
+        :param x: an image batch of the shape to reconstruct.
+        :param y: measurements.
+        """
+        return float(noise_gain(physics, x, y).weight(adaptive=False).mean())
 
     def _planes(self, x: Tensor, *levels: Level) -> tuple[Tensor, list[Level]]:
         """The images as the regularizer takes them, and what there is one of per image."""

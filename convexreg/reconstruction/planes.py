@@ -192,6 +192,11 @@ def _of_colour(progress: Progress) -> Progress:
     )
 
 
+def _support(solutions: list[Solution]) -> Tensor | None:
+    found = [s.support for s in solutions if s.support is not None]
+    return colour.from_planes(torch.cat(found)) if len(found) == len(solutions) else None
+
+
 def _merged(solutions: list[Solution]) -> Solution:
     """That of the colour images: bounds add up, evaluations are of one plane in three, the worst status."""
 
@@ -214,4 +219,5 @@ def _merged(solutions: list[Solution]) -> Solution:
         Certificate(gap, lower, distance, solutions[0].certificate.dtype),
         _rms(joined(lambda s: s.stationarity)),
         sum(solution.seconds for solution in solutions),
+        _support(solutions),
     )

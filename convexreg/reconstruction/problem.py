@@ -144,6 +144,9 @@ class Problem:
     ) -> Solution:
         """The minimiser to a tolerance, see `solvers.minimise`."""
         gap_tol, gtol = self.tolerances(tolerance or Tolerance(), start)
+        decrement_tol = None if tolerance is None else tolerance.decrement
+        if decrement_tol is not None and self.strongly_convex_data(start):
+            decrement_tol = None
         return minimise(
             self.objective,
             start,
@@ -151,6 +154,7 @@ class Problem:
             box=self.box,
             gap_tol=gap_tol,
             gtol=gtol,
+            decrement_tol=decrement_tol,
             max_iter=max_iter,
             time_limit=time_limit,
             callback=callback,

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from convexreg.reconstruction.noise_gain import NoiseGain
 from convexreg.reconstruction.problem import Problem
 from convexreg.solvers.certificates import Certificate
 from convexreg.solvers.solution import Solution, Status
@@ -31,6 +32,9 @@ class Reconstruction:
     :ivar method: solver, and where its step size comes from.
     :ivar seconds: wall time of this solve.
     :ivar remark: what has to be known about the result; empty when there is nothing.
+    :ivar gain: what the weight was chosen by, with `lam="auto"` and a regularizer of ours.
+    :ivar preliminary: the solve that found the centre of the anchor, where one did; what it has spent is
+        included.
     :ivar first: with an adaptive regularizer the round before, whose image decided the weights and is
         the centre of the anchor here; what is proven holds given that image.
     """
@@ -45,6 +49,8 @@ class Reconstruction:
     method: str
     seconds: float
     remark: str = ""
+    gain: NoiseGain | None = None
+    preliminary: Solution | None = None
     first: Reconstruction | None = None
 
     @classmethod
@@ -82,9 +88,15 @@ class Reconstruction:
             remark=remark,
         )
 
-    def after(self, first: Reconstruction | None) -> Reconstruction:
-        """The same result with the round before it."""
-        return replace(self, first=first)
+    def including(self, before: Solution) -> Reconstruction:
+        """The same result with the solve before it, and what that has spent."""
+        return replace(
+            self,
+            preliminary=before,
+            iterations=self.iterations + before.iterations,
+            evaluations=self.evaluations + before.evaluations,
+            seconds=self.seconds + before.seconds,
+        )
 
     @property
     def lam(self) -> Tensor:
@@ -133,9 +145,14 @@ class Reconstruction:
                 proven = f"no certificate (gradient rms {float(self.stationarity[index]):.1e})"
             lines.append(
                 f"{status.name.lower().replace('_', ' ')} after {int(self.iterations[index])} "
-                f"iterations: {proven}"
+                f"iterations: {proven}{self._chosen(index)}"
             )
         return lines
+
+    def _chosen(self, index: int) -> str:
+        """The weight and what it was chosen by, where that is not the noise level alone."""
+        lam = float(self.lam[index])
+        return "" if self.gain is None or lam == 1 else f"; lam {lam:.3g}, {self.gain.text(index)}"
 
     def __repr__(self) -> str:
         return f"Reconstruction of {tuple(self.image.shape)} by {self.method}:\n{self.summary()}"

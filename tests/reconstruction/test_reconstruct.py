@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from convexreg import ConvexRegularizer, ModelConfig, reconstruct
-from convexreg.reconstruction.defaults import ANCHOR
+from convexreg.reconstruction.defaults import GOOD_ANCHOR
 from convexreg.reconstruction.start import starting_image
 from convexreg.solvers import FISTA, Backtracking, FreeFISTA, GradientDescent, QuasiNewton, Status
 
@@ -182,7 +182,7 @@ def test_a_bounded_box_needs_no_anchor(regularizer, image):
     assert float(boxed.certificate.relative_gap) <= 1e-2
     assert float(boxed.stationarity) > 1e-5
     for box in ((0, 1), (0, math.inf)):
-        assert reconstruct(y, physics, box=box, **options).anchor == ANCHOR
+        assert reconstruct(y, physics, box=box, **options).anchor == GOOD_ANCHOR
 
 
 def test_each_image_of_a_batch_is_reconstructed_as_if_alone(regularizer, image):
