@@ -25,6 +25,7 @@ from convexreg.pictures.files import (
     write_images,
 )
 from convexreg.pictures.photograph import ImageError, Photograph, UnknownWhite
+from convexreg.reconstruction.weight import WEIGHT_RULES
 from convexreg.solvers.solution import Status
 
 
@@ -171,7 +172,7 @@ def _say(options: argparse.Namespace, target: Path, told: list[Told]) -> None:
         print(json.dumps(output | (pages[0] if len(pages) == 1 else {"pages": pages}), indent=2))
         return
     print(f"output: {target}")
-    by_rule = isinstance(parse_weight(options.lam), str)
+    by_rule = options.lam in WEIGHT_RULES
     for number, page in enumerate(told, 1):
         for key, value in page.said.items():
             print(f"{key.replace('_', ' ')}: {value}")

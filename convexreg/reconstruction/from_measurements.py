@@ -188,10 +188,11 @@ def reconstruct(
     ours = isinstance(model, (Regularizer, AdaptiveRegularizer))
     if isinstance(lam, str) and lam == "auto" and ours:
         gain = noise_gain(physics, centre.detach(), y.detach())
-        weight = gain.weight(adaptive=isinstance(model, AdaptiveRegularizer))
+        frozen = isinstance(model, Regularizer) and model.weighted_shape is not None
+        weight = gain.weight(adaptive=frozen or isinstance(model, AdaptiveRegularizer))
     result, *others = rounds(model, solve, centre, sigma)
     for other in others:
-        result = other.after(result)
+        result = replace(other, first=result)
     return replace(result, gain=gain)
 
 
