@@ -62,10 +62,11 @@ def test_solvers_and_certificates_serve_them(build):
     noisy = scenes(2, *SIZE) + 0.1 * torch.randn(2, 1, *SIZE).double()
     objective = Sum([Proximity(noisy), PriorTerm(build())], [1.0, 0.1])
     solvers = (GradientDescent(), FISTA(), QuasiNewton())
-    solutions = [minimise(objective, noisy, s, gap_tol=1e-10).x for s in solvers]
-    for x in solutions:
-        assert (certify(objective, x).relative_gap <= 1e-10).all()
-        torch.testing.assert_close(x, solutions[0], rtol=0, atol=1e-5)
+    solutions = [minimise(objective, noisy, s, gap_tol=1e-10) for s in solvers]
+    for solution in solutions:
+        assert (solution.certificate.relative_gap <= 1e-10).all()
+        assert (certify(objective, solution.x).relative_gap <= 2e-10).all()
+        torch.testing.assert_close(solution.x, solutions[0].x, rtol=0, atol=1e-5)
 
 
 def test_deepinv_finds_the_same_minimiser():
