@@ -8,7 +8,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import torch
-from scipy.fft import next_fast_len
 from torch import Tensor
 
 from .batch import inner, mixed, of_images, per_image
@@ -82,6 +81,8 @@ def fast_grid(size: tuple[int, int]) -> tuple[int, int]:
 
     With 433 as a factor they take three to six times as long.
     """
+    from scipy.fft import next_fast_len
+
     height, width = (next_fast_len(length) for length in size)
     return height, width  # pyright: ignore[reportReturnType]
 

@@ -111,7 +111,9 @@ def _certified(problem: Problem, solution: Solution) -> tuple[Solution, str]:
         return solution, f"certified in {dtype} only: {error}"
     point = solution.x.double()
     exact.objective.check(point)
-    return replace(solution, certificate=certify(exact.objective, point, problem.box)), ""
+    support = None if solution.support is None else solution.support.double()
+    certificate = certify(exact.objective, point, problem.box, support=support)
+    return replace(solution, certificate=certificate), ""
 
 
 def _at_image(whole: Solution, solved: list[Solution], lipschitz: Tensor) -> Solution:

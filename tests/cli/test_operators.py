@@ -10,6 +10,7 @@ import tifffile
 from PIL import Image
 from scipy import ndimage
 
+from convexreg.models.files import DEFAULT_MODEL
 from convexreg.pictures.kernels import disc, gaussian, motion
 from tests.cli.command import run
 
@@ -142,7 +143,7 @@ def test_super_resolution(tmp_path, capsys, factor):
     )
     command = ("superresolve", tmp_path / "in.tif", "-o", tmp_path / "out.tif", "--sigma", ".005")
     assert run(*command, "--factor", factor, "--json", *FAST) == 0
-    assert json.loads(capsys.readouterr().out)["lam"] == pytest.approx(0.3)
+    assert 0.1 < json.loads(capsys.readouterr().out)["lam"] < 0.6
     result = tifffile.imread(tmp_path / "out.tif") / 65535
     assert result.shape == (*size, 2)
     assert abs(result[..., 1] - 0.5).max() < 1e-3
@@ -165,14 +166,13 @@ def test_info_is_a_table_and_a_card(capsys):
 
 
 @pytest.mark.parametrize(
-    ("command", "weight", "gap"),
-    [("denoise", "1", "0.001"), ("deblur", "0.25", "0.01"), ("inpaint", "1", "0.01"),
-     ("superresolve", "0.3", "0.01")],
-)  # fmt: skip
-def test_help_shows_the_defaults_of_the_command(capsys, command, weight, gap):
+    ("command", "gap"),
+    [("denoise", "0.001"), ("deblur", "0.01"), ("inpaint", "0.01"), ("superresolve", "0.01")],
+)
+def test_help_shows_the_defaults_of_the_command(capsys, command, gap):
     with pytest.raises(SystemExit):
         run(command, "--help")
     said = " ".join(capsys.readouterr().out.split())
-    assert f"suits every operator (default: {weight})" in said
+    assert '"auto" (default: one for denoising' in said
     assert f"gap to reach (default: {gap})" in said
-    assert "(default: mgradnet-m-adaptive)" in said
+    assert f"(default: {DEFAULT_MODEL})" in said

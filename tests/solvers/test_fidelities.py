@@ -115,7 +115,7 @@ def test_empty_pixels_of_counts_stay_where_the_likelihood_says() -> None:
     torch.testing.assert_close(
         term.value_and_grad(0.1 * (y - 0.5))[1], torch.zeros_like(y), atol=1e-12, rtol=0
     )
-    clean = torch.full((1, 1, 16, 16), 0.1).double()
+    clean = torch.full((1, 1, 16, 16), 0.1)
     counts = torch.poisson(10 * clean, generator=torch.Generator().manual_seed(0))
     assert bool((counts == 0).any())
     fidelity = data_fidelity.PoissonLikelihood(gain=0.1, bkg=0.1)
