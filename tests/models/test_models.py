@@ -58,7 +58,7 @@ def test_nothing_is_left_half_written(tmp_path: Path, monkeypatch: pytest.Monkey
     def fail(*_: object) -> None:
         raise OSError("the disk is full")
 
-    for function in ("replace", "fdopen"):
+    for function in ("replace", "fsync"):
         with monkeypatch.context() as patch:
             patch.setattr(os, function, fail)
             with pytest.raises(OSError, match="disk is full"):
