@@ -29,9 +29,9 @@ class Regularizer(nn.Module):
     convexity, and multiplies bounds by the largest weight at most.
 
     Levels outside of the range that the network knows are reached by scale: there `R(x; sigma)` is
-    `R(s x; s sigma) / s^2` with the `s` that takes `sigma` to the end of the range, the regularizer of images
-    multiplied by `s`. Its Hessian is that of `R(.; s sigma)` at `s x`, so that it is convex with the bounds of
-    the level `s sigma`. Only what counts as much contrast changes.
+    `R(s x; s sigma) / s^2` with the `s` that takes `sigma` to the end of the range, the regularizer of
+    images multiplied by `s`. Its Hessian is that of `R(.; s sigma)` at `s x`, so that it is convex with the
+    bounds of the level `s sigma`. Only what counts as much contrast changes.
 
     :param network: a gradient network on one or more channels.
     :param sigma_range: the noise levels the network is valid for, `(lowest, highest)`, or `None`

@@ -204,7 +204,9 @@ def test_levels_outside_the_range_are_reached_by_scale(sigma, channels) -> None:
     right, slope = regularizer.value_and_grad(scaled, within)
     torch.testing.assert_close(value, right / s**2)
     torch.testing.assert_close(grad, slope / s.reshape(2, 1, 1, 1))
-    torch.testing.assert_close(regularizer.magnitudes(x, sigma), regularizer.magnitudes(scaled, within))
+    torch.testing.assert_close(
+        regularizer.magnitudes(x, sigma), regularizer.magnitudes(scaled, within)
+    )
     bound = regularizer.lipschitz((9, 10), sigma, channels=channels).expand(2)
     torch.testing.assert_close(bound, regularizer.lipschitz((9, 10), within, channels=channels))
     step = 1e-3 * torch.randn_like(x)

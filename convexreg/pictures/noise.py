@@ -26,7 +26,7 @@ _BINS, _BLOCKS = 12, 40
 _CLIPPED = 0.02
 """Share of pixels at a limit up to which a block is used."""
 _PILED, _LEAST = 5.0, 2e-3
-"""Values that are so many times as frequent as those beside them, in that share of all pixels, are no noise."""
+"""Values so many times as frequent as those beside them, in that share of all pixels, are no noise."""
 _WHITE = 1.55
 """By how much levels at one and at two pixels' distance differ where noise is white, at most: of twenty
 photographs with noise of 10/255 all are below, of blurred noise (0.6 pixels) and JPEG of quality 50 none."""
