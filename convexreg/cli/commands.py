@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, Literal
 
-import torch
-from torch import Tensor
 from tqdm import tqdm
 
 from convexreg.adaptive import AdaptiveRegularizer
@@ -18,9 +19,10 @@ from convexreg.models.config import AnyRegularizer, parameter_count
 from convexreg.models.files import load_model, pretrained_names
 from convexreg.pictures.files import check_writable, read_image, write_image
 from convexreg.pictures.kernels import read_kernel
-from convexreg.pictures.noise import estimate_sigma
+from convexreg.pictures.noise import PictureTooSmall
 from convexreg.pictures.photograph import ImageError, Photograph, UnknownWhite
-from convexreg.reconstruction.from_measurements import Reconstruction, reconstruct
+from convexreg.reconstruction.result import Reconstruction
+from convexreg.restoration import Restoration, deblurred, denoised
 from convexreg.solvers.loop import Progress
 from convexreg.solvers.solution import Status
 
@@ -87,20 +89,16 @@ class ProgressBar:
             self.bar.close()
 
 
-def _solve(
-    options: argparse.Namespace, y: Tensor, physics: Any, **arguments: Any
-) -> Reconstruction:
-    return reconstruct(
-        y.to(options.device),
-        physics,
-        regularizer=options.model,
-        lam=parse_weight(options.lam),
-        accuracy=options.accuracy,
-        gap_tol=options.gap,
-        max_iter=options.max_iter,
-        callback=ProgressBar(quiet=options.quiet),
-        **arguments,
-    )
+def _options(options: argparse.Namespace) -> dict[str, Any]:
+    """What the options say of a solve, for `reconstruct`."""
+    return {
+        "regularizer": options.model,
+        "lam": parse_weight(options.lam),
+        "accuracy": options.accuracy,
+        "gap_tol": options.gap,
+        "max_iter": options.max_iter,
+        "callback": ProgressBar(quiet=options.quiet),
+    }
 
 
 def report(result: Reconstruction, extra: dict[str, Any]) -> dict[str, Any]:
@@ -119,12 +117,18 @@ def report(result: Reconstruction, extra: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _finish(options: argparse.Namespace, result: Reconstruction, extra: dict[str, Any]) -> None:
+def _finish(
+    options: argparse.Namespace, result: Reconstruction | None, extra: dict[str, Any]
+) -> None:
     if options.json:
-        print(json.dumps(report(result, extra), indent=2))
+        said = {**extra, "status": "copied"} if result is None else report(result, extra)
+        print(json.dumps(said, indent=2))
     else:
         for key, value in extra.items():
             print(f"{key.replace('_', ' ')}: {value}")
+    if result is None:
+        return
+    if not options.json:
         print(result.summary())
         if isinstance(parse_weight(options.lam), str):
             print(f"lam: {float(result.lam[0]):.4g}")
@@ -138,10 +142,14 @@ def _note(text: str) -> None:
 
 def _read(options: argparse.Namespace) -> Photograph:
     """The input; a note on standard error if its white is probably not the default one."""
+    if options.white == "auto":
+        return _with_its_own_white(options)
     try:
         photograph = read_image(options.input, white=options.white)
     except UnknownWhite as error:
-        raise ImageError(f"{error} (--white 255)") from error
+        if options.sigma == "auto":  # in whatever unit
+            return read_image(options.input, white=1.0)
+        raise ImageError(f"{error} (--white 255, or --white auto)") from error
     if photograph.doubtful_white:
         _note(
             f"{options.input} has 16 bits, but no value above 4095; if 4095 is white, give --white 4095"
@@ -155,52 +163,82 @@ def _read(options: argparse.Namespace) -> Photograph:
     return photograph
 
 
-def _estimated(photograph: Photograph) -> float:
+def _with_its_own_white(options: argparse.Namespace) -> Photograph:
+    """The input, its largest value for white."""
     try:
-        return estimate_sigma(photograph.pixels)
-    except ValueError as error:
-        raise ValueError(f"{error}: --sigma 0.1, or --sigma 25/255") from error
+        photograph = read_image(options.input)
+    except UnknownWhite:
+        photograph = read_image(options.input, white=1.0)
+    largest = float(photograph.pixels.max())
+    if not largest > 0:
+        raise ImageError(f"nothing in {options.input} is above zero, so that there is no white")
+    white = largest * photograph.largest
+    _note(f"white is {white:g}")
+    return replace(photograph, pixels=photograph.pixels / largest, white=white)
+
+
+def _given_sigma(options: argparse.Namespace) -> float | None:
+    """`None` where it is to be estimated, and of photon noise without any other."""
+    if options.sigma == "auto":
+        return None
+    return parse_sigma(options.sigma)
+
+
+def _given_gain(options: argparse.Namespace) -> float | Literal["auto"] | None:
+    if options.gain in (None, "auto"):
+        return options.gain
+    return parse_sigma(options.gain)
+
+
+@contextmanager
+def _advice() -> Iterator[None]:
+    """Errors that a noise level or another white would help against say so."""
+    try:
+        yield
+    except PictureTooSmall as error:
+        raise ValueError(f"{error}; give the level: --sigma 0.1, or --sigma 25/255") from error
+
+
+def _write(options: argparse.Namespace, photograph: Photograph, restored: Restoration) -> None:
+    """Write the result, and say what it is."""
+    for note in restored.notes:
+        _note(note)
+    write_image(options.output, photograph.with_pixels(restored.image))
+    extra = {"output": str(options.output), "sigma": round(restored.sigma, 7)}
+    if restored.noise is not None:
+        extra["sigma_of_planes"] = [round(level, 7) for level in restored.noise.levels]
+    _finish(options, restored.result, extra)
 
 
 def denoise(options: argparse.Namespace) -> None:
-    import deepinv
-
     check_writable(options.output)
     photograph = _read(options)
-    automatic = options.sigma == "auto"
-    sigma = _estimated(photograph) if automatic else parse_sigma(options.sigma)
-    physics = deepinv.physics.Denoising(deepinv.physics.GaussianNoise(sigma))
-    result = _solve(options, photograph.pixels.unsqueeze(0), physics, sigma=sigma)
-    write_image(options.output, photograph.with_pixels(result.image[0]))
-    _finish(options, result, {"output": str(options.output), "sigma": round(sigma, 5)})
+    with _advice():
+        restored = denoised(
+            photograph.pixels.to(options.device),
+            _given_sigma(options),
+            gain=_given_gain(options),
+            step=photograph.step,
+            **_options(options),
+        )
+    _write(options, photograph, restored)
 
 
 def deblur(options: argparse.Namespace) -> None:
-    import deepinv
-
     check_writable(options.output)
     photograph = _read(options)
     kernel, total = read_kernel(options.kernel)
     if abs(total - 1) > 1e-5:
         _note(f"the kernel sums to {total:.6g}; normalised to one")
-    if any(k > n for k, n in zip(kernel.shape[-2:], photograph.pixels.shape[-2:], strict=True)):
-        raise ImageError(
-            f"the kernel, {kernel.shape[-2]} x {kernel.shape[-1]}, is larger than the photograph, "
-            f"{photograph.pixels.shape[-2]} x {photograph.pixels.shape[-1]}"
+    with _advice():
+        restored = deblurred(
+            photograph.pixels.to(options.device),
+            kernel,
+            _given_sigma(options),
+            boundary=options.boundary,
+            **_options(options),
         )
-    physics = deepinv.physics.Blur(kernel, padding=options.boundary, device=options.device)
-    y = photograph.pixels.unsqueeze(0)
-    margins = (kernel.shape[-2] // 2, kernel.shape[-1] // 2)
-    start = y
-    if options.boundary == "valid":
-        padding = (margins[1], margins[1], margins[0], margins[0])
-        start = torch.nn.functional.pad(y, padding, mode="replicate")
-    result = _solve(options, y, physics, sigma=parse_sigma(options.sigma), x0=start)
-    image = result.image[0]
-    if options.boundary == "valid":
-        image = image[:, margins[0] : -margins[0] or None, margins[1] : -margins[1] or None]
-    write_image(options.output, photograph.with_pixels(image))
-    _finish(options, result, {"output": str(options.output)})
+    _write(options, photograph, restored)
 
 
 def demo(options: argparse.Namespace) -> None:

@@ -93,17 +93,17 @@ def parser() -> argparse.ArgumentParser:
         sub.add_argument("--json", action="store_true", help="print the result as JSON")
         sub.add_argument("-q", "--quiet", action="store_true", help="no progress bar")
 
-    def add_white(sub: argparse.ArgumentParser) -> None:
+    def add_white(sub: argparse.ArgumentParser, kind: Any = positive, further: str = "") -> None:
         sub.add_argument(
             "--white",
-            type=positive,
-            help="number in the file that stands for white, e.g. 4095 for 12-bit data in 16 bits "
+            type=kind,
+            help=f"number in the file that stands for white, e.g. 4095 for 12-bit data in 16 bits{further} "
             "(default: the largest of the integer type, 1 for floats)",
         )
 
     def add_input(sub: argparse.ArgumentParser) -> None:
         sub.add_argument("input", type=Path, help="PNG, TIFF, JPEG, BMP or NPY file")
-        add_white(sub)
+        add_white(sub, white, ', or "auto" for its largest')
 
     sub = command("denoise", commands.denoise, "Remove Gaussian noise from a photograph.")
     add_input(sub)
@@ -112,6 +112,11 @@ def parser() -> argparse.ArgumentParser:
         "--sigma",
         default="auto",
         help='noise level on the [0, 1] scale, "25/255", or "auto" (default)',
+    )
+    sub.add_argument(
+        "--gain",
+        help="of photon noise, whose variance is gain times brightness (and that of --sigma, if given), or "
+        '"auto" to estimate both',
     )
     add_solve_options(sub, "1", "1")
 
@@ -124,7 +129,11 @@ def parser() -> argparse.ArgumentParser:
         help="image of a point of light, or NPY file, of odd size",
     )
     sub.add_argument("-o", "--output", type=Path, required=True, help="image file to write")
-    sub.add_argument("--sigma", required=True, help='noise level on the [0, 1] scale, or "2.5/255"')
+    sub.add_argument(
+        "--sigma",
+        default="auto",
+        help='noise level on the [0, 1] scale, "2.5/255", or "auto" (default)',
+    )
     sub.add_argument(
         "--boundary",
         choices=("valid", "circular", "replicate", "reflect"),
@@ -233,6 +242,14 @@ def positive(text: str) -> float:
     if not 0 < value < math.inf:
         raise argparse.ArgumentTypeError(f"must be a positive number, got {text!r}")
     return value
+
+
+def white(text: str) -> float | str:
+    """A positive number, or "auto".
+
+    :raises argparse.ArgumentTypeError: neither.
+    """
+    return text if text == "auto" else positive(text)
 
 
 def count(text: str) -> int:

@@ -32,6 +32,10 @@ _WHITE = 1.55
 photographs with noise of 10/255 all are below, of blurred noise (0.6 pixels) and JPEG of quality 50 none."""
 
 
+class PictureTooSmall(ValueError):
+    """The noise of a picture of so few pixels cannot be estimated."""
+
+
 class NoNoise(ValueError):
     """There is no place in the picture that shows noise."""
 
@@ -71,6 +75,7 @@ def estimate_noise(pixels: Tensor) -> NoiseEstimate:
     the median pixel.
 
     :raises NoNoise: nothing is left.
+    :raises PictureTooSmall: a side of less than 16 pixels.
     """
     found = [_Blocks.of(plane) for plane in _planes(pixels)]
     levels = tuple(math.sqrt(blocks.variance()) for blocks in found)
@@ -120,7 +125,10 @@ class _Blocks:
     def of(cls, plane: Plane) -> _Blocks:
         """:raises NoNoise: none is usable."""
         if min(plane.shape) < 2 * _SIDE:
-            raise NoNoise(f"the picture is too small, a side must have at least {2 * _SIDE} pixels")
+            raise PictureTooSmall(
+                f"the noise of a picture of {plane.shape[0]} x {plane.shape[1]} pixels cannot be estimated, "
+                f"its sides must have at least {2 * _SIDE}"
+            )
         finite = numpy.isfinite(plane)
         plane = numpy.where(finite, plane, 0.0)
         fine, coarse = (_high_pass(plane, distance) for distance in (1, 2))

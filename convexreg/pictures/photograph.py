@@ -40,6 +40,18 @@ class Photograph:
         return torch.einsum("c,chw->hw", weights, self.pixels).unsqueeze(0)
 
     @property
+    def largest(self) -> float:
+        """The number in the file that stands for 1."""
+        if self.white is not None:
+            return self.white
+        return 1.0 if self.bits == 32 else 2.0**self.bits - 1
+
+    @property
+    def step(self) -> float:
+        """Between two numbers of an integer file, as a fraction of white; zero of floating-point ones."""
+        return 0.0 if self.bits == 32 else 1 / self.largest
+
+    @property
     def doubtful_white(self) -> bool:
         """Whether it looks like data of 12 bits or fewer in a file of 16 whose white was not named."""
         return self.bits == 16 and self.white is None and bool(self.pixels.max() < 4096 / 65535)

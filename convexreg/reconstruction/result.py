@@ -105,6 +105,12 @@ class Reconstruction:
         return lam.expand(self.status.shape[0])
 
     @property
+    def sigma(self) -> Tensor:
+        """The noise level, `(B,)` in float64; where it varies the root of the mean of the variances."""
+        sigma = torch.as_tensor(self.problem.sigma, dtype=torch.float64, device=self.status.device)
+        return sigma.reshape(-1).expand(self.status.shape[0])
+
+    @property
     def anchor(self) -> float:
         """The weight of the anchor, zero where there is none."""
         return self.problem.anchor
@@ -115,7 +121,7 @@ class Reconstruction:
         return bool((self.status == Status.CONVERGED).all())
 
     def summary(self) -> str:
-        """One line per image: status, certificate, iterations."""
+        """One line per image: status, certificate, iterations, noise level."""
         lines = []
         for index in range(len(self.status)):
             status = Status(int(self.status[index]))
@@ -127,9 +133,10 @@ class Reconstruction:
                 proven = f"certified gap {gap:.1e}"
             else:
                 proven = f"no certificate (gradient rms {float(self.stationarity[index]):.1e})"
+            number = f"image {index}: " if len(self.status) > 1 else ""
             lines.append(
-                f"{status.name.lower().replace('_', ' ')} after {int(self.iterations[index])} "
-                f"iterations: {proven}"
+                f"{number}{status.name.lower().replace('_', ' ')} after {int(self.iterations[index])} "
+                f"iterations: {proven}, sigma {float(self.sigma[index]):.3g}"
             )
         if self.first is not None:
             rounds = (self.first.summary().split("\n"), lines)
