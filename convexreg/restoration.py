@@ -241,20 +241,16 @@ def _level(
         return sigma, None, ()
     try:
         noise = estimate_noise(pixels)
-    except NoNoise as error:
-        return 0.0, None, (str(error),)
+    except NoNoise:
+        return 0.0, None, ()
     if noise.white:
         return noise.sigma, noise, ()
-    coarse = max(noise.coarse)
-    return (
-        noise.sigma,
-        noise,
-        (
-            f"the noise level is doubtful: differences of neighbouring pixels say {noise.sigma:.3g}, those "
-            f"over two pixels {coarse:.3g}, as in JPEG, enlarged or smoothed pictures, or where all is "
-            "texture; if noise is left, give a level in between",
-        ),
+    doubt = (
+        f"the noise level is doubtful: differences of neighbouring pixels say {noise.sigma:.3g}, those over "
+        f"two pixels {max(noise.coarse):.3g}, as in JPEG, enlarged or smoothed pictures, or where all is "
+        f"texture; {noise.advised:.3g} is taken, give sigma if too much or too little is removed"
     )
+    return noise.advised, noise, (doubt,)
 
 
 def _brightest(pixels: Tensor) -> float:

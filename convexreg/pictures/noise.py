@@ -21,8 +21,8 @@ Plane = NDArray[numpy.float64]
 _SIDE, _STRIDE = 8, 4
 _CALM = 0.1
 """The quantile of the blocks of one brightness that stands for the noise there."""
-_BINS, _BLOCKS = 12, 40
-"""Classes of brightness at most, and blocks in each at least."""
+_BINS, _BLOCKS, _FEW = 12, 40, 20
+"""Classes of brightness at most, and blocks in each at least, fewer where classes matter more."""
 _CLIPPED = 0.02
 """Share of pixels at a limit up to which a block is used."""
 _PILED, _LEAST = 5.0, 2e-3
@@ -62,6 +62,12 @@ class NoiseEstimate:
         return _rms(self.levels)
 
     @property
+    def advised(self) -> float:
+        """What to denoise with: `sigma`, and more where neighbouring pixels share their noise, of which
+        differences between them see a part."""
+        return self.sigma if self.white else self.contradiction * self.sigma
+
+    @property
     def white(self) -> bool:
         """Whether the noise of neighbouring pixels seems independent."""
         return self.contradiction < _WHITE
@@ -98,7 +104,7 @@ def estimate_photon_noise(pixels: Tensor) -> tuple[float, float]:
     :return: the gain, nonnegative, and the variance at zero, negative where black is not zero.
     :raises NoNoise: nothing shows noise, or all of it is of one brightness.
     """
-    classes = [_Blocks.of(plane).classes() for plane in _planes(pixels)]
+    classes = [_Blocks.of(plane).classes(blocks=_FEW) for plane in _planes(pixels)]
     x, variance = (numpy.concatenate(column) for column in zip(*classes, strict=True))
     one, two = numpy.triu_indices(len(x), 1)
     apart = numpy.abs(x[two] - x[one]) > 1e-3 * max(float(numpy.ptp(x)), 1e-12)
@@ -146,9 +152,9 @@ class _Blocks:
         mean, one, two = (_mean(item)[places][there] for item in (plane, fine**2, coarse**2))
         return cls(mean, (one, two), float(there.mean()))
 
-    def classes(self, distance: int = 1) -> tuple[Plane, Plane]:
+    def classes(self, distance: int = 1, blocks: int = _BLOCKS) -> tuple[Plane, Plane]:
         """Mean brightness and variance of the noise of every class of brightness."""
-        count = int(min(max(len(self.mean) // _BLOCKS, 1), _BINS))
+        count = int(min(max(len(self.mean) // blocks, 1), _BINS))
         parts = numpy.array_split(numpy.argsort(self.mean, kind="stable"), count)
         energy = self.energy[distance - 1]
         scale = _white_quantile(distance)
