@@ -13,7 +13,6 @@ from dataclasses import dataclass
 
 import numpy
 from numpy.typing import NDArray
-from scipy.ndimage import uniform_filter
 from torch import Tensor
 
 Plane = NDArray[numpy.float64]
@@ -186,6 +185,8 @@ def _high_pass(plane: Plane, distance: int) -> Plane:
 
 
 def _mean(values: Plane, side: int = _SIDE) -> Plane:
+    from scipy.ndimage import uniform_filter
+
     return uniform_filter(values, side, mode="nearest")
 
 
