@@ -87,7 +87,7 @@ def _measure(measurement: Measurement, model: str, weight: Any) -> dict[str, obj
     began = time.process_time()
     usual = call()
     seconds = time.process_time() - began
-    before = 0.0 if usual.first is None else float(usual.first.evaluations)
+    before = sum(float(each.evaluations) for each in usual.rounds[:-1])
     iterates: list[Progress] = []
 
     def keep(progress: Progress) -> None:

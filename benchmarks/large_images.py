@@ -16,7 +16,6 @@ from benchmarks.harness.memory import peak_mebibytes
 from benchmarks.harness.options import Options
 from benchmarks.harness.records import write_rows
 from benchmarks.harness.registry import Benchmark, Figure, Table, register
-from convexreg.cli.parser import keep_freed_memory
 from convexreg.reconstruction.from_measurements import reconstruct
 
 MEGAPIXELS = (0.1, 1.0, 6.0, 24.0)
@@ -88,7 +87,6 @@ def _denoise(megapixels: float, threads: int, device: str) -> dict[str, object]:
     """One denoising solve to the default certified gap of 1e-4."""
     import deepinv
 
-    keep_freed_memory()
     torch.set_num_threads(threads)
     physics = deepinv.physics.Denoising(device=device)
     side = round((1e6 * megapixels) ** 0.5)

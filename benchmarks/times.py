@@ -100,8 +100,7 @@ def _learned(model: str, measurement: Measurement, weight: float) -> Result:
     """As users call it, which includes opening the model's file; evaluations are those of all rounds."""
     m = measurement
     result = reconstruct(m.y, m.physics, sigma=m.sigma, regularizer=model)
-    rounds = [result] if result.first is None else [result.first, result]
-    evaluations = sum(float(each.evaluations) for each in rounds)
+    evaluations = sum(float(each.evaluations) for each in result.rounds)
     return Result(result.image, outcome_of(int(result.status)), evaluations)
 
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cached_property
 from typing import Any, Protocol, TypeVar
 
+import torch
 from torch import Tensor, nn
 
-from convexreg.networks import tiling
-from convexreg.networks.base import Sigma
-from convexreg.networks.weight_network import WeightNetwork
+from convexreg.networks import colour, tiling
+from convexreg.networks.base import Sigma, converted
+from convexreg.networks.weight_network import ColourWeights, WeightNetwork
 from convexreg.regularizer import ConvexRegularizer
+from convexreg.solvers.objective import Objective
 
 
 class AdaptiveRegularizer(nn.Module):
@@ -19,7 +22,8 @@ class AdaptiveRegularizer(nn.Module):
     Round 0 minimises with `first`. From its reconstruction `x0` the weight network decides how strong
     every term of `second` is at every pixel: `given(x0, sigma)`, convex, with proven bounds like any
     other, with which round 1 minimises. Given `x0` everything proven of a convex regularizer holds;
-    how the weights follow the data is learned, and nothing is proven about it.
+    how the weights follow the data is learned, and nothing is proven about it. With an adaptive `first` there
+    are as many rounds more.
 
     :param first, second: of the same number of channels and noise levels.
     :param network: with as many terms as `second`.
@@ -27,19 +31,20 @@ class AdaptiveRegularizer(nn.Module):
 
     def __init__(
         self,
-        first: ConvexRegularizer,
+        first: ConvexRegularizer | AdaptiveRegularizer,
         second: ConvexRegularizer,
-        network: WeightNetwork,
+        network: WeightNetwork | ColourWeights,
         *,
         name: str = "unnamed",
     ) -> None:
         super().__init__()
-        self.first, self.second, self.network = first, second, network
+        self.first: ConvexRegularizer | AdaptiveRegularizer = first
+        self.second, self.network = second, network
         self.name = name
 
     @property
     def in_channels(self) -> int:
-        """Of the images; a gray model takes colour as well."""
+        """Of the images; a gray model takes colour as well, and a model for colour images gray ones."""
         return self.second.in_channels
 
     @property
@@ -48,12 +53,26 @@ class AdaptiveRegularizer(nn.Module):
         return self.second.sigma_range
 
     def weights(self, x: Tensor, sigma: Sigma) -> Tensor:
-        """Weights from a reconstruction `x` `(B, C, H, W)`: `(B, terms, H, W)`, three per colour image."""
-        planes, levels = self.second.planes(x, sigma)
-        return tiling.weights(self.second.network, self.network, planes, levels)
+        """Weights from a reconstruction `x` `(B, C, H, W)`: `(B, terms, H, W)`, three per colour image of a
+        gray model."""
+        own, network = self.second.of(x.shape[1]), self.network
+        if own is not self.second and isinstance(network, ColourWeights):
+            network = network.luminance
+        planes, levels = own.planes(x, sigma)
+        return tiling.weights(own.network, network, planes, levels)
+
+    def given_in_turn(self, x: Tensor, sigma: Sigma) -> ConvexRegularizer | GivenInTurn:
+        """`given(x, sigma)`; of large colour images what makes the regularizers of their planes in turn."""
+        parts = (self.second.network, self.network)
+        large = (
+            x.shape[1] != self.second.of(x.shape[1]).in_channels and x[0, 0].numel() >= colour.LARGE
+        )
+        if not large or any(tiling.differentiated(part, x) for part in parts):
+            return self.given(x, sigma)
+        return GivenInTurn(self, x, sigma)
 
     def given(self, x: Tensor, sigma: Sigma) -> ConvexRegularizer:
-        """The convex regularizer of round 1, its weights frozen at the reconstruction `x`.
+        """The convex regularizer of the last round, its weights frozen at the reconstruction `x`.
 
         The result takes images of that size, any number of them if `x` is one gray image, and a noise
         level of its own when it is evaluated. It shares the parameters of `second`.
@@ -61,8 +80,49 @@ class AdaptiveRegularizer(nn.Module):
         :param x: `(B, C, H, W)`.
         :param sigma: noise level that the weights are for, one number or one per image.
         """
-        colour = x.shape[1] != self.in_channels
-        return self.second.with_weights(self.weights(x, sigma), colour=colour)
+        own = self.second.of(x.shape[1])
+        of_colour = x.shape[1] != own.in_channels
+        return own.with_weights(self.weights(x, sigma), colour=of_colour)
+
+
+class GivenInTurn:
+    """The convex regularizer of round 1 for large colour images, of which a plane can be had alone.
+
+    The weights of all planes together take a hundred times the memory of the image. As a whole it is what
+    `AdaptiveRegularizer.given` makes; that is made when it is asked for and kept.
+    """
+
+    def __init__(self, model: AdaptiveRegularizer, x: Tensor, sigma: Sigma) -> None:
+        self.model, self.x, self.sigma = model, x, sigma
+
+    @property
+    def in_channels(self) -> int:
+        """Of the images; it takes colour."""
+        return self.model.in_channels
+
+    @cached_property
+    def whole(self) -> ConvexRegularizer:
+        """With the weights of all planes."""
+        return self.model.given(self.x, self.sigma)
+
+    def term(self, sigma: Sigma = None) -> Objective:
+        """`R(.; sigma)` on the colour images."""
+        return self.whole.term(sigma)
+
+    def converted(self, device: torch.device, dtype: torch.dtype) -> ConvexRegularizer:
+        """On another device and in another floating-point type."""
+        return converted(self.whole, device, dtype)
+
+    def plane(self, index: Tensor) -> ConvexRegularizer:
+        """That of one of the planes as a gray image, without the weight of the plane.
+
+        :param index: its number, three planes in a row for every image, `(1,)` integers.
+        """
+        x = colour.planes(self.x[index // 3])[index % 3]
+        sigma = self.sigma
+        if isinstance(sigma, Tensor) and sigma.numel() > 1:
+            sigma = sigma.reshape(-1)[(index // 3).to(sigma.device)]
+        return self.model.given(x, sigma)
 
 
 class HasImage(Protocol):
@@ -79,13 +139,20 @@ R = TypeVar("R", bound=HasImage)
 
 def rounds(
     model: Any, solve: Callable[[Any, Tensor, bool], R], start: Tensor, sigma: Sigma
-) -> tuple[R | None, R]:
-    """Solve with a model in as many rounds as it has: the result of the round before the last, and the last.
+) -> list[R]:
+    """Solve with a model in as many rounds as it has: their results, the last one last.
 
-    :param model: an adaptive regularizer has two rounds, any other one.
+    :param model: an adaptive regularizer has one round more than its first part, any other one.
     :param solve: `(regularizer, start, whether it is the last round)` to a result.
     """
+    return _rounds(model, solve, start, sigma, True)
+
+
+def _rounds(
+    model: Any, solve: Callable[[Any, Tensor, bool], R], start: Tensor, sigma: Sigma, is_last: bool
+) -> list[R]:
     if not isinstance(model, AdaptiveRegularizer):
-        return None, solve(model, start, True)
-    first = solve(model.first, start, False)
-    return first, solve(model.given(first.image, sigma), first.image, True)
+        return [solve(model, start, is_last)]
+    before = _rounds(model.first, solve, start, sigma, False)
+    image = before[-1].image
+    return [*before, solve(model.given_in_turn(image, sigma), image, is_last)]

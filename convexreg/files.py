@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write to a temporary file beside `path`, then rename it.
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary file beside `path` to write to, renamed once all is well and removed otherwise.
 
     A link stays one, and an existing file keeps its permissions.
 
@@ -19,13 +22,14 @@ def write_atomically(path: Path, content: bytes) -> None:
     if not path.parent.is_dir():
         raise FileNotFoundError(f"the output folder {path.parent} does not exist; create it first")
     try:
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".unfinished-")
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=".unfinished-")
     except OSError as error:
         raise OSError(f"cannot write {path}: {error.strerror}") from error
+    os.close(handle)
+    temporary = Path(name)
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
+        yield temporary
+        with temporary.open("rb+") as file:
             os.fsync(file.fileno())
         umask = os.umask(0)
         os.umask(umask)
@@ -33,5 +37,11 @@ def write_atomically(path: Path, content: bytes) -> None:
         os.chmod(temporary, mode)
         os.replace(temporary, path)
     except BaseException:
-        os.unlink(temporary)
+        temporary.unlink()
         raise
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write all or nothing, see `replacing`."""
+    with replacing(path) as temporary:
+        temporary.write_bytes(content)

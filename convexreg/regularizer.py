@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from convexreg.networks import colour
 from convexreg.networks.base import GradientNetwork, Sigma, replaced, squeeze_batch
+from convexreg.networks.colour_network import ColourNetwork
 from convexreg.networks.evaluation import Evaluation
 from convexreg.solvers.batch import per_image
 from convexreg.solvers.curvature import Curvature
@@ -26,7 +27,8 @@ class Regularizer(nn.Module):
     deviation on that scale, a float or one per image `(B,)`. With weight one, `R` is the right
     regularizer for `|A x - y|^2 / 2` with noise of that level. A gray model takes colour images too:
     it is applied to the three planes of an orthonormal colour transform, each with a weight, which keeps
-    convexity, and multiplies bounds by the largest weight at most.
+    convexity, and multiplies bounds by the largest weight at most. A model for colour images with a part for
+    the luminance (`ColourNetwork`) takes gray images too: that part is a gray model.
 
     Levels outside of the range that the network knows are reached by scale: there `R(x; sigma)` is
     `R(s x; s sigma) / s^2` with the `s` that takes `sigma` to the end of the range, the regularizer of
@@ -37,6 +39,7 @@ class Regularizer(nn.Module):
     :param sigma_range: the noise levels the network is valid for, `(lowest, highest)`, or `None`
         when it is not conditioned on the noise.
     :param name: what to call it in messages and results.
+    :ivar gray_range: the noise levels for gray images.
     """
 
     def __init__(
@@ -52,6 +55,7 @@ class Regularizer(nn.Module):
         self.in_channels = in_channels
         self.sigma_range = sigma_range
         self.name = name
+        self.gray_range = sigma_range
         self.weighted_shape: tuple[int, int, int] | None = None
         self.colour_weights = False
 
@@ -86,9 +90,17 @@ class Regularizer(nn.Module):
         image.
 
         :param image_size: `(H, W)` for a bound on that grid; for every size when omitted.
-        :param channels: of the images; as many as the model has when omitted. For colour images and a gray
-            model it is the largest of the bounds of the planes, each times its weight.
+        :param channels: of the images; as many as the model has when omitted, or one for a model for colour
+            images as well. For colour images and a gray model it is the largest of the bounds of the planes,
+            each times its weight.
         """
+        own = self.of(channels or 1)
+        if own is not self and channels is None:
+            return torch.maximum(
+                *(self.lipschitz(image_size, sigma, channels=each) for each in (1, 3))
+            )
+        if own is not self:
+            return own.lipschitz(image_size, sigma)
         sigma, _ = self.reached(sigma)
         if channels in (None, self.in_channels) and not self.colour_weights:
             return self.network.lipschitz(image_size, sigma)
@@ -110,7 +122,8 @@ class Regularizer(nn.Module):
         Colour images give three times as many images, three in a row for each: the channels of the colour
         transform.
         """
-        return self.network.magnitudes(*self.planes(x, sigma))
+        own = self.of(x.shape[1])
+        return own.network.magnitudes(*own.planes(x, sigma))
 
     def with_weights(self, weights: Tensor, *, colour: bool = False) -> Self:
         """The same regularizer, sharing its parameters, with a weight for every term and pixel.
@@ -132,7 +145,8 @@ class Regularizer(nn.Module):
                 f"the weights must be (B, {self.network.terms}, H, W), one per term of the model "
                 f"{self.name}, got {tuple(weights.shape)}"
             )
-        if not bool((weights.isfinite() & (weights >= 0)).all()):
+        least, most = weights.aminmax()  # NaN where there is one
+        if not bool((least >= 0) & (most < float("inf"))):
             raise ValueError("the weights must be finite and nonnegative")
         twin = replaced(self, network=self.network.with_weights(weights))
         twin.weighted_shape = (weights.shape[0], weights.shape[2], weights.shape[3])
@@ -151,6 +165,14 @@ class Regularizer(nn.Module):
         twin = replaced(self, network=self.network.part(index))
         twin.weighted_shape = (index.numel(), *self.weighted_shape[1:])
         return twin
+
+    def of(self, channels: int) -> Self:
+        """The regularizer of images of so many channels: itself, for gray ones the part for the luminance."""
+        if channels != 1 or not isinstance(self.network, ColourNetwork):
+            return self
+        gray = replaced(self, network=self.network.luminance)
+        gray.in_channels, gray.sigma_range = 1, self.gray_range
+        return gray
 
     def of_planes(self) -> Self:
         """The regularizer of the planes of colour images as gray images, without the weights of planes."""
@@ -222,9 +244,13 @@ class Regularizer(nn.Module):
         if x.shape[1] == self.in_channels:
             return x, sigma
         if x.shape[1] != 3 or self.in_channels != 1:
+            kinds = {1: "gray or colour images", 3: "colour images"}
+            if isinstance(self.network, ColourNetwork):
+                kinds[3] = kinds[1]
+            takes = kinds.get(self.in_channels, f"images of {self.in_channels} channels")
             raise ValueError(
-                f"the model {self.name} takes images of {self.in_channels} channel(s)"
-                f"{' or colour' if self.in_channels == 1 else ''}, got {x.shape[1]} channels"
+                f"the model {self.name} takes {takes}, got {x.shape[1]} channels (bands that are "
+                "neither gray nor colour are reconstructed one by one: per_channel=True of ConvexPrior)"
             )
         return colour.planes(x), colour.per_plane(sigma)
 
@@ -274,37 +300,37 @@ class RegularizationTerm(Objective):
 
     def __init__(self, regularizer: Regularizer, sigma: Sigma) -> None:
         self.regularizer, self.sigma = regularizer, sigma
-        self._evaluations: dict[bool, Evaluation] = {}
+        self._evaluations: dict[int, Evaluation] = {}
 
     def _planes(self, x: Tensor) -> tuple[Evaluation, Tensor, bool]:
         """How to evaluate what the network takes, that, and whether it is planes of colour images."""
-        planes, levels = self.regularizer.planes(x, self.sigma)
-        of_colour = x.shape[1] != self.regularizer.in_channels
-        if of_colour not in self._evaluations:
-            self._evaluations[of_colour] = Evaluation(self.regularizer.network, levels)
-        return self._evaluations[of_colour], planes, of_colour
+        regularizer, channels = self.regularizer.of(x.shape[1]), x.shape[1]
+        planes, levels = regularizer.planes(x, self.sigma)
+        if channels not in self._evaluations:
+            self._evaluations[channels] = Evaluation(regularizer.network, levels)
+        return self._evaluations[channels], planes, channels != regularizer.in_channels
 
     @without_autocast
     def value_and_grad(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        evaluation, planes, of_colour = self._planes(x)
+        evaluation, planes, _ = self._planes(x)
         value, grad = evaluation.value_and_grad(planes)
         assert value is not None
         assert grad is not None
-        return self._value(value, of_colour), self._grad(grad, of_colour)
+        return self._value(value, x.shape[1]), self._grad(grad, x.shape[1])
 
     @without_autocast
     def value(self, x: Tensor) -> Tensor:
-        evaluation, planes, of_colour = self._planes(x)
+        evaluation, planes, _ = self._planes(x)
         value, _ = evaluation.value_and_grad(planes, grad=False)
         assert value is not None
-        return self._value(value, of_colour)
+        return self._value(value, x.shape[1])
 
     @without_autocast
     def grad(self, x: Tensor) -> Tensor:
-        evaluation, planes, of_colour = self._planes(x)
+        evaluation, planes, _ = self._planes(x)
         _, grad = evaluation.value_and_grad(planes, value=False)
         assert grad is not None
-        return self._grad(grad, of_colour)
+        return self._grad(grad, x.shape[1])
 
     @without_autocast
     def curvature(self, x: Tensor) -> Curvature | None:
@@ -312,16 +338,20 @@ class RegularizationTerm(Objective):
         model = evaluation.curvature(planes)
         return colour.curvature(model) if of_colour and model is not None else model
 
-    def _value(self, value: Tensor, of_colour: bool) -> Tensor:
+    def _value(self, value: Tensor, channels: int) -> Tensor:
         """Of the images, `R(s x) / s^2`."""
+        regularizer = self.regularizer.of(channels)
+        of_colour = channels != regularizer.in_channels
         value = colour.total(value) if of_colour else value
-        _, scale = self.regularizer.reached(self.sigma)
+        _, scale = regularizer.reached(self.sigma)
         return value if scale is None else value / scale.to(value) ** 2
 
-    def _grad(self, grad: Tensor, of_colour: bool) -> Tensor:
+    def _grad(self, grad: Tensor, channels: int) -> Tensor:
         """Of the images, `grad R(s x) / s`."""
+        regularizer = self.regularizer.of(channels)
+        of_colour = channels != regularizer.in_channels
         grad = colour.from_planes(colour.weighted(grad)) if of_colour else grad
-        _, scale = self.regularizer.reached(self.sigma)
+        _, scale = regularizer.reached(self.sigma)
         return grad if scale is None else grad / per_image(scale.to(grad), grad)
 
     def lipschitz(self, x: Tensor) -> Tensor:

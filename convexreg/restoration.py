@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeVar
 
 import numpy
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from convexreg.models.files import DEFAULT_MODEL
-from convexreg.pictures.arrays import ChannelAxis, Layout
+from convexreg.pictures.layout import ChannelAxis, Layout
 from convexreg.pictures.noise import NoiseEstimate, NoNoise, estimate_noise, estimate_photon_noise
 from convexreg.reconstruction.defaults import BLUR_WEIGHT, Accuracy
 from convexreg.reconstruction.from_measurements import reconstruct
@@ -149,16 +149,17 @@ def denoised(
     if gain is not None:
         return _without_photon_noise(pixels, sigma, gain, **options)
     level, noise, notes = _level(pixels, sigma)
-    rms = float(torch.as_tensor(level).double().square().mean().sqrt())
-    brightest = _brightest(pixels)
+    rms, brightest = _rms(level), _brightest(pixels)
     if rms < max(_ROUNDING * step, _NOTHING * brightest):
         notes = (*notes, f"the noise ({rms:.2g}) is next to nothing, the picture is copied")
         return Restoration(pixels, rms, noise, None, 1.0, notes)
     scale = _scale(brightest, rms)
-    given = scale * level
-    if isinstance(given, Tensor):
-        given = given.to(pixels).expand_as(pixels).unsqueeze(0)
-    result = reconstruct(scale * pixels[None], deepinv.physics.Denoising(), sigma=given, **options)
+    result = reconstruct(
+        scale * pixels[None],
+        deepinv.physics.Denoising(),
+        sigma=_of_images(scale * level, pixels),
+        **options,
+    )
     return Restoration(result.image[0] / scale, rms, noise, result, scale, notes)
 
 
@@ -199,7 +200,7 @@ def deblurred(
     """One picture without a known blur, at the size of the picture.
 
     :param pixels, sigma: see `denoised`.
-    :param kernel: `(1, 1, k, k)` of odd sides that sums to one.
+    :param kernel: `(1, 1 or C, k, k)` of odd sides that sums to one.
     :param boundary: padding of deepinv's `Blur`.
     :raises ValueError: a kernel larger than the picture.
     """
@@ -210,25 +211,52 @@ def deblurred(
             f"the kernel, {kernel.shape[-2]} x {kernel.shape[-1]}, is larger than the photograph, "
             f"{pixels.shape[-2]} x {pixels.shape[-1]}"
         )
-    level, noise, notes = _level(pixels, sigma)
-    rms = float(torch.as_tensor(level).double().square().mean().sqrt())
-    scale = _scale(_brightest(pixels), rms)
-    y = scale * pixels[None]
-    physics = deepinv.physics.Blur(kernel, padding=boundary, device=y.device)
+    physics = deepinv.physics.Blur(kernel, padding=boundary, device=pixels.device)
+    if boundary != "valid":
+        return reconstructed(pixels, physics, sigma, x0=pixels, **options)
     rows, columns = kernel.shape[-2] // 2, kernel.shape[-1] // 2
-    start = y
-    if boundary == "valid":
-        start = torch.nn.functional.pad(y, (columns, columns, rows, rows), mode="replicate")
-    given = scale * level
-    if isinstance(given, Tensor):
-        given = given.to(pixels).expand_as(pixels).unsqueeze(0)
+    start = torch.nn.functional.pad(pixels, (columns, columns, rows, rows), mode="replicate")
+    restored = reconstructed(pixels, physics, sigma, x0=start, **options)
+    return replace(
+        restored, image=restored.image[:, rows : -rows or None, columns : -columns or None]
+    )
+
+
+def reconstructed(
+    pixels: Tensor,
+    physics: Any,
+    sigma: Tensor | float | None = None,
+    *,
+    x0: Tensor | None = None,
+    **options: Any,
+) -> Restoration:
+    """What a linear operator shows as one picture.
+
+    :param pixels, sigma: see `denoised`.
+    :param physics: linear, of deepinv, of one image.
+    :param x0: starting image `(C, H, W)` in the unit of the pixels instead of the usual one.
+    """
+    level, noise, notes = _level(pixels, sigma)
     # an estimate of nothing is rounding at least
-    given = given if sigma is not None else max(given, _NOTHING)
-    result = reconstruct(y, physics, sigma=given, x0=start, **options)
-    image = result.image[0]
-    if boundary == "valid":
-        image = image[:, rows : -rows or None, columns : -columns or None]
-    return Restoration(image / scale, rms, noise, result, scale, notes)
+    level = level if sigma is not None else max(level, _NOTHING * _brightest(pixels))
+    scale = _scale(_brightest(pixels), _rms(level))
+    result = reconstruct(
+        scale * pixels[None],
+        physics,
+        sigma=_of_images(scale * level, pixels),
+        x0=None if x0 is None else scale * x0[None],
+        **options,
+    )
+    return Restoration(result.image[0] / scale, _rms(level), noise, result, scale, notes)
+
+
+def _rms(level: Tensor | float) -> float:
+    return float(torch.as_tensor(level).double().square().mean().sqrt())
+
+
+def _of_images(level: Any, pixels: Tensor) -> Any:
+    """One number, or one for every pixel of a batch of one."""
+    return level.to(pixels).expand_as(pixels)[None] if isinstance(level, Tensor) else level
 
 
 def _level(

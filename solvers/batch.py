@@ -5,6 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+_PIECE = 2**16
+"""Entries of an image whose products are summed at a time on the CPU: they stay in the cache."""
+
 
 def per_image(value: Tensor, x: Tensor) -> Tensor:
     """Shape a 0-dim or `(B,)` tensor to broadcast against `x`, `(B, ...)`."""
@@ -28,7 +31,11 @@ def norm(x: Tensor) -> Tensor:
 
 def inner(a: Tensor, b: Tensor) -> Tensor:
     """`<a, b>` of each image, accumulated in float64, `(B,)`."""
-    return (a * b).flatten(1).sum(1, dtype=torch.float64)
+    a, b = a.flatten(1), b.flatten(1)
+    length = _PIECE if a.device.type == "cpu" else max(a.shape[1], 1)
+    pairs = zip(a.split(length, 1), b.split(length, 1), strict=True)
+    first, *others = ((one * two).sum(1, dtype=torch.float64) for one, two in pairs)
+    return sum(others, first)
 
 
 def mixed(matrix: Tensor, x: Tensor) -> Tensor:

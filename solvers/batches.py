@@ -13,8 +13,9 @@ T = TypeVar("T")
 def take(value: T, index: Tensor, batch: int) -> T:
     """What belongs to the images `index` of a batch.
 
-    Tensors whose first dimension is the batch are indexed, sequences and objects (dataclasses or not) taken
-    apart; what is the same for every image stays: numbers, and tensors of other first dimensions.
+    Objects that say what belongs to some images (`subset`) are asked. Else tensors whose first dimension is
+    the batch are indexed, sequences and objects (dataclasses or not) taken apart; what is the same for every
+    image stays: numbers, and tensors of other first dimensions.
 
     :param index: numbers of images, `(N,)`.
     """
@@ -23,6 +24,8 @@ def take(value: T, index: Tensor, batch: int) -> T:
         return value.index_select(0, index) if each else value
     if isinstance(value, (tuple, list)):
         return type(value)(take(part, index, batch) for part in value)
+    if hasattr(value, "subset"):
+        return value.subset(index)
     if not hasattr(value, "__dict__"):
         return value
     taken = copy.copy(value)

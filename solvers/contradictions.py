@@ -65,13 +65,15 @@ def _broken(a: Evaluation, b: Evaluation, lipschitz: Tensor, gain: Tensor) -> Te
     eps = torch.finfo(a.x.dtype).eps
     move = a.x - b.x
     size = a.value.abs() + b.value.abs()
-    far = torch.maximum(norm(a.x), norm(b.x))
-    error = 10 * eps * lipschitz * far
+    rise, up, down = a.value - b.value, inner(b.grad, move), inner(a.grad, move)
+    allowed = 100 * eps * size
+    if not bool(((rise + allowed < up + gain) | (-rise + allowed < -down + gain)).any()):
+        return torch.zeros_like(rise, dtype=torch.bool)  # without the other excuses
+    length, far = move.abs(), torch.maximum(norm(a.x), norm(b.x))
     reach = far + norm(a.grad - b.grad) / lipschitz + (2 * size / lipschitz).sqrt()
+    allowed = allowed + 10 * eps * lipschitz * far * reach
 
-    def fails(rise: Tensor, slope: Tensor, steepness: Tensor) -> Tensor:
-        return rise + 100 * eps * (size + steepness) + error * reach < slope + gain
+    def fails(rise: Tensor, slope: Tensor, grad: Tensor) -> Tensor:
+        return rise + allowed + 100 * eps * inner(grad.abs(), length) < slope + gain
 
-    rise, length = a.value - b.value, move.abs()
-    forwards = fails(rise, inner(b.grad, move), inner(b.grad.abs(), length))
-    return forwards | fails(-rise, -inner(a.grad, move), inner(a.grad.abs(), length))
+    return fails(rise, up, b.grad) | fails(-rise, -down, a.grad)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import torch
+from scipy.fft import next_fast_len
 from torch import Tensor
 
 from .batch import inner, mixed, of_images, per_image
@@ -20,9 +21,11 @@ class Curvature:
     """`Hessian ~ D^{1/2} C D^{1/2}`: a circulant matrix, scaled by where the curvature is.
 
     :ivar symbol: eigenvalues of the circulant part on the half spectrum, `(B or 1, C or 1, H, W // 2 + 1)`,
-        for the average pixel.
+        for the average pixel; of another grid than the image's if there is a `grid`.
     :ivar diagonal: the Hessian's diagonal, `(B or 1, C or 1, H, W)`.
     :ivar evaluations: what it cost, in evaluations of a gradient.
+    :ivar grid: the larger grid `(H, W)` that the circulant part is on, see `fast_grid`; the image's when
+        `None`, or any where the symbol is one number.
     :ivar basis: orthonormal `(C, C)`: the model is of the channels `basis x`; of those of `x` when `None`.
     :ivar terms: of a sum the models it is made of; for those that know one model only symbol and
         diagonal are those of the sum.
@@ -33,6 +36,7 @@ class Curvature:
     terms: tuple[Curvature, ...] = ()
     basis: Tensor | None = None
     evaluations: float = 0.0
+    grid: tuple[int, int] | None = None
 
     @classmethod
     def constant(cls, x: Tensor, value: float) -> Curvature:
@@ -55,14 +59,16 @@ class Curvature:
         basis = other.basis if self.basis is None else self.basis
         one, two = self._in(basis), other._in(basis)
         cost = self.evaluations + other.evaluations
-        return Curvature(one.symbol + two.symbol, one.diagonal + two.diagonal, terms, basis, cost)
+        diagonal = one.diagonal + two.diagonal
+        symbol, grid = _sum_of_symbols(one, two)
+        return Curvature(symbol, diagonal, terms, basis, cost, grid)
 
     def _in(self, basis: Tensor | None) -> Curvature:
         """The model for another basis: where it is not the same for all channels, their mean."""
         if self.basis is basis:
             return self
         symbol, diagonal = (item.mean(1, keepdim=True) for item in (self.symbol, self.diagonal))
-        return Curvature(symbol, diagonal)
+        return Curvature(symbol, diagonal, grid=self.grid)
 
     def subset(self, index: Tensor) -> Curvature:
         """The model for some images of the batch."""
@@ -71,23 +77,33 @@ class Curvature:
         return replace(self, symbol=symbol, diagonal=diagonal, terms=terms)
 
 
-class Preconditioner:
-    """The inverse of a curvature model, `D^{-1/2} C^{-1} D^{-1/2}` with `D` relative to its mean.
+def fast_grid(size: tuple[int, int]) -> tuple[int, int]:
+    """The next grid for images of that size whose transforms are fast: sides without large prime factors.
 
-    Symmetric positive definite on every image; one pair of FFTs to apply.
+    With 433 as a factor they take three to six times as long.
+    """
+    height, width = (next_fast_len(length) for length in size)
+    return height, width  # pyright: ignore[reportReturnType]
+
+
+class Preconditioner:
+    """The inverse of a curvature model, `D^{-1/2} E^T C^{-1} E D^{-1/2}` with `D` relative to its mean.
+
+    `E` extends by zeros to the grid of the model. Symmetric positive definite on every image, for
+    `E^T M E` is if `M` is (`<v, E^T M E v> = <E v, M E v>` and `E v` is zero for `v = 0` only); the exact
+    inverse on the image's own grid. One pair of FFTs to apply.
     """
 
     def __init__(self, curvature: Curvature) -> None:
         floor = 1e-6 * curvature.symbol.amax((1, 2, 3), keepdim=True)
         # where there is no curvature at all the model is the identity
         symbol = torch.where(floor > 0, curvature.symbol.clamp_min(floor), 1.0)
-        self.inverse_symbol = 1 / symbol
-        self.scale = _relative(curvature).rsqrt()
-        self.basis = curvature.basis
+        inverse, scale = symbol.reciprocal_(), _relative(curvature).rsqrt()
+        self.filter = _ScaledFilter(inverse, scale, curvature.basis, curvature.grid)
 
     def __call__(self, grad: Tensor) -> Tensor:
         """Approximately `Hessian^{-1} grad`, in the shape of `grad` `(B, C, H, W)`."""
-        return _scaled_filter(grad, self.inverse_symbol, self.scale, self.basis)
+        return self.filter(grad)
 
 
 class SumPreconditioner:
@@ -102,23 +118,26 @@ class SumPreconditioner:
 
     def __init__(self, curvature: Curvature) -> None:
         self.one_model = Preconditioner(curvature)
-        uniform = torch.zeros_like(curvature.symbol[:, :1])
-        self.terms: list[tuple[Tensor, Tensor | None, Tensor | None]] = []
+        uniform = Curvature.constant(curvature.diagonal, 0.0)
+        self.terms: list[_ScaledFilter] = []
         for term in curvature.terms:
             scale = _relative(term).sqrt()
             if bool((scale - 1).abs().max() < 1e-3) and term.symbol.shape[1] == 1:
-                uniform = uniform + term.symbol  # all of them cost one pair of FFTs together
+                # all of them cost one pair of FFTs together
+                symbol, grid = _sum_of_symbols(uniform, term)
+                uniform = replace(uniform, symbol=symbol, grid=grid)
             else:
-                self.terms.append((term.symbol.clamp_min(0), scale, term.basis))
-        self.uniform = uniform.clamp_min(0)
+                symbol = term.symbol.clamp_min(0)
+                self.terms.append(_ScaledFilter(symbol, scale, term.basis, term.grid))
         if len(self.terms) < 2:
             self.terms = []  # the sum's own model is as good then, and costs a tenth
+        else:
+            symbol = uniform.symbol.clamp_min(0)
+            self.terms.append(_ScaledFilter(symbol, None, None, uniform.grid))
 
     def _model(self, v: Tensor) -> Tensor:
-        total = _scaled_filter(v, self.uniform, None, None)
-        for term in self.terms:
-            total = total + _scaled_filter(v, *term)
-        return total
+        first, *others = self.terms
+        return sum((term(v) for term in others), first(v))
 
     def __call__(self, grad: Tensor) -> Tensor:
         """Approximately `Hessian^{-1} grad`, in the shape of `grad` `(B, C, H, W)`."""
@@ -155,10 +174,45 @@ def _relative(curvature: Curvature) -> Tensor:
     return torch.where(mean > 0, (diagonal / mean).clamp_min(1e-3), 1.0)
 
 
-def _scaled_filter(v: Tensor, symbol: Tensor, scale: Tensor | None, basis: Tensor | None) -> Tensor:
-    """`Q^T S F^T Diag(symbol) F S Q v` with the diagonal `S` and the basis `Q`."""
-    v = v if basis is None else mixed(basis, v)
-    inside = v if scale is None else scale * v
-    filtered = torch.fft.irfft2(torch.fft.rfft2(inside) * symbol, s=v.shape[-2:])
-    filtered = filtered if scale is None else scale * filtered
-    return filtered if basis is None else mixed(basis.mT, filtered)
+def _sum_of_symbols(one: Curvature, two: Curvature) -> tuple[Tensor, tuple[int, int] | None]:
+    """Sum of two symbols, on the image's grid if one of them is known there only."""
+    grids = {m.grid for m in (one, two) if m.symbol.shape[-2:].numel() > 1}
+    if len(grids) < 2:
+        return one.symbol + two.symbol, next(iter(grids), None)
+    size = (one.diagonal.shape[-2], one.diagonal.shape[-1])
+    return _folded(one, size) + _folded(two, size), None
+
+
+def _folded(model: Curvature, size: tuple[int, int]) -> Tensor:
+    """The symbol on the grid of the image: that of the same filter, if it is no longer than the image."""
+    if model.grid is None:
+        return model.symbol
+    taps = torch.fft.irfft2(model.symbol, s=model.grid)
+    for dim, length in ((-2, size[0]), (-1, size[1])):
+        ahead, behind = taps.narrow(dim, 0, (length + 1) // 2), length // 2
+        taps = torch.cat([ahead, taps.narrow(dim, taps.shape[dim] - behind, behind)], dim)
+    return torch.fft.rfft2(taps).real
+
+
+@dataclass(frozen=True)
+class _ScaledFilter:
+    """`Q^T S E^T F^T Diag(symbol) F E S Q`: diagonal `S`, basis `Q`, extension `E` by zeros to the grid."""
+
+    symbol: Tensor
+    scale: Tensor | None
+    basis: Tensor | None
+    grid: tuple[int, int] | None
+
+    def subset(self, index: Tensor) -> _ScaledFilter:
+        """That of some images of the batch."""
+        scale = None if self.scale is None else of_images(self.scale, index)
+        return replace(self, symbol=of_images(self.symbol, index), scale=scale)
+
+    def __call__(self, v: Tensor) -> Tensor:
+        height, width = v.shape[-2:]
+        v = v if self.basis is None else mixed(self.basis, v)
+        grid = self.grid or (height, width)
+        spectrum = torch.fft.rfft2(v if self.scale is None else self.scale * v, s=grid)
+        filtered = torch.fft.irfft2(spectrum.mul_(self.symbol), s=grid)[..., :height, :width]
+        filtered = filtered.contiguous() if self.scale is None else self.scale * filtered
+        return filtered if self.basis is None else mixed(self.basis.mT, filtered)

@@ -126,9 +126,7 @@ class Sum(Objective):
             part = term.curvature(x)
             if part is None:
                 return None
-            if total is None:
-                total = Curvature(torch.zeros_like(part.symbol), torch.zeros_like(part.diagonal))
-            total = total.plus(part, c)
+            total = part.scaled(c) if total is None else total.plus(part, c)
         return total
 
     def subset(self, index: Tensor) -> Sum | None:

@@ -55,7 +55,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class QuasiNewtonState(State):
-    """Value and gradient at `x`, the pairs (newest last) and the initial matrix.
+    """Value and gradient at `x`, the pairs (newest last) and the initial matrix, a preconditioner to scale.
 
     `constant` is the largest Lipschitz constant that the evaluations so far have shown, infinite where the
     objective is not said to be convex and nothing can contradict it.
@@ -69,6 +69,7 @@ class QuasiNewtonState(State):
     iteration: int
     pairs: tuple[Pair, ...]
     preconditioner: SumPreconditioner | None
+    scale: Tensor
 
 
 @dataclass(frozen=True)
@@ -136,6 +137,7 @@ class QuasiNewton(Solver[QuasiNewtonState]):
             iteration=0,
             pairs=(),
             preconditioner=None if curvature is None else SumPreconditioner(curvature),
+            scale=torch.ones_like(value),
         )
 
     def step(self, objective: Objective, state: QuasiNewtonState, box: Box) -> QuasiNewtonState:
@@ -148,9 +150,15 @@ class QuasiNewton(Solver[QuasiNewtonState]):
                 evaluations + _cost(curvature),
             )
         free = _free_variables(state.x, state.grad, box)
-        direction = _apply(state.pairs, preconditioner, state.grad, free)
+        # another application of the preconditioner costs more than a scale of every iteration's own gains
+        kept = (
+            preconditioner is not None and preconditioner is state.preconditioner and free.ndim == 0
+        )
+        scale = state.scale if kept and len(state.pairs) > 1 else None
+        direction, scale = _apply(state.pairs, preconditioner, state.grad, free, scale)
         slope = inner(direction, state.grad)
-        direction = direction + (1 - free) * state.grad
+        if free.ndim > 0:
+            direction = direction + (1 - free) * state.grad
         search = _Search(objective, state, box)
         search.along(direction, slope, free, self.armijo, self.max_halvings)
         x, value, grad = search.x, search.value, search.grad
@@ -172,6 +180,7 @@ class QuasiNewton(Solver[QuasiNewtonState]):
             iteration=state.iteration + 1,
             pairs=(*state.pairs, pair)[-self.memory :],
             preconditioner=preconditioner,
+            scale=scale,
         )
 
 
@@ -262,11 +271,17 @@ def _free_variables(x: Tensor, grad: Tensor, box: Box) -> Tensor:
 
 
 def _apply(
-    pairs: tuple[Pair, ...], preconditioner: SumPreconditioner | None, grad: Tensor, free: Tensor
-) -> Tensor:
+    pairs: tuple[Pair, ...],
+    preconditioner: SumPreconditioner | None,
+    grad: Tensor,
+    free: Tensor,
+    scale: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
     """The two-loop recursion (Nocedal 1980), `H_k grad`, with everything restricted to the free variables.
 
     :param free: one or zero per pixel, or 0-dim when all are free.
+    :param scale: factor of the preconditioner, `(B,)`. By default the newest pair's: `<y, s> = <y, P y>`.
+    :return: the direction, and the scale.
     """
 
     def restricted(v: Tensor) -> Tensor:
@@ -276,17 +291,20 @@ def _apply(
         return v if preconditioner is None else restricted(preconditioner(v))
 
     rhos = [pair.rho if free.ndim == 0 else pair.rho_within(free) for pair in pairs]
-    q, alphas = restricted(grad), []
+    q, alphas = restricted(grad).clone(), []
     for pair, rho in zip(reversed(pairs), reversed(rhos), strict=True):
         alpha = rho * inner(pair.move, q)
         alphas.append(alpha)
-        q = q - restricted(per_image(alpha.to(q.dtype), q) * pair.change)
+        q.addcmul_(per_image(alpha.to(q.dtype), q), restricted(pair.change), value=-1)
     r = preconditioned(q)
-    if pairs:
-        newest = restricted(pairs[-1].change)
-        size = rhos[-1] * inner(newest, preconditioned(newest))
-        r = r * per_image(torch.where(size > 0, 1 / size, 1.0).to(r.dtype), r)
+    if scale is None:
+        scale = torch.ones(len(grad), dtype=torch.float64, device=grad.device)
+        if pairs:
+            newest = restricted(pairs[-1].change)
+            size = rhos[-1] * inner(newest, preconditioned(newest))
+            scale = torch.where(size > 0, 1 / size, scale)
+    r.mul_(per_image(scale.to(r.dtype), r))
     for pair, rho, alpha in zip(pairs, rhos, reversed(alphas), strict=True):
         beta = rho * inner(pair.change, r)
-        r = r + restricted(per_image((alpha - beta).to(r.dtype), r) * pair.move)
-    return r
+        r.addcmul_(per_image((alpha - beta).to(r.dtype), r), restricted(pair.move))
+    return r, scale

@@ -101,6 +101,30 @@ def test_reconstruction_runs_both_rounds(name: str, channels: int) -> None:
         torch.testing.assert_close(alone.image, result.image[i : i + 1], rtol=0, atol=1e-9)
 
 
+def test_rounds_follow_each_other() -> None:
+    """Three of them: every one has its weights from the image before, and only the last is solved tightly."""
+    config = replace(ADAPTIVE, first=ADAPTIVE)
+    model, physics = perturbed(config.build_adaptive(), 0.1).eval(), deepinv.physics.Denoising()
+    assert isinstance(model.first, AdaptiveRegularizer)
+    y = torch.rand(2, 1, 11, 10).double()
+    result = reconstruct(y, physics, sigma=0.1, regularizer=model)
+    first, second, last = result.rounds
+    assert last is result
+    assert (second.certificate.relative_gap <= 0.03).all()
+    assert (last.certificate.relative_gap <= 1e-3).all()
+    before = reconstruct(y, physics, sigma=0.1, regularizer=model.first)
+    torch.testing.assert_close(before.rounds[0].image, first.image)
+    for image, given, answer in (
+        (first.image, model.first.given, before),
+        (second.image, model.given, result),
+    ):
+        again = reconstruct(y, physics, sigma=0.1, regularizer=given(image, 0.1), x0=image)
+        torch.testing.assert_close(again.image, answer.image, rtol=0, atol=1e-12)
+    assert [line[:8] for line in result.summary().splitlines()[:3]] == [
+        "round 0:", "round 1:", "round 2:"
+    ]  # fmt: skip
+
+
 def test_a_reconstruction_obeys_limits_and_options() -> None:
     model, y = adaptive(), torch.rand(1, 1, 9, 10).double()
     physics = deepinv.physics.Denoising()

@@ -147,7 +147,7 @@ def test_curvature_model_of_colour_is_that_of_every_plane(side: int, level: floa
 
 def test_curvature_model_of_colour_is_near_the_hessian_where_it_is_exact() -> None:
     """Circular ridges at an image of one colour: the preconditioner is the inverse of the Hessian."""
-    regularizer = configured(architecture="crr", padding="circular")()
+    regularizer = configured(group_size=1, padding="circular")()
     x = torch.tensor([0.2, 0.5, 0.9]).double().reshape(1, 3, 1, 1).expand(1, 3, 5, 6).clone()
     model = regularizer.curvature(x, 0.1)
     assert model is not None

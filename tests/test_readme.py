@@ -21,7 +21,7 @@ def test_python_examples():
 
 def test_every_command_line_option_mentioned_exists(capsys):
     help_texts = []
-    for name in ("denoise", "deblur", "demo", "train", "info"):
+    for name in ("denoise", "deblur", "inpaint", "superresolve", "demo", "train", "info"):
         with pytest.raises(SystemExit):
             main([name, "--help"])
         help_texts.append(capsys.readouterr().out)

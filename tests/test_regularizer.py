@@ -22,6 +22,7 @@ from tests.oracles import gradient, jacobian
 from tests.tables import over, perturbed
 
 SMALL = ModelConfig("mgradnet-m", (1, 3, 6), (3, 3), "zero", 1 / 255, 0.5)
+CHROMA = replace(SMALL, channels=(2, 4), kernel_sizes=(5,))
 SIGMAS = torch.tensor([0.02, 0.1, 0.4]).double()
 
 
@@ -44,13 +45,14 @@ REGULARIZERS: dict[str, Build] = {
     "m-circular": configured(padding="circular"),
     "m-mixing": configured(mixing=True, group_size=3),
     "m-colour": configured(channels=(3, 3, 6)),
+    "m-chroma": configured(chroma=CHROMA),
     "c-zero": configured(architecture="mgradnet-c"),
     "c-circular": configured(architecture="mgradnet-c", padding="circular"),
     "crr-zero": configured(architecture="crr"),
     "crr-circular": configured(architecture="crr", padding="circular"),
     "mixed": _mixed,
 }
-GRAY = {name: build for name, build in REGULARIZERS.items() if name != "m-colour"}
+GRAY = {name: build for name, build in REGULARIZERS.items() if name not in ("m-colour", "m-chroma")}
 
 
 def images(regularizer: ConvexRegularizer, batch: int, height: int = 7, width: int = 8) -> Tensor:

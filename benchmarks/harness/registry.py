@@ -34,6 +34,7 @@ _MODULES = (
     "benchmarks.learned",
     "benchmarks.noise_levels",
     "benchmarks.plugin.benchmark",
+    "benchmarks.plugin.leaderboard",
     "benchmarks.methods.benchmark",
     "benchmarks.study",
     "benchmarks.times",

@@ -53,17 +53,25 @@ class ReconstructionBenchmark(Benchmark):
     file = "summary.csv"
     family: ClassVar[str]
     crop: ClassVar[int | None] = None
+    colour: ClassVar[bool] = False
 
     def run(self, options: Options, folder: Path) -> None:
         protocol = _protocol(options, self.crop)
         images, tuning_images = (
-            open_images(source, limit=protocol[f"{use}limit"], crop=protocol[f"{use}crop"])
+            open_images(
+                source,
+                limit=protocol[f"{use}limit"],
+                crop=protocol[f"{use}crop"],
+                colour=self.colour,
+            )
             for source, use in (
                 (options.images or IMAGES, ""),
                 (options.tuning_images or TUNING_IMAGES, "tuning_"),
             )
         )
         table = methods(options, self.family)
+        if self.colour and any(image.shape[0] != 3 for _, image in images):
+            raise ValueError(f"{self.name} is for folders of colour images: give --images FOLDER")
         chosen = problems(self.family, options.problems)[: 1 if options.tiny else None]
         keep_protocol(folder, protocol)
         _check_baselines(folder, {problem.name for problem in chosen}, table)
@@ -90,6 +98,25 @@ class Denoising(ReconstructionBenchmark):
     name = "denoising"
     family = "denoising"
     description = "PSNR of denoising at noise levels 5, 15, 25 and 50 of 255"
+
+
+class ColourDenoising(Denoising):
+    """The same with colour files, whose three channels have independent noise of the same level."""
+
+    colour = True
+
+
+for _images in ("CBSD68", "Kodak24", "McMaster"):
+    register(
+        type(
+            _images,
+            (ColourDenoising,),
+            {
+                "name": f"colour-{_images.lower()}",
+                "description": f"PSNR of denoising in colour, for the images of {_images} (--images FOLDER)",
+            },
+        )
+    )
 
 
 @register

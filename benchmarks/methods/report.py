@@ -155,6 +155,6 @@ def _example(folder: Path, ranked: DataFrame, name: str) -> Figure | None:
     figure, all_axes = panels(len(found), 2, height=2.5)
     for axes, (method, path) in zip(all_axes, found.items(), strict=True):
         axes.set_axis_off()
-        axes.imshow(read_image(path).gray()[0].numpy(), cmap="gray", vmin=0, vmax=1)
+        axes.imshow(read_image(path).pixels.movedim(0, -1).numpy(), cmap="gray", vmin=0, vmax=1)
         axes.set_title(method, fontsize=8)
     return Figure(f"{name}-example", f"{problem}: the middle of the first image.", figure)

@@ -104,10 +104,9 @@ def _variational(
         gtol=None if getattr(regularizer, "convex", True) else NONCONVEX_TOLERANCE,
         time_limit=time_limit,
     )
-    rounds = [result] if result.first is None else [result.first, result]
     return Result(
         result.image,
         outcome_of(int(result.status)),
-        evaluations=sum(float(each.evaluations) for each in rounds),
+        evaluations=sum(float(each.evaluations) for each in result.rounds),
         certified=float(result.certificate.relative_gap),
     )

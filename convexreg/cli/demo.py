@@ -50,7 +50,7 @@ class Demonstration:
         lines = []
         for problem in self.problems:
             figures, result = problem.figures(), problem.result
-            seconds = result.seconds + (result.first.seconds if result.first else 0)
+            seconds = sum(each.seconds for each in result.rounds)
             lines.append(
                 f"{problem.name}: {figures['psnr_before']:.2f} dB -> {figures['psnr_after']:.2f} dB, "
                 f"{result.summary().replace(chr(10), '; ')} ({seconds:.1f} s)"

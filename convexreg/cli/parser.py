@@ -1,23 +1,22 @@
-"""The command line: `convexreg denoise | deblur | demo | train | info`."""
+"""The command line: `convexreg denoise | deblur | inpaint | superresolve | demo | train | info`."""
 
 from __future__ import annotations
 
 import argparse
 import ctypes
-import math
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NoReturn
 
-import torch
-
 from convexreg.cli import commands
+from convexreg.cli.arguments import add_files, add_sigma, add_solve_options, add_white
+from convexreg.cli.values import count, device, positive
 from convexreg.models.config import ARCHITECTURES
-from convexreg.models.files import DEFAULT_MODEL, ModelFileError
+from convexreg.models.files import CONVEX_MODEL, DEFAULT_MODEL, ModelFileError
 from convexreg.pictures.photograph import ImageError
-from convexreg.reconstruction.defaults import ACCURACIES, BLUR_WEIGHT, MAX_ITER
+from convexreg.reconstruction.defaults import BLUR_WEIGHT, SUPERRESOLUTION_WEIGHT
 from convexreg.solvers.solution import SolverError
 
 # glibc's <malloc.h>
@@ -25,18 +24,18 @@ _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Entry point; returns the exit code: 0, or 2 with one sentence on standard error."""
+    """Entry point; returns the exit code: 0, or 2 with one sentence on standard error, or 1 if of many files
+    some failed."""
     options = parser().parse_args(arguments)
     keep_freed_memory()
     try:
-        options.run(options)
+        return options.run(options) or 0
     except (ImageError, ModelFileError, SolverError, ValueError, OSError, ArithmeticError) as error:
         print(f"convexreg: error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as interrupt:
         print(f"convexreg: interrupted {interrupt}".rstrip(), file=sys.stderr)
         return 130
-    return 0
 
 
 class _Parser(argparse.ArgumentParser):
@@ -60,99 +59,91 @@ def parser() -> argparse.ArgumentParser:
         sub.set_defaults(run=run)
         return sub
 
-    usual = ACCURACIES["default"]
-
-    def add_solve_options(sub: argparse.ArgumentParser, lam: str | None, says: str) -> None:
-        sub.add_argument(
-            "-m",
-            "--model",
-            default=DEFAULT_MODEL,
-            help="shipped model (see info) or model file, default: %(default)s",
-        )
-        sub.add_argument(
-            "--lam",
-            default=lam,
-            help='weight of the regularizer: a number, "discrepancy", or "sure", which takes longer and '
-            f"suits every operator (default: {says})",
-        )
-        effort = sub.add_mutually_exclusive_group()
-        for name, accuracy in ACCURACIES.items():
-            if accuracy != ACCURACIES["default"]:
-                effort.add_argument(
-                    f"--{name}",
-                    dest="accuracy",
-                    action="store_const",
-                    const=name,
-                    default="default",
-                    help=f"certified relative gap of {accuracy.strongly_convex_gap:g} in denoising, else "
-                    f"{accuracy.gap:g} (default: {usual.strongly_convex_gap:g} and {usual.gap:g})",
-                )
-        effort.add_argument("--gap", type=positive, help="certified relative gap to reach")
-        sub.add_argument("--max-iter", type=count, default=MAX_ITER, help="default: %(default)s")
-        sub.add_argument("--device", default="cpu", type=device, help="default: %(default)s")
-        sub.add_argument("--json", action="store_true", help="print the result as JSON")
-        sub.add_argument("-q", "--quiet", action="store_true", help="no progress bar")
-
-    def add_white(sub: argparse.ArgumentParser, kind: Any = positive, further: str = "") -> None:
-        sub.add_argument(
-            "--white",
-            type=kind,
-            help=f"number in the file that stands for white, e.g. 4095 for 12-bit data in 16 bits{further} "
-            "(default: the largest of the integer type, 1 for floats)",
-        )
-
-    def add_input(sub: argparse.ArgumentParser) -> None:
-        sub.add_argument("input", type=Path, help="PNG, TIFF, JPEG, BMP or NPY file")
-        add_white(sub, white, ', or "auto" for its largest')
-
-    sub = command("denoise", commands.denoise, "Remove Gaussian noise from a photograph.")
-    add_input(sub)
-    sub.add_argument("-o", "--output", type=Path, required=True, help="image file to write")
-    sub.add_argument(
-        "--sigma",
-        default="auto",
-        help='noise level on the [0, 1] scale, "25/255", or "auto" (default)',
-    )
+    sub = command("denoise", commands.denoise, "Remove noise from photographs.")
+    add_files(sub)
+    add_sigma(sub, auto=True)
     sub.add_argument(
         "--gain",
         help="of photon noise, whose variance is gain times brightness (and that of --sigma, if given), or "
         '"auto" to estimate both',
     )
-    add_solve_options(sub, "1", "1")
+    add_solve_options(sub, 1.0, denoising=True)
 
     sub = command("deblur", commands.deblur, "Undo a known blur.")
-    add_input(sub)
-    sub.add_argument(
+    add_files(sub)
+    blur = sub.add_mutually_exclusive_group(required=True)
+    blur.add_argument(
         "--kernel",
         type=Path,
-        required=True,
-        help="image of a point of light, or NPY file, of odd size",
+        help="picture of a point of light, or NPY file; one for all channels, or one for each",
     )
-    sub.add_argument("-o", "--output", type=Path, required=True, help="image file to write")
-    sub.add_argument(
-        "--sigma",
-        default="auto",
-        help='noise level on the [0, 1] scale, "2.5/255", or "auto" (default)',
+    blur.add_argument(
+        "--gaussian", type=positive, metavar="STD", help="a Gaussian, standard deviation in pixels"
     )
+    blur.add_argument(
+        "--disc", type=positive, metavar="RADIUS", help="out of focus, radius in pixels"
+    )
+    blur.add_argument(
+        "--motion",
+        type=float,
+        nargs=2,
+        metavar=("LENGTH", "ANGLE"),
+        help="a straight line: pixels, and degrees from the right counterclockwise",
+    )
+    add_sigma(sub, auto=True)
     sub.add_argument(
         "--boundary",
         choices=("valid", "circular", "replicate", "reflect"),
         default="valid",
-        help="what the scene does beyond the photograph; valid (default): unknown, reconstructed too",
+        help="what the scene does beyond the photograph; valid: unknown, reconstructed too "
+        "(default: %(default)s)",
     )
-    add_solve_options(sub, f"{BLUR_WEIGHT:g}", f"{BLUR_WEIGHT:g}")
+    add_solve_options(sub, BLUR_WEIGHT)
+
+    sub = command("inpaint", commands.inpaint, "Fill in missing pixels.")
+    add_files(sub)
+    sub.add_argument(
+        "--mask",
+        type=Path,
+        required=True,
+        help="picture of the same size, white where pixels are missing",
+    )
+    add_sigma(sub)
+    add_solve_options(sub, 1.0)
+
+    sub = command("superresolve", commands.superresolve, "Enlarge photographs.")
+    add_files(sub)
+    sub.add_argument(
+        "--factor", type=count, default=2, help="pixels a side for one (default: %(default)s)"
+    )
+    add_sigma(sub)
+    add_solve_options(sub, SUPERRESOLUTION_WEIGHT)
 
     sub = command(
         "demo", commands.demo, "Denoise and deblur a photograph that ships with scikit-image."
     )
     sub.add_argument(
-        "-o", "--output", type=Path, default=Path("convexreg-demo.png"), help="picture to write"
+        "-o",
+        "--output",
+        type=Path,
+        default=Path("convexreg-demo.png"),
+        help="picture to write (default: %(default)s)",
     )
-    add_solve_options(sub, None, f"1 for denoising, {BLUR_WEIGHT:g} for deblurring")
+    add_solve_options(sub, None)
 
     sub = command("train", commands.train, "Train a regularizer on a folder of images.")
-    sub.add_argument("images", type=Path, help="folder of photographs; colour is turned into gray")
+    sub.add_argument(
+        "images",
+        type=Path,
+        help="folder of photographs; colour is turned into gray without --colour",
+    )
     add_white(sub)
+    sub.add_argument(
+        "--reduce",
+        type=count,
+        default=1,
+        help="blocks of so many pixels a side become one, which loses the artefacts of JPEG files",
+    )
     sub.add_argument("-o", "--output", type=Path, required=True, help="model file to write")
     shown = "default: %(default)s"
     sub.add_argument("--architecture", choices=ARCHITECTURES, default="mgradnet-m", help=shown)
@@ -160,6 +151,22 @@ def parser() -> argparse.ArgumentParser:
         "--adaptive",
         action="store_true",
         help="train a second round with weights from the reconstruction of --start MODEL",
+    )
+    sub.add_argument(
+        "--another-round",
+        action="store_true",
+        help="train one round more, after those of an adaptive --start MODEL",
+    )
+    sub.add_argument(
+        "--colour",
+        action="store_true",
+        help="train the part for the two colour differences of a model for colour images, whose luminance is "
+        "a gray model",
+    )
+    sub.add_argument(
+        "--luminance",
+        metavar="MODEL",
+        help=f"that gray model (default: {CONVEX_MODEL}, {DEFAULT_MODEL} with --adaptive)",
     )
     sub.add_argument(
         "--objective",
@@ -198,7 +205,8 @@ def parser() -> argparse.ArgumentParser:
     )
     sub.add_argument(
         "--start",
-        help="model to start from (same architecture; an adaptive one also starts from a convex one)",
+        help="model to start from (same architecture; an adaptive one also starts from a convex one; with "
+        "--colour a model for colour images)",
     )
     sub.add_argument("--filters", type=count, help="of a model without --start (default: 64)")
     sub.add_argument("--validation", type=Path, help="folder of other images for PSNR in the log")
@@ -224,58 +232,10 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--device", default="cpu", type=device, help=shown)
     sub.add_argument("-q", "--quiet", action="store_true", help="no progress bar")
 
-    sub = command("info", commands.info, "Show the card of a model, or list the shipped ones.")
-    sub.add_argument("model", nargs="?", help="shipped model or model file (default: all shipped)")
-    sub.add_argument("--json", action="store_true", help="print the card as JSON")
+    sub = command("info", commands.info, "List the shipped models, or show the card of a model.")
+    sub.add_argument("model", nargs="?", help="shipped model or model file (default: a list)")
+    sub.add_argument("--json", action="store_true", help="print the card, or all, as JSON")
     return parser
-
-
-def positive(text: str) -> float:
-    """A positive number.
-
-    :raises argparse.ArgumentTypeError: it is not.
-    """
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0 < value < math.inf:
-        raise argparse.ArgumentTypeError(f"must be a positive number, got {text!r}")
-    return value
-
-
-def white(text: str) -> float | str:
-    """A positive number, or "auto".
-
-    :raises argparse.ArgumentTypeError: neither.
-    """
-    return text if text == "auto" else positive(text)
-
-
-def count(text: str) -> int:
-    """A whole number of at least one.
-
-    :raises argparse.ArgumentTypeError: it is not.
-    """
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, got {text!r}")
-    return int(text)
-
-
-def device(name: str) -> str:
-    """The name of a device that is there.
-
-    :raises argparse.ArgumentTypeError: it is not.
-    """
-    try:
-        torch.empty(0, device=name)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).splitlines()[0]
-        why = "" if reason.startswith("Expected one of") else f" ({reason})"
-        raise argparse.ArgumentTypeError(
-            f"cannot compute on {name!r}{why}; devices are cpu, cuda, cuda:1, mps"
-        ) from error
-    return name
 
 
 def keep_freed_memory() -> None:

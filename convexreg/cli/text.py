@@ -37,3 +37,18 @@ def _short(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def table(cards: Mapping[str, Mapping[str, Any]]) -> str:
+    """Models, one line each."""
+    rows = [("model", "architecture", "rounds", "filters", "parameters", "noise levels")]
+    for name, card in cards.items():
+        levels = " to ".join(f"{255 * level:.3g}" for level in card["sigma_range"])
+        rounds, filters = 2 if card["adaptive"] else 1, card["channels"][-1]
+        parameters = str(card["parameters"])
+        rows.append(
+            (name, card["architecture"], str(rounds), str(filters), parameters, f"{levels} / 255")
+        )
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ("  ".join(cell.ljust(n) for cell, n in zip(row, widths, strict=True)) for row in rows)
+    return "\n".join(line.rstrip() for line in lines)

@@ -16,8 +16,10 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
+from convexreg.adaptive import AdaptiveRegularizer
+from convexreg.models.colour import colour_model
 from convexreg.models.config import AnyRegularizer, ModelConfig, parameter_count
-from convexreg.models.files import load_model, save_model
+from convexreg.models.files import CONVEX_MODEL, DEFAULT_MODEL, load_model, save_model
 from convexreg.pictures.files import ImageError
 from convexreg.training.data import ImageFolder
 from convexreg.training.objectives import Equilibrium, Score, TrainingObjective, Unrolled
@@ -115,7 +117,9 @@ def train(options: argparse.Namespace) -> None:
 
 def _open(options: argparse.Namespace, folder: Path) -> ImageFolder:
     """The images, with a note on standard error if their white is probably not the default one."""
-    images = ImageFolder(folder, white=options.white)
+    images = ImageFolder(folder, white=options.white, colour=options.colour, reduce=options.reduce)
+    if options.colour:  # gray pictures are colour images too
+        images.images = [image.expand(3, -1, -1) for image in images.images]
     if images.doubtful:
         print(
             f"convexreg: note: {len(images.doubtful)} images of {folder} have 16 bits, but no value above "
@@ -130,6 +134,8 @@ def _initial(options: argparse.Namespace) -> tuple[ModelConfig, AnyRegularizer]:
 
     :raises ValueError: a start of another kind.
     """
+    if options.colour:
+        return _initial_colour(options)
     config = ModelConfig(architecture=options.architecture, adaptive=options.adaptive)
     if options.filters:
         config = replace(config, channels=(*config.channels[:-1], options.filters))
@@ -146,7 +152,7 @@ def _initial(options: argparse.Namespace) -> tuple[ModelConfig, AnyRegularizer]:
                 f"{options.start} is a{kind} {config.architecture}, which a {options.architecture} cannot "
                 f"start from; give --architecture {config.architecture}{flag}"
             )
-        if config == start.config:
+        if config == start.config and not options.another_round:
             return config, start.regularizer
     if not config.adaptive:
         return config, config.build()
@@ -154,10 +160,34 @@ def _initial(options: argparse.Namespace) -> tuple[ModelConfig, AnyRegularizer]:
         raise ValueError(
             "the first round of an adaptive model is not trained: give a trained model by --start"
         )
+    if isinstance(start.regularizer, AdaptiveRegularizer):
+        config = replace(config, first=start.config)
     adaptive = config.build_adaptive()
-    for part in (adaptive.first, adaptive.second):
-        part.load_state_dict(start.regularizer.state_dict())
+    adaptive.first.load_state_dict(start.regularizer.state_dict())
+    last = start.regularizer
+    if isinstance(last, AdaptiveRegularizer):
+        adaptive.network.load_state_dict(last.network.state_dict())
+        last = last.second
+    adaptive.second.load_state_dict(last.state_dict())
     return config, adaptive
+
+
+def _initial_colour(options: argparse.Namespace) -> tuple[ModelConfig, AnyRegularizer]:
+    """The model for colour images to train.
+
+    :raises ValueError: models of other kinds.
+    """
+    if options.filters:
+        raise ValueError("--filters is for gray models; leave it out with --colour")
+    luminance = load_model(
+        options.luminance or (DEFAULT_MODEL if options.adaptive else CONVEX_MODEL)
+    )
+    if luminance.config.adaptive != options.adaptive:
+        raise ValueError(
+            "an adaptive model for colour images has an adaptive model of the luminance: give --adaptive and "
+            "an adaptive --luminance, or neither"
+        )
+    return colour_model(luminance, load_model(options.start) if options.start else None)
 
 
 @contextmanager
@@ -186,7 +216,8 @@ def model_card(
 ) -> dict[str, Any]:
     """Data, objective, settings, date, cost and validation PSNR of a training run."""
     card = {
-        "training_data": f"{images} images of the folder {Path(options.images).name}",
+        "training_data": f"{images} images of the folder {Path(options.images).name}"
+        + (f", reduced by {options.reduce}" if options.reduce > 1 else ""),
         "objective": options.objective,
         "started_from": run.identity["run"]["started_from"],
         "steps": run.settings.steps,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from torch import nn
@@ -10,12 +10,13 @@ from torch import nn
 from convexreg.adaptive import AdaptiveRegularizer
 from convexreg.networks.base import GradientNetwork
 from convexreg.networks.cascaded import MGradNetC
+from convexreg.networks.colour_network import CONTRAST, ColourNetwork
 from convexreg.networks.combinations import MGradNetM
 from convexreg.networks.conditioning import NoiseScaling
 from convexreg.networks.modular import GradientModule
 from convexreg.networks.operators import Convolution, Padding
 from convexreg.networks.potentials import LinearSpline, LogCosh, PooledNorm, TanhMixture
-from convexreg.networks.weight_network import WeightNetwork
+from convexreg.networks.weight_network import ColourWeights, WeightNetwork
 from convexreg.regularizer import ConvexRegularizer
 
 Architecture = Literal["mgradnet-m", "mgradnet-c", "crr"]
@@ -41,7 +42,10 @@ class ModelConfig:
         (`AdaptiveRegularizer`).
     :ivar weight_width, weight_block: channels of the hidden layers of the network that makes the weights, and
         side of the blocks of pixels it works on (adaptive).
-    :ivar first: the settings of the first round (adaptive); the same as those of the second by default.
+    :ivar chroma: the settings of the part for the two colour differences of a model for colour images
+        (`ColourNetwork`); the others are those of the luminance's then.
+    :ivar first: the settings of what comes before the last round (adaptive), adaptive themselves if that is
+        more than one round; one round with the same settings by default.
     """
 
     architecture: Architecture = "mgradnet-m"
@@ -57,6 +61,12 @@ class ModelConfig:
     weight_width: int = 92
     weight_block: int = 1
     first: ModelConfig | None = None
+    chroma: ModelConfig | None = None
+
+    @property
+    def in_channels(self) -> int:
+        """Of the images: three with a part for the colour differences."""
+        return self.channels[0] if self.chroma is None else 3
 
     def build_adaptive(self, name: str | None = None) -> AdaptiveRegularizer:
         """A freshly initialised adaptive regularizer.
@@ -64,28 +74,45 @@ class ModelConfig:
         :raises ValueError: an unknown architecture, or settings that do not fit together.
         """
         name = name or f"{self.architecture}-adaptive"
-        start = self.first or self
-        if start.channels[0] != self.channels[0]:
+        start = self.first or replace(self, adaptive=False)
+        if start.in_channels != self.in_channels:
             raise ValueError(
-                f"both rounds take the same images, got {start.channels[0]} and {self.channels[0]} channels"
+                f"both rounds take the same images, got {start.in_channels} and {self.in_channels} channels"
             )
         if start.sigma_min > self.sigma_min or start.sigma_max < self.sigma_max:
             raise ValueError(
                 f"the first round is for the noise levels from {start.sigma_min} to {start.sigma_max} only, "
                 f"the second one for {self.sigma_min} to {self.sigma_max}"
             )
-        first = start.build(f"{name}, round 0")
-        second = self.build(f"{name}, round 1")
-        network = WeightNetwork(
-            second.network.terms, width=self.weight_width, block=self.weight_block
-        )
+        first = (start.build_adaptive if start.adaptive else start.build)(f"{name}, first")
+        second = self.build(f"{name}, last")
+        network = self._weight_network(second.network)
         return AdaptiveRegularizer(first, second, network, name=name)
+
+    def _weight_network(self, network: GradientNetwork) -> WeightNetwork | ColourWeights:
+        """That of an adaptive model whose second round has this network."""
+        if not isinstance(network, ColourNetwork):
+            return WeightNetwork(network.terms, width=self.weight_width, block=self.weight_block)
+        assert self.chroma is not None
+        guides = network.luminance.terms
+        return ColourWeights(
+            self._weight_network(network.luminance),  # pyright: ignore[reportArgumentType]
+            WeightNetwork(
+                network.chroma.terms,
+                width=self.chroma.weight_width,
+                block=self.chroma.weight_block,
+                guides=guides,
+            ),
+            contrast=CONTRAST,
+        )
 
     def build(self, name: str | None = None) -> ConvexRegularizer:
         """A freshly initialised regularizer; of an adaptive model that of one round.
 
         :raises ValueError: an unknown architecture, or settings that do not fit together.
         """
+        if self.chroma is not None:
+            return self._build_colour(self.chroma, name)
         operator = Convolution(self.channels, self.kernel_sizes, padding=self.padding)
         width = self.channels[-1]
         groups = width // self.group_size if self.architecture == "mgradnet-m" else width
@@ -119,6 +146,22 @@ class ModelConfig:
             sigma_range=(self.sigma_min, self.sigma_max),
             name=name or self.architecture,
         )
+
+    def _build_colour(self, chroma: ModelConfig, name: str | None) -> ConvexRegularizer:
+        if (self.channels[0], chroma.channels[0]) != (1, 2):
+            raise ValueError(
+                "luminance is one channel and the colour differences are two, got "
+                f"{self.channels[0]} and {chroma.channels[0]}"
+            )
+        network = ColourNetwork(
+            replace(self, chroma=None).build().network, replace(chroma, chroma=None).build().network
+        )
+        low = max(CONTRAST * self.sigma_min, chroma.sigma_min)
+        high = min(CONTRAST * self.sigma_max, chroma.sigma_max)
+        name = name or f"{self.architecture}-colour"
+        model = ConvexRegularizer(network, in_channels=3, sigma_range=(low, high), name=name)
+        model.gray_range = (self.sigma_min, self.sigma_max)
+        return model
 
 
 def parameter_count(module: nn.Module) -> int:

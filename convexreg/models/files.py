@@ -26,7 +26,7 @@ from convexreg.regularizer import ConvexRegularizer, Regularizer
 
 DEFAULT_MODEL = "mgradnet-m-adaptive"
 """The shipped model that takes measurements to an image where none is named."""
-CONVEX_MODEL = "mgradnet-m"
+CONVEX_MODEL = "mgradnet-m-colour"
 """The same where one convex function is needed: a prior, a proximal operator."""
 
 _FORMAT = "convexreg-1"
@@ -88,17 +88,18 @@ def _difference(
             return key
     weight = next(iter(state.values()))
     twin.to(weight).load_state_dict(state)
-    # as large as the kernels of both rounds
-    side = max(16, *(sum(part.kernel_sizes) for part in (config, config.first) if part))
+    side, part = 16, config
+    while part is not None:  # as large as the kernels of all rounds
+        side, part = max(side, sum(part.kernel_sizes)), part.first
     random = torch.Generator().manual_seed(0)
-    image = torch.rand(1, config.channels[0], side, side, generator=random).to(weight)
-    levels = (config.sigma_min, (config.sigma_min * config.sigma_max) ** 0.5, config.sigma_max)
+    image = torch.rand(1, config.in_channels, side, side, generator=random).to(weight)
     for own, other in zip(_rounds(regularizer), _rounds(twin), strict=True):
         if own.sigma_range != other.sigma_range or own.in_channels != other.in_channels:
             return "the noise levels or the channels they are for"
         if own.weighted_shape is not None:
             return "weights of its terms, which no file holds"
-        for sigma in levels:
+        low, high = own.sigma_range or (config.sigma_min, config.sigma_max)
+        for sigma in (low, (low * high) ** 0.5, high):
             with torch.no_grad():
                 grads = [item.grad(image, sigma) for item in (own, other)]
             if not torch.allclose(*grads, rtol=1e-4, atol=1e-5 * float(grads[1].abs().max())):
@@ -108,7 +109,7 @@ def _difference(
 
 def _rounds(regularizer: AnyRegularizer) -> list[ConvexRegularizer]:
     if isinstance(regularizer, AdaptiveRegularizer):
-        return [regularizer.first, regularizer.second]
+        return [*_rounds(regularizer.first), regularizer.second]
     return [regularizer]
 
 
@@ -230,8 +231,9 @@ def _read(path: Path) -> Model:
 def _config(settings: dict[str, Any]) -> ModelConfig:
     for key in ("channels", "kernel_sizes"):
         settings[key] = tuple(settings[key])
-    if settings.get("first") is not None:
-        settings["first"] = _config(settings["first"])
+    for key in ("first", "chroma"):
+        if settings.get(key) is not None:
+            settings[key] = _config(settings[key])
     return ModelConfig(**settings)
 
 

@@ -19,6 +19,9 @@ PLANE_WEIGHTS = (1.0, 1.4, 1.5)
 """Of the regularizer on luminance and the two opponent colours: the best of 1, 1.15, 1.3, 1.5, ... on twelve
 photographs held out from training, reduced by two, are 1.5 and 1.5 at noise 15/255, 1.3 and 1.5 at 50/255."""
 
+LARGE = 2**20
+"""Pixels of an image whose planes are treated in turn: what is kept of one is in memory at a time."""
+
 
 @functools.cache
 def colour_transform(dtype: torch.dtype, device: torch.device) -> Tensor:

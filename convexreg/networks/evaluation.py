@@ -9,13 +9,17 @@ from torch import Tensor, nn
 
 from convexreg.networks import tiling
 from convexreg.networks.base import GradientNetwork, Sigma
+from convexreg.networks.colour import colour_transform
+from convexreg.networks.colour_network import ColourNetwork, from_planes, in_planes
 from convexreg.networks.modular import GradientModule
 from convexreg.networks.operators import Convolution
 from convexreg.networks.strips import Strips
-from convexreg.solvers.curvature import Curvature
+from convexreg.solvers.curvature import Curvature, fast_grid
 
 _STEP = 4
 """The curvature is looked at on every so many rows and columns: it varies slowly, and only preconditions."""
+_LARGE = 2**22
+"""Pixels of an image for which twice the step will do: responses to all filters take much memory."""
 
 
 class Evaluation:
@@ -31,6 +35,10 @@ class Evaluation:
 
     def __init__(self, network: GradientNetwork, sigma: Sigma) -> None:
         self.network, self.sigma = network, sigma
+        self._parts = [
+            (part, Evaluation(part.network, part.level(sigma)))
+            for part in (network.parts if isinstance(network, ColourNetwork) else ())
+        ]
         self._strips: dict[int, list[tuple[Tensor | float, Strips]]] = {}
         self._modules: list[tuple[Tensor | float, GradientModule]] = []
         summands = network.summands()
@@ -45,6 +53,8 @@ class Evaluation:
         """Potential, `(B,)` in float64, and gradient in the shape of `x`; those asked for."""
         if tiling.differentiated(self.network, x):
             return tiling.whole(self.network, x, self.sigma, value, grad)
+        if self._parts:
+            return self._of_parts(x, value, grad)
         if not self._in_strips:
             return tiling.value_and_grad(self.network, x, self.sigma, value=value, grad=grad)
         total = x.new_zeros(x.shape[0], dtype=torch.float64) if value else None
@@ -57,6 +67,19 @@ class Evaluation:
                 if gradient is not None and its_grad is not None:
                     gradient[number] += coefficient * its_grad
         return total, gradient
+
+    def _of_parts(self, x: Tensor, value: bool, grad: bool) -> tuple[Tensor | None, Tensor | None]:
+        planes = in_planes(x)
+        total = x.new_zeros(x.shape[0], dtype=torch.float64) if value else None
+        gradient = torch.empty_like(planes) if grad else None
+        for part, evaluation in self._parts:
+            z = part.of(planes)
+            its_value, its_grad = evaluation.value_and_grad(z, value=value, grad=grad)
+            if total is not None and its_value is not None:
+                total += part.contrast**2 * its_value
+            if gradient is not None and its_grad is not None:
+                gradient[:, part.planes] = part.contrast * its_grad
+        return total, None if gradient is None else from_planes(gradient)
 
     def _of_image(self, number: int, x: Tensor) -> list[tuple[Tensor | float, Strips]]:
         """The modules for one image, the same for all if levels and weights are."""
@@ -76,22 +99,44 @@ class Evaluation:
 
     @torch.no_grad()
     def curvature(self, x: Tensor) -> Curvature | None:
-        """Model of the Jacobian at `x`, from every fourth row and column; `None` where there is none.
+        """Model of the Jacobian at `x`; `None` where there is none.
 
-        The circulant part has the mean curvature of every channel.
+        From every fourth row and column, every eighth of large images. The circulant part has
+        the mean curvature of every channel.
         """
+        if self._parts:
+            return self._curvature_of_parts(x)
         grid = (x.shape[-2], x.shape[-1])
         step = _STEP if min(grid) >= 8 * _STEP else 1
+        step = 2 * step if grid[0] * grid[1] >= _LARGE else step
         parts = self.network.curvatures(x, self.sigma, step)
         if parts is None:
             return None
+        # folding the symbol back needs grids larger than the filters' autocorrelations
+        fast = fast_grid(grid) if min(grid) >= 8 * _STEP else grid
         symbol, diagonal = x.new_zeros(()), x.new_zeros(())
         for operator, curvatures in parts:
             if not isinstance(operator, Convolution):
                 return None
-            symbol = symbol + operator.normal_symbol(curvatures.mean((2, 3)), grid)
+            symbol = symbol + operator.normal_symbol(curvatures.mean((2, 3)), fast)
             diagonal = diagonal + operator.normal_diagonal(curvatures, step)
         if step > 1:
             diagonal = nn.functional.interpolate(diagonal, grid, mode="bilinear")
         # responses of one pixel in so many, and their adjoint from fewer places still
-        return Curvature(symbol, diagonal, evaluations=1 / step**2)
+        own = None if fast == grid else fast
+        return Curvature(symbol, diagonal, evaluations=1 / step**2, grid=own)
+
+    def _curvature_of_parts(self, x: Tensor) -> Curvature | None:
+        planes, symbols, diagonals, cost, grid = in_planes(x), [], [], 0.0, None
+        for part, evaluation in self._parts:
+            z = part.of(planes)
+            model = evaluation.curvature(z)
+            if model is None:
+                return None
+            symbols.append(model.symbol.expand(-1, z.shape[1], -1, -1))
+            diagonals.append(model.diagonal.expand(-1, z.shape[1], -1, -1))
+            cost, grid = max(cost, model.evaluations), model.grid
+        basis = colour_transform(x.dtype, x.device)
+        return Curvature(
+            torch.cat(symbols, 1), torch.cat(diagonals, 1), basis=basis, evaluations=cost, grid=grid
+        )

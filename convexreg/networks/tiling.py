@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from convexreg.networks.base import GradientNetwork, Sigma
 from convexreg.networks.operators import Reach
-from convexreg.networks.weight_network import WeightNetwork
+from convexreg.networks.weight_network import ColourWeights, WeightNetwork
 from convexreg.solvers.precision import without_autocast
 
 _SIDE = {"cpu": 256, "cuda": 2048}
@@ -50,7 +50,9 @@ def value_and_grad(
 
 
 @without_autocast
-def weights(network: GradientNetwork, weigh: WeightNetwork, x: Tensor, sigma: Sigma) -> Tensor:
+def weights(
+    network: GradientNetwork, weigh: WeightNetwork | ColourWeights, x: Tensor, sigma: Sigma
+) -> Tensor:
     """`weigh` of the network's magnitudes at `x`, `(B, terms, H, W)`, tile by tile as well."""
     reach = network.reach()
     if (

@@ -26,10 +26,12 @@ class WeightNetwork(nn.Module):
     many times further per axis, and no pixel is averaged away.
 
     :param terms: terms of the regularizer.
+    :param guides: other terms whose sizes are looked at, which get no weights.
     :param width: channels of the hidden layers.
     :param block: side of the blocks of pixels that the convolutions work on.
     :param slope, gain: of the weights at the start.
     :param limits: on the weights, below and above one.
+    :ivar terms, block: as given.
     :ivar radius: how many pixels beyond its block the weights of a pixel look, a multiple of `block`.
     :ivar in_bfloat16: evaluate the convolutions in bfloat16, as training may; off.
     :raises ValueError: hidden layers without channels, or blocks without pixels.
@@ -41,6 +43,7 @@ class WeightNetwork(nn.Module):
         *,
         width: int,
         block: int = 1,
+        guides: int = 0,
         slope: float = 0.03,
         gain: float = 1.5,
         limits: tuple[float, float] = (1 / 256, 16.0),
@@ -52,11 +55,11 @@ class WeightNetwork(nn.Module):
             )
         super().__init__()
         self.in_bfloat16 = False
-        self.block = block
+        self.terms, self.block = terms, block
         self.log_limits = math.log(limits[0]), math.log(limits[1])
         self.log_slope = nn.Parameter(torch.full((terms,), math.log(slope), dtype=torch.float32))
-        ends = terms * block**2
-        channels = (ends + 1, *[width] * (len(_DILATIONS) - 1), ends)
+        looked_at, weighted = (number * block**2 for number in (terms + guides, terms))
+        channels = (looked_at + 1, *[width] * (len(_DILATIONS) - 1), weighted)
         layers = [
             nn.Conv2d(before, after, 3, padding=dilation, dilation=dilation, dtype=torch.float32)
             for before, after, dilation in zip(channels, channels[1:], _DILATIONS, strict=False)
@@ -66,12 +69,16 @@ class WeightNetwork(nn.Module):
         self.layers = nn.ModuleList(layers)
         self.radius = block * sum(_DILATIONS)
 
-    def forward(self, magnitudes: Tensor, sigma: Sigma) -> Tensor:
-        """Weights `(B, terms, H, W)` from magnitudes of that shape and one or `B` noise levels."""
+    def forward(self, magnitudes: Tensor, sigma: Sigma, guides: Tensor | None = None) -> Tensor:
+        """Weights `(B, terms, H, W)` from magnitudes of that shape and one or `B` noise levels.
+
+        :param guides: the magnitudes of the other terms, `(B, guides, H, W)`.
+        """
         height, width = magnitudes.shape[-2:]
+        sizes = magnitudes if guides is None else torch.cat([magnitudes, guides], 1)
         # what completes a block beyond the border is zero, as everything beyond it is for the layers
         beyond = (0, -width % self.block, 0, -height % self.block)
-        inputs = functional.pixel_unshuffle(functional.pad(magnitudes.log1p(), beyond), self.block)
+        inputs = functional.pixel_unshuffle(functional.pad(sizes.log1p(), beyond), self.block)
         level = torch.as_tensor(sigma, dtype=magnitudes.dtype, device=magnitudes.device)
         level = (4 * level).log().reshape(-1, 1, 1, 1).expand_as(inputs[:, :1])
         v = torch.cat([inputs, level], 1).contiguous(memory_format=torch.channels_last)
@@ -83,3 +90,34 @@ class WeightNetwork(nn.Module):
         v = v - (self.log_slope.exp().reshape(-1, 1, 1) * magnitudes).log1p()
         low, high = self.log_limits
         return torch.where(v < 0, low * torch.tanh(v / low), high * torch.tanh(v / high)).exp()
+
+
+class ColourWeights(nn.Module):
+    """The weights of a `ColourNetwork` from the sizes of all its terms.
+
+    Luminance, which holds most of a photograph, is weighted by itself. The colour differences are weighted
+    by all planes: their edges lie where those of the luminance are, and drown in noise more easily.
+
+    :param luminance: for the terms of the luminance.
+    :param chroma: for those of the colour differences, with those of the luminance as guides.
+    :param contrast: of the luminance, see `ColourNetwork`.
+    """
+
+    def __init__(self, luminance: WeightNetwork, chroma: WeightNetwork, *, contrast: float) -> None:
+        super().__init__()
+        self.luminance, self.chroma, self.contrast = luminance, chroma, contrast
+        self.block = math.lcm(luminance.block, chroma.block)
+        self.radius = -(-max(luminance.radius, chroma.radius) // self.block) * self.block
+
+    def forward(self, magnitudes: Tensor, sigma: Sigma) -> Tensor:
+        """Weights `(B, terms, H, W)`, those of the luminance first, as the magnitudes."""
+        terms = self.luminance.terms
+        luminance, chroma = magnitudes[:, :terms], magnitudes[:, terms:]
+        level = torch.as_tensor(sigma)
+        return torch.cat(
+            [
+                self.luminance(luminance, level / self.contrast),
+                self.chroma(chroma, level, luminance),
+            ],
+            1,
+        )

@@ -1,163 +1,157 @@
-"""Pictures in arrays and tensors as people have them."""
+"""NumPy's files: one array (NPY) or several by name (NPZ), each a picture or a stack of them."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Literal
+import io
+import zipfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 import numpy
-import torch
-from torch import Tensor
 
-ChannelAxis = int | Literal["auto"] | None
+from convexreg.pictures.photograph import ImageError, Photograph
+from convexreg.pictures.samples import Samples, stored
+
+_MOST_CHANNELS = 4
 
 
-@dataclass(frozen=True)
-class Layout:
-    """How pictures lie in an array or tensor.
+class ArrayPictures:
+    """The pictures in an NPY or NPZ file, in the order of the arrays and along their first axes.
 
-    :ivar like: an array or tensor of no pixels, of the same kind, type and device.
-    :ivar shape: of the whole.
-    :ivar axis: of the channels, counted from the end; `None` where there are none.
-    :ivar white: what the pixels are divided by.
+    The last axis of an array holds channels if it has at most four entries; three are red, green and blue.
     """
 
-    like: Any
-    shape: tuple[int, ...]
-    axis: int | None
-    white: float
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.archive = path.suffix.lower() == ".npz"
+        self.pictures: list[tuple[str, int]] = []
+        self.shapes: dict[str, tuple[int, ...]] = {}
+        self._opened: tuple[str, numpy.ndarray] | None = None
+        for name in self._names():
+            shape = self._array(name).shape
+            self.shapes[name] = self._stack_shape(shape)
+            self.pictures += [(name, i) for i in range(int(numpy.prod(self.shapes[name])))]
 
-    @classmethod
-    def of(cls, image: Any, *, white: float | None, channel_axis: ChannelAxis) -> Layout:
-        """:raises TypeError: neither an array nor a tensor of real numbers.
-        :raises ValueError: of another shape than pictures have.
-        """
-        if isinstance(image, Tensor):
-            real = image.dtype != torch.bool and not image.is_complex()
-        elif isinstance(image, numpy.ndarray):
-            real = image.dtype.kind in "uif"
-        else:
-            raise TypeError(
-                f"the image must be a NumPy array or a tensor, got {type(image).__name__}"
-            )
-        if not real:
-            raise TypeError(f"the pixels must be integers or floats, got {image.dtype}")
-        shape = tuple(image.shape)
-        if not 2 <= len(shape) <= 4 or 0 in shape:
-            raise ValueError(
-                f"an image is (H, W), has channels, or is a stack of such images, got {shape}"
-            )
-        axis = _channels(image, shape) if channel_axis == "auto" else channel_axis
-        if axis is not None:
-            if not -len(shape) <= axis < len(shape) or len(shape) == 2:
-                raise ValueError(f"there is no channel axis {axis} in an image of shape {shape}")
-            axis = axis % len(shape) - len(shape)
-        elif len(shape) == 4:
-            raise ValueError(f"an image of shape {shape} has channels; name their axis")
-        if white is not None and not 0 < white < float("inf"):
-            raise ValueError(f"white must be a positive number, got {white!r}")
-        return cls(image[:0], shape, axis, _white(image) if white is None else float(white))
+    def __len__(self) -> int:
+        return len(self.pictures)
 
-    @property
-    def integers(self) -> bool:
-        return not _floats(self.like)
-
-    @property
-    def step(self) -> float:
-        """Between two numbers, as a fraction of white; zero for floats."""
-        return 1 / self.white if self.integers else 0.0
-
-    def pictures(self, image: Any) -> Tensor:
-        """`(N, C, H, W)` of one or three channels in float32, divided by white.
-
-        :raises ValueError: NaN or infinite pixels.
-        """
-        array = image.detach() if isinstance(image, Tensor) else _tensor(image)
-        pixels = self._planes(array.to(torch.float64) / self.white).to(torch.float32)
-        if not bool(pixels.isfinite().all()):
-            raise ValueError("the image holds NaN or infinite pixels; replace them first")
-        return pixels
-
-    def levels(self, sigma: Any) -> list[Any]:
-        """The noise level of every picture: `None`, a number, or `(C or 1, H, W)`.
-
-        :raises ValueError: neither one number, nor one per picture, nor one per pixel.
-        """
-        count = len(self._planes(torch.empty(self.shape, device="meta")))
-        if sigma is None or isinstance(sigma, (int, float)):
-            return [sigma if sigma is None else float(sigma)] * count
-        if isinstance(sigma, str):
-            raise ValueError(f"sigma must be a number, or None to estimate it, got {sigma!r}")
-        given = sigma.detach() if isinstance(sigma, Tensor) else _tensor(numpy.asarray(sigma))
-        if given.numel() == 1:
-            return [float(given)] * count
-        if given.ndim == 1 and len(given) == count:
-            return given.tolist()
-        size = self._planes(torch.empty(self.shape, device="meta")).shape[2:]
-        if given.shape == size:
-            return [given[None]] * count
-        if given.shape == self.shape:
-            return list(self._planes(given))
-        raise ValueError(
-            f"sigma must be one number, one per picture ({count}), or one per pixel, {tuple(size)} or "
-            f"{self.shape}; got {tuple(given.shape)}"
+    def describe(self) -> str:
+        arrays = f" in {len(self.shapes)} arrays" if len(self.shapes) > 1 else ""
+        threes = any(shape[-1:] == (3,) for shape in self.shapes.values())
+        colour = (
+            ", of which three may be a colour picture whose channels go to the end"
+            if threes
+            else ""
         )
+        return f"{len(self)} pictures{arrays}{colour}"
 
-    def back(self, pictures: Tensor) -> Any:
-        """What `pictures` made `(N, C, H, W)`, as it was; integers are rounded and end with their type."""
-        planes = pictures
-        if self.axis is not None:
-            channels = self.shape[self.axis]
-            planes = planes.reshape(-1, channels, *planes.shape[2:])
-            stack = len(self.shape) == 4
-            planes = (planes if stack else planes[0]).movedim(1 if stack else 0, self.axis)
-        planes = planes.reshape(self.shape).to(torch.float64) * self.white
-        if self.integers:
-            limits = _limits(self.like)
-            planes = planes.round().clamp(limits[0], limits[1])
-        if isinstance(self.like, Tensor):
-            return planes.to(self.like.dtype)
-        return planes.cpu().numpy().astype(self.like.dtype)
+    def samples(self, index: int) -> Samples:
+        name, place = self.pictures[index]
+        array, leading = self._array(name), self.shapes[name]
+        if leading:
+            array = array.reshape(-1, *array.shape[len(leading) :])[place]
+        elif array.ndim == 3 and array.shape[0] == 1:
+            array = array[0]
+        return Samples(array, colour=array.ndim == 3 and array.shape[-1] == 3)
 
-    def _planes(self, image: Tensor) -> Tensor:
-        if self.axis is None:
-            return image.reshape(-1, 1, *self.shape[-2:])
-        stack = image if image.ndim == 4 else image.unsqueeze(0)
-        planes = stack.movedim(self.axis, 1)
-        bands = planes.shape[1] not in (1, 3)
-        return planes.reshape(-1, 1, *planes.shape[2:]) if bands else planes
+    def close(self) -> None:
+        self._opened = None
 
+    def _names(self) -> list[str]:
+        if not self.archive:
+            return [""]
+        with zipfile.ZipFile(self.path) as archive:
+            names = [name[:-4] for name in archive.namelist() if name.endswith(".npy")]
+        if not names:
+            raise ImageError(f"{self.path} holds no arrays")
+        return names
 
-def _channels(image: Any, shape: tuple[int, ...]) -> int | None:
-    """Last in arrays, before height and width in tensors."""
-    if len(shape) == 2:
-        return None
-    if isinstance(image, Tensor):
-        return -3 if len(shape) == 4 or shape[0] in (1, 3) else None
-    return -1 if len(shape) == 4 or shape[-1] <= 4 else None
+    def _array(self, name: str) -> numpy.ndarray:
+        """One of them at a time is in memory; that of an NPY file is mapped."""
+        if self._opened is None or self._opened[0] != name:
+            if self.archive:
+                with numpy.load(self.path, allow_pickle=False) as arrays:
+                    self._opened = name, arrays[name]
+            else:
+                self._opened = name, _mapped(self.path)
+        return self._opened[1]
 
-
-def _floats(image: Any) -> bool:
-    return image.is_floating_point() if isinstance(image, Tensor) else image.dtype.kind == "f"
-
-
-def _limits(image: Any) -> tuple[float, float]:
-    info: Any = torch.iinfo(image.dtype) if isinstance(image, Tensor) else numpy.iinfo(image.dtype)
-    return float(info.min), float(info.max)
-
-
-def _white(image: Any) -> float:
-    """The largest number of 8 and 16 bits; other pixels are their own unit."""
-    wide = (
-        _floats(image)
-        or (image.element_size() if isinstance(image, Tensor) else image.itemsize) > 2
-    )
-    return 1.0 if wide else _limits(image)[1]
+    def _stack_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """The axes that count pictures."""
+        channels = len(shape) > 2 and shape[-1] <= _MOST_CHANNELS
+        leading = shape[: -3 if channels else -2]
+        if len(shape) < 2 or 0 in shape or len(leading) > 3:
+            raise ImageError(
+                f"{self.path} has shape {shape}; an image is (H, W) or (H, W, C) with 1 to "
+                f"{_MOST_CHANNELS} channels, a stack has axes in front"
+            )
+        if len(shape) == 3 and not channels and 2 * shape[-1] <= min(shape[:2]):
+            raise ImageError(
+                f"{self.path} has shape {shape}; if its last axis holds bands, move it to the front"
+            )
+        return () if leading == (1,) and not channels else leading
 
 
-def _tensor(array: numpy.ndarray) -> Tensor:
-    """Of the types that PyTorch lacks, and of foreign byte order, the same numbers in float64."""
-    known = array.dtype.isnative and array.dtype.kind in "if" and array.dtype.itemsize <= 8
-    return torch.from_numpy(
-        numpy.ascontiguousarray(array if known else array.astype(numpy.float64))
-    )
+def _mapped(path: Path) -> numpy.ndarray:
+    with path.open("rb") as file:
+        version = numpy.lib.format.read_magic(file)
+        read = (
+            numpy.lib.format.read_array_header_1_0
+            if version == (1, 0)
+            else numpy.lib.format.read_array_header_2_0
+        )
+        shape, _, dtype = read(file)
+    if dtype.hasobject:
+        raise ValueError("it holds Python objects")
+    if 0 in shape:
+        return numpy.empty(shape, dtype)
+    return numpy.lib.format.open_memmap(path, mode="r")
+
+
+def array_of(photograph: Photograph) -> numpy.ndarray:
+    """In float32, on the scale of its white; transparency is the last channel."""
+    return stored(photograph, numpy.dtype("float32"), premultiplied=False)
+
+
+def write_arrays(
+    path: Path,
+    photographs: Iterable[Photograph],
+    shapes: dict[str, tuple[int, ...]] | None = None,
+    *,
+    archive: bool,
+) -> None:
+    """An NPY file, or an archive of them (NPZ).
+
+    :param shapes: of the stacks in the file that the pictures come from, by name; without them they are one.
+    """
+    results = (array_of(photograph) for photograph in photographs)
+    if not archive:
+        arrays = list(results)
+        leading = (shapes or {}).get("", () if len(arrays) == 1 else (len(arrays),))
+        array = _stack(arrays).reshape(*leading, *arrays[0].shape)
+        with path.open("wb") as file:
+            numpy.save(file, array, allow_pickle=False)
+        return
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
+        for name, array in _named(results, shapes):
+            buffer = io.BytesIO()
+            numpy.save(buffer, array, allow_pickle=False)
+            file.writestr(f"{name}.npy", buffer.getvalue())
+
+
+def _named(
+    results: Iterator[numpy.ndarray], shapes: dict[str, tuple[int, ...]] | None
+) -> Iterator[tuple[str, numpy.ndarray]]:
+    if shapes is None:
+        for number, array in enumerate(results):
+            yield f"arr_{number}", array
+        return
+    for name, leading in shapes.items():
+        arrays = [next(results) for _ in range(int(numpy.prod(leading)))]
+        yield name or "arr_0", _stack(arrays).reshape(*leading, *arrays[0].shape)
+
+
+def _stack(arrays: list[numpy.ndarray]) -> numpy.ndarray:
+    if len({array.shape for array in arrays}) > 1:
+        raise ImageError("pictures of several sizes are no array; use .npz or .tif")
+    return numpy.stack(arrays)

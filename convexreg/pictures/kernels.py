@@ -1,36 +1,206 @@
-"""Blur kernels from files."""
+"""Blur kernels: from files, as they are measured or computed, and by a number."""
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy
+import torch
 from torch import Tensor
 
-from convexreg.pictures.files import read_image
+from convexreg.pictures.files import PictureFile
 from convexreg.pictures.photograph import ImageError
 
+_ROUNDING = 1e-5
+"""Of the largest entry: what an inverse FFT in single precision leaves where there is nothing."""
+_LEAST_MEASURED = 9
+"""Sides of a kernel that may be a picture with a background; smaller ones are written by hand."""
 
-def read_kernel(path: Path) -> tuple[Tensor, float]:
-    """A blur kernel `(1, 1, k, k)` of odd size from an image or NPY file, normalised, and what its
-    entries summed to.
 
-    :raises ImageError: unreadable, coloured, even-sized, negative or zero.
+@dataclass(frozen=True)
+class Kernel:
+    """A blur kernel of odd size, each channel with sum one.
+
+    :ivar filter: `(1, C, k, k)`, one kernel for all channels of a picture or one for each.
+    :ivar remarks: what was done to it.
     """
-    # a kernel is normalised, so that any white would do; floats need not lie in [0, 1]
-    pixels = read_image(path, white=1.0).pixels.double()
-    kernel = pixels[:1]
-    if (pixels != kernel).any():
-        raise ImageError(
-            f"the kernel {path} is coloured; one kernel blurs all channels, save it as gray"
-        )
-    height, width = kernel.shape[-2:]
-    if height % 2 == 0 or width % 2 == 0:
-        raise ImageError(
-            f"the kernel {path} is {height} x {width}; its sides must be odd so that it has a centre"
-        )
-    if kernel.min() < 0:
-        raise ImageError(f"the kernel {path} has negative entries; a blur has none")
-    if kernel.sum() <= 0:
+
+    filter: Tensor
+    remarks: tuple[str, ...] = ()
+
+
+def read_kernel(path: Path) -> Kernel:
+    """A kernel from an image or NPY file, of any type of numbers.
+
+    A background that lies under the whole kernel, as in a picture of a point of light, is subtracted. Even
+    sides get a row or column of zeros at the end, which makes the middle the entry that `numpy.fft.fftshift`
+    takes for it.
+
+    :raises ImageError: unreadable, negative or zero.
+    """
+    array, remarks = _numbers(path), []
+    if not numpy.isfinite(array).all():
+        raise ImageError(f"the kernel {path} holds NaN or infinite entries; replace them first")
+    if array.max() <= 0 and array.min() >= 0:
         raise ImageError(f"the kernel {path} sums to zero; it would remove the image")
-    total = float(kernel.sum())
-    return (kernel / total).float().unsqueeze(0), total
+    if (array == array[:1]).all():
+        array = array[:1]
+    planes = []
+    for plane in array:
+        cleaned, remark = _without_background(plane)
+        remarks += [remark] if remark and remark not in remarks else []
+        if cleaned.min() < -_ROUNDING * cleaned.max():
+            raise ImageError(
+                f"the kernel {path} has negative entries, down to {cleaned.min():.3g} where the largest is "
+                f"{cleaned.max():.3g}; a blur has none: subtract its background and set what is left of "
+                "the noise to zero"
+            )
+        planes.append(cleaned.clip(0))
+    array = numpy.stack(planes)
+    totals = array.sum((1, 2))
+    if totals.min() <= 0:
+        raise ImageError(f"the kernel {path} sums to zero; it would remove the image")
+    if abs(totals - 1).max() > 1e-5:
+        sums = " / ".join(f"{total:.6g}" for total in totals)
+        remarks.append(f"the kernel sums to {sums}; normalised to one")
+    height, width = array.shape[1:]
+    if height % 2 == 0 or width % 2 == 0:
+        remarks.append(
+            f"the kernel is {height} x {width}; its centre is taken at row {height // 2}, column "
+            f"{width // 2}, counted from zero, as fftshift has it"
+        )
+        array = numpy.pad(array, ((0, 0), (0, 1 - height % 2), (0, 1 - width % 2)))
+    normalised = array / array.sum((1, 2), keepdims=True)
+    return Kernel(torch.from_numpy(normalised).float().unsqueeze(0), tuple(remarks))
+
+
+def _numbers(path: Path) -> numpy.ndarray:
+    """`(C, H, W)` in float64, without transparency."""
+    if path.suffix.lower() != ".npy" or not path.is_file():
+        with PictureFile(path) as file:
+            if len(file) > 1:
+                raise ImageError(f"the kernel {path} has {file.describe()}; save the one to use")
+            return file.numbers(1)
+    try:
+        array = numpy.load(path, allow_pickle=False)
+    except (ValueError, EOFError, OSError) as error:
+        raise ImageError(f"{path} cannot be read; it is damaged ({error})") from error
+    while array.ndim > 3 and array.shape[0] == 1:  # (1, 1, k, k) of PyTorch
+        array = array[0]
+    if array.ndim == 2:
+        array = array[None]
+    elif array.ndim == 3 and array.shape[-1] in (1, 3):
+        array = numpy.moveaxis(array, -1, 0)
+    if array.ndim != 3 or array.shape[0] not in (1, 3) or array.dtype.kind not in "biuf":
+        raise ImageError(
+            f"the kernel {path} has shape {array.shape} and {array.dtype} entries; a kernel is (H, W), or "
+            "(H, W, 3) with one for each colour, of real numbers"
+        )
+    if 0 in array.shape:
+        raise ImageError(f"the kernel {path} has shape {array.shape}; it is empty")
+    return array.astype(numpy.float64)
+
+
+def _without_background(kernel: numpy.ndarray) -> tuple[numpy.ndarray, str | None]:
+    """What stands out of a level, with noise, that the whole border shares, and a remark.
+
+    The tails of a kernel follow its shape and are smooth; a background varies from entry to entry only.
+    """
+    if min(kernel.shape) < _LEAST_MEASURED:
+        return kernel, None
+    sides = (kernel[0], kernel[-1], kernel[:, 0], kernel[:, -1])
+    border = numpy.concatenate(sides)
+    steps = numpy.concatenate([numpy.diff(side) for side in sides])
+    level = float(numpy.median(border))
+    noise = float(numpy.median(abs(steps))) / (0.6745 * math.sqrt(2))  # Gaussian of this median
+    low, high = numpy.percentile(border, [5, 95])
+    middles, corners = (
+        float(numpy.median(numpy.concatenate([_third(side, of) for side in sides])))
+        for of in ("middle", "ends")
+    )
+    peak = float(kernel.max()) - level
+    flat = (
+        high - low <= max(5 * noise, 0.02 * level)
+        and abs(middles - corners) <= max(1.5 * noise, 0.02 * level)
+        and peak > 20 * noise
+    )
+    negligible = _ROUNDING * peak
+    negative = -negligible > kernel.min() >= level - 6 * noise
+    if not flat or peak <= 0 or not (level > negligible or negative):
+        return kernel, None
+    raised = kernel - level
+    kept = numpy.where(raised > 3 * noise, raised, 0.0)
+    return kept, (
+        f"the kernel has a background of {level:.3g}, {100 * level / kernel.max():.2g} % of its largest "
+        "entry; it is subtracted, and what does not exceed its noise is set to zero"
+    )
+
+
+def _third(side: numpy.ndarray, of: str) -> numpy.ndarray:
+    third = len(side) // 3
+    middle = side[third:-third]
+    return middle if of == "middle" else numpy.concatenate([side[:third], side[-third:]])
+
+
+def gaussian(std: float) -> Kernel:
+    """A round Gaussian with a standard deviation in pixels, to beyond three of them."""
+    import deepinv
+
+    return Kernel(deepinv.physics.functional.gaussian_blur(sigma=(std, std)))
+
+
+def disc(radius: float, *, samples: int = 32) -> Kernel:
+    """What a point out of focus becomes: a disc with a radius in pixels.
+
+    Entries are the shares of the pixels within it.
+
+    :param samples: along a side of a pixel, to find its share.
+    """
+    reach = math.ceil(radius - 0.5) if radius > 0.5 else 0
+    fine = (torch.arange((2 * reach + 1) * samples, dtype=torch.float64) + 0.5) / samples
+    square = (fine - reach - 0.5).square()
+    inside = (square[:, None] + square <= radius**2).double()[None, None]
+    return _normalised(torch.nn.functional.avg_pool2d(inside, samples))
+
+
+def motion(length: float, angle: float, *, samples: int = 64) -> Kernel:
+    """What a point becomes that moves on a straight line at constant speed.
+
+    :param length: of the way, in pixels.
+    :param angle: in degrees, from the right counterclockwise.
+    :param samples: points on a pixel of the way; each is shared by the four pixels around it.
+    """
+    count = max(2, math.ceil(length * samples))
+    along = ((torch.arange(count, dtype=torch.float64) + 0.5) / count - 0.5) * length
+    rows = -along * math.sin(math.radians(angle))
+    columns = along * math.cos(math.radians(angle))
+    reach = math.ceil(length / 2) + 1
+    grid = torch.arange(-reach, reach + 1, dtype=torch.float64)
+    weights = [(1 - (grid[:, None] - place).abs()).clamp_min(0) for place in (rows, columns)]
+    kernel = weights[0] @ weights[1].T
+    used = kernel > 1e-12
+    margin = [min(int(used.any(1 - axis).nonzero()[0]), reach) for axis in (0, 1)]
+    tall, wide = (slice(m, 2 * reach + 1 - m) for m in margin)
+    return _normalised(kernel[tall, wide][None, None])
+
+
+def _normalised(kernel: Tensor) -> Kernel:
+    return Kernel((kernel / kernel.sum()).float())
+
+
+def antialiasing(factor: int) -> Tensor:
+    """What blurs before every `factor`-th pixel is kept, `(1, 1, k, k)`: a cubic (Keys 1981) of their width.
+
+    Its middle is that of the `factor` x `factor` pixels that become one, so that nothing moves; that of
+    deepinv's filters is half a pixel off the first one, which fits a factor of two only.
+    """
+    reach = (5 * factor - 1) // 2
+    distance = (torch.arange(-reach, reach + 1, dtype=torch.float64) + (factor - 1) / 2) / factor
+    t = distance.abs()
+    near = 1.5 * t**3 - 2.5 * t**2 + 1
+    far = -0.5 * t**3 + 2.5 * t**2 - 4 * t + 2
+    taps = torch.where(t <= 1, near, torch.where(t < 2, far, 0.0))
+    taps = taps / taps.sum()
+    return (taps[:, None] * taps).float()[None, None]

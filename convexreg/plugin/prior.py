@@ -100,12 +100,20 @@ class ConvexPrior(Prior):
             )
         return self.prox(x, *args, gamma=gamma, **kwargs)
 
-    def lipschitz(self, image_size: tuple[int, int] | None = None, g_param: Level = None) -> Tensor:
+    def lipschitz(
+        self,
+        image_size: tuple[int, int] | None = None,
+        g_param: Level = None,
+        *,
+        channels: int | None = None,
+    ) -> Tensor:
         """Proven Lipschitz constant of `grad` (2-norm): 0-dim, or `(B,)` with one level per image.
 
         :param image_size: `(H, W)` for a bound on that grid; for every size when omitted.
+        :param channels: of the images, see `Regularizer.lipschitz`.
         """
-        return self.regularizer.lipschitz(image_size, _flat(g_param))
+        channels = 1 if self.per_channel else channels
+        return self.regularizer.lipschitz(image_size, _flat(g_param), channels=channels)
 
     def strong_convexity(self) -> Tensor:
         """Proven modulus of strong convexity, 0-dim."""
@@ -129,7 +137,8 @@ class ConvexPrior(Prior):
                 f"no bound on the norm of {type(physics).__name__} is proven, so no step size is "
                 "either; ConvexReconstructor needs none, because it searches for its steps"
             )
-        own = float(self.lipschitz((x.shape[-2], x.shape[-1]), g_param).max())
+        size = (x.shape[-2], x.shape[-1])
+        own = float(self.lipschitz(size, g_param, channels=x.shape[1]).max())
         return 1 / (largest + lambda_reg * own)
 
     def _planes(self, x: Tensor, *levels: Level) -> tuple[Tensor, list[Level]]:

@@ -48,7 +48,6 @@ from convexreg.solvers.deepinv_rules import data_term
 from convexreg.solvers.loop import Progress, Solver
 from convexreg.solvers.objective import Objective
 from convexreg.solvers.precision import without_autocast
-from convexreg.solvers.quasi_newton import QuasiNewton
 
 _ESTIMATES = 2
 """Rough reconstructions that say how strong noise is that depends on the image: what one leaves of it where
@@ -190,15 +189,17 @@ def reconstruct(
             problem,
             there.detach(),
             last if is_last else FIRST_ROUND,
-            solver or QuasiNewton(),
+            solver or problem.solver(there),
             in_float64=is_last,
             max_iter=max_iter,
             time_limit=left,
             callback=callback,
         )
 
-    before, result = rounds(model, solve, centre, sigma)
-    return result.after(before)
+    result, *others = rounds(model, solve, centre, sigma)
+    for other in others:
+        result = other.after(result)
+    return result
 
 
 @torch.no_grad()
@@ -217,9 +218,11 @@ def _solve(
     # positive is passed on as it is, to be refused.
     margin = None if gap_tol is None else min(gap_tol, 0.99 * gap_tol)
     tolerance = Tolerance(margin, gtol)
-    solution = planes.minimise(problem, start, tolerance=tolerance, solver=solver, **limits)
+    solution, remark = planes.minimise(
+        problem, start, in_float64=in_float64, tolerance=tolerance, solver=solver, **limits
+    )
     method = _method(solver, problem)
-    return Reconstruction.certified(problem, solution, gap_tol, gtol, method, in_float64=in_float64)
+    return Reconstruction.of(problem, solution, gap_tol, gtol, method, remark)
 
 
 def _method(solver: Solver[Any], problem: Problem) -> str:

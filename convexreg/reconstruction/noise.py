@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from convexreg.adaptive import GivenInTurn
 from convexreg.reconstruction.checks import check_positive
 from convexreg.regularizer import Regularizer
 from convexreg.solvers.batch import per_image
@@ -45,10 +46,15 @@ class Noise:
         """The regularizer of images like `x`, stronger where the noise is weaker, if it is one of ours and
         there is a measurement at every pixel."""
         weights = self._weights()
-        if weights is None or not isinstance(regularizer, Regularizer) or weights.ndim != 4:
+        if weights is None or weights.ndim != 4:
+            return regularizer
+        if isinstance(regularizer, GivenInTurn):
+            regularizer = regularizer.whole
+        if not isinstance(regularizer, Regularizer):
             return regularizer
         if weights.shape[0] != x.shape[0] or weights.shape[2:] != x.shape[2:]:
             return regularizer
+        regularizer = regularizer.of(x.shape[1])
         of_colour = x.shape[1] != regularizer.in_channels
         field = weights.mean(1, keepdim=True) ** _STRENGTH
         field = field.expand(-1, regularizer.network.terms, -1, -1)

@@ -10,6 +10,7 @@ from typing import Any, Literal, Protocol
 import torch
 from torch import Tensor, nn
 
+from convexreg.networks import colour
 from convexreg.networks.base import Sigma, converted, with_tensors
 from convexreg.reconstruction.defaults import ANCHOR, MAX_ITER, Tolerance
 from convexreg.regularizer import Regularizer
@@ -123,6 +124,13 @@ class Problem:
             return tolerance.gap, None
         return None, tolerance.uncertified
 
+    def solver(self, x: Tensor) -> QuasiNewton:
+        """The default one. Most of the memory of a solve are its pairs, and denoising takes no more
+        evaluations with half of them: large images get half."""
+        large = x[0, 0].numel() >= colour.LARGE
+        denoising = isinstance(self.data, LeastSquares) and self.data.sees_images
+        return QuasiNewton(memory=5) if large and denoising else QuasiNewton()
+
     def minimise(
         self,
         start: Tensor,
@@ -139,7 +147,7 @@ class Problem:
         return minimise(
             self.objective,
             start,
-            solver or QuasiNewton(),
+            solver or self.solver(start),
             box=self.box,
             gap_tol=gap_tol,
             gtol=gtol,

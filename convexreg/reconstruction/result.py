@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 
 from convexreg.reconstruction.problem import Problem
-from convexreg.solvers.certificates import Certificate, certify
-from convexreg.solvers.operators import PrecisionError
+from convexreg.solvers.certificates import Certificate
 from convexreg.solvers.solution import Solution, Status
 
 
@@ -32,7 +31,7 @@ class Reconstruction:
     :ivar method: solver, and where its step size comes from.
     :ivar seconds: wall time of this solve.
     :ivar remark: what has to be known about the result; empty when there is nothing.
-    :ivar first: with an adaptive regularizer the first round, whose image decided the weights and is
+    :ivar first: with an adaptive regularizer the round before, whose image decided the weights and is
         the centre of the anchor here; what is proven holds given that image.
     """
 
@@ -49,32 +48,21 @@ class Reconstruction:
     first: Reconstruction | None = None
 
     @classmethod
-    def certified(
+    def of(
         cls,
         problem: Problem,
         solution: Solution,
         gap_tol: float | None,
         gtol: float | None,
         method: str,
-        *,
-        in_float64: bool,
+        remark: str,
     ) -> Reconstruction:
-        """A solution with its certificate, in float64 free of the rounding of a float32 solve.
+        """A solution with what is to be known about it.
 
         An image that the solver took for converged and whose certificate misses `gap_tol` has
         stagnated.
         """
-        certificate, remark, status = solution.certificate, "", solution.status
-        if in_float64 and solution.x.dtype != torch.float64:
-            try:
-                exact = problem.exact(solution.x)
-            except PrecisionError as error:
-                remark = (
-                    f"certified in {str(solution.x.dtype).removeprefix('torch.')} only: {error}"
-                )
-            else:
-                exact.objective.check(solution.x.double())
-                certificate = certify(exact.objective, solution.x.double(), problem.box)
+        certificate, status = solution.certificate, solution.status
         if gap_tol is not None:
             kept = certificate.relative_gap <= gap_tol
             if gtol is not None:
@@ -120,8 +108,24 @@ class Reconstruction:
         """Whether every image reached the tolerance; of an adaptive regularizer that of the last round."""
         return bool((self.status == Status.CONVERGED).all())
 
+    @property
+    def rounds(self) -> tuple[Reconstruction, ...]:
+        """The results of all rounds, this one last."""
+        return (*(() if self.first is None else self.first.rounds), self)
+
     def summary(self) -> str:
-        """One line per image: status, certificate, iterations, noise level."""
+        """One line per image and round: status, certificate, iterations, noise level."""
+        lines = self._lines()
+        if self.first is not None:
+            rounds = [result._lines() for result in self.rounds]
+            lines = [
+                f"round {number}: {line}"
+                for of_image in zip(*rounds, strict=True)
+                for number, line in enumerate(of_image)
+            ]
+        return "\n".join([*lines, self.remark] if self.remark else lines)
+
+    def _lines(self) -> list[str]:
         lines = []
         for index in range(len(self.status)):
             status = Status(int(self.status[index]))
@@ -138,14 +142,7 @@ class Reconstruction:
                 f"{number}{status.name.lower().replace('_', ' ')} after {int(self.iterations[index])} "
                 f"iterations: {proven}, sigma {float(self.sigma[index]):.3g}"
             )
-        if self.first is not None:
-            rounds = (self.first.summary().split("\n"), lines)
-            lines = [
-                f"round {number}: {line}"
-                for pair in zip(*rounds, strict=True)
-                for number, line in enumerate(pair)
-            ]
-        return "\n".join([*lines, self.remark] if self.remark else lines)
+        return lines
 
     def __repr__(self) -> str:
         return f"Reconstruction of {tuple(self.image.shape)} by {self.method}:\n{self.summary()}"

@@ -8,15 +8,17 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from convexreg.networks import colour
 from convexreg.solvers.batch import inner, per_image
 
 
 def starting_image(y: Tensor, physics: Any, sigma: Tensor | float) -> Tensor:
     """A rough reconstruction, `(B, C, H, W)`.
 
-    Denoising starts from a local Wiener filter. Otherwise it is the back-projection or, where the
-    measurements have the shape of an image and are the better fit, `y` itself, per image: a blurred
-    photograph is closer to the sharp one than its back-projection, which is blurred twice.
+    Denoising starts from a local Wiener filter, of the planes of colour images. Otherwise it is the
+    back-projection or, where the measurements have the shape of an image and are the better fit, `y`
+    itself, per image: a blurred photograph is closer to the sharp one than its back-projection, which is
+    blurred twice.
 
     :param y: measurements, `(B, ...)`.
     :param physics: with `A` and `A_adjoint`.
@@ -24,7 +26,7 @@ def starting_image(y: Tensor, physics: Any, sigma: Tensor | float) -> Tensor:
     """
     image = physics.A_adjoint(y)
     if is_identity(physics, image):
-        return local_wiener(y, sigma) if y.ndim == 4 else y
+        return denoised(y, sigma) if y.ndim == 4 else y
     again = physics.A(image)
     energy = inner(again, again)
     scale = torch.where(energy > 0, inner(again, y) / energy, 0.0).to(y)
@@ -48,6 +50,24 @@ def is_identity(physics: Any, x: Tensor) -> bool:
     generator = torch.Generator(device=x.device).manual_seed(0)
     random = torch.empty_like(x).normal_(generator=generator)
     return torch.equal(physics.A(random), random) and torch.equal(physics.A_adjoint(random), random)
+
+
+def denoised(y: Tensor, sigma: Tensor | float) -> Tensor:
+    """By a local Wiener filter; opponent colours by a wider one, twice.
+
+    What a regularizer leaves of opponent colours is much smoother than of luminance: from there less than
+    half as many evaluations are needed. Rather too smooth than too rough: where noise is left, potentials
+    look flatter than they are at the minimum. Removing 1.3 times the noise saves evaluations of gray
+    images as well, none at little noise and a fifth at much.
+    """
+    if y.shape[1] != 3:
+        return local_wiener(y, 1.3 * sigma)
+    luminance, *opponents = colour.planes(y).unflatten(0, (-1, 3)).unbind(1)
+    smooth = [
+        local_wiener(local_wiener(plane, sigma, window=7), sigma, window=7) for plane in opponents
+    ]
+    planes = torch.stack([local_wiener(luminance, 1.3 * sigma), *smooth], 1)
+    return colour.from_planes(planes.flatten(0, 1))
 
 
 def back_projection(image: Tensor, scale: Tensor, weight: Tensor) -> Tensor:

@@ -8,21 +8,28 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from convexreg.pictures.files import IMAGE_SUFFIXES, read_image
 
 
 class ImageFolder:
-    """The images of a folder as tensors `(1, H, W)` in [0, 1], in the order of their names.
+    """The images of a folder as tensors `(C, H, W)` in [0, 1], in the order of their names.
 
     :param white: the number in the files that becomes 1, see `images.read_image`.
     :param colour: keep colour images as they are, `(3, H, W)`; else they are made gray.
+    :param reduce: blocks of so many pixels a side become one, which loses the artefacts of JPEG files.
     :ivar doubtful: names of the images whose white is probably another one (`Photograph.doubtful_white`).
     :raises ValueError: no folder, or no image in it.
     """
 
     def __init__(
-        self, folder: str | Path, *, white: float | None = None, colour: bool = False
+        self,
+        folder: str | Path,
+        *,
+        white: float | None = None,
+        colour: bool = False,
+        reduce: int = 1,
     ) -> None:
         self.folder = Path(folder)
         if not self.folder.is_dir():
@@ -42,7 +49,8 @@ class ImageFolder:
         self.doubtful: list[str] = []
         for path in paths:
             photograph = read_image(path, white=white)
-            self.images.append(photograph.pixels if colour else photograph.gray())
+            pixels = photograph.pixels if colour else photograph.gray()
+            self.images.append(functional.avg_pool2d(pixels, reduce) if reduce > 1 else pixels)
             if photograph.doubtful_white:
                 self.doubtful.append(path.stem)
 

@@ -14,9 +14,10 @@ import torch
 from torch import Tensor
 
 from convexreg.adaptive import AdaptiveRegularizer, rounds
+from convexreg.networks.colour_network import ColourNetwork, in_planes
 from convexreg.reconstruction.defaults import FIRST_ROUND, Tolerance
 from convexreg.reconstruction.problem import proximal_problem
-from convexreg.reconstruction.start import local_wiener
+from convexreg.reconstruction.start import denoised
 from convexreg.regularizer import ConvexRegularizer
 from convexreg.solvers.batch import per_image
 from convexreg.solvers.implicit import ImplicitSolution
@@ -42,6 +43,21 @@ def patch_loss(error: Tensor, sigma: Tensor, emphasis: float) -> Tensor:
     if emphasis == 0:
         return relative.mean()
     return (torch.expm1(emphasis * relative) / emphasis).mean()
+
+
+def trained(regularizer: ConvexRegularizer) -> ConvexRegularizer:
+    """What is trained of a regularizer: all of it, or the part for the colour differences.
+
+    The luminance is that of a gray model, which is trained on gray images.
+    """
+    network = regularizer.network
+    if not isinstance(network, ColourNetwork):
+        return regularizer
+    chroma = ConvexRegularizer(
+        network.chroma, in_channels=2, sigma_range=regularizer.sigma_range, name=regularizer.name
+    )
+    chroma.weighted_shape = regularizer.weighted_shape
+    return chroma
 
 
 @dataclass(frozen=True)
@@ -80,17 +96,23 @@ class TrainingObjective(ABC):
         """`patch_loss` over the batch, 0-dim.
 
         The last round of an adaptive regularizer is differentiated; the reconstruction before it is
-        taken as given: the weights depend on the parameters through what is made of it only.
+        taken as given: the weights depend on the parameters through what is made of it only. Of a model
+        for colour images it is the loss of the two colour differences, see `trained`.
         """
+
+        def seen(images: Tensor) -> Tensor:
+            return in_planes(images)[:, 1:] if images.shape[1] == 3 else images
 
         def solve(regularizer: ConvexRegularizer, start: Tensor, is_last: bool) -> Denoised:
             if is_last:
-                return Denoised(self.denoise(regularizer, noisy, sigma, start))
+                return Denoised(self.denoise(trained(regularizer), seen(noisy), sigma, seen(start)))
             problem = proximal_problem(noisy, regularizer, sigma)
             return Denoised(problem.minimise(start, tolerance=FIRST_ROUND).x)
 
-        _, restored = rounds(model, solve, local_wiener(noisy, sigma), sigma)
-        return patch_loss((restored.image - clean).flatten(1).square().mean(1), sigma, emphasis)
+        *_, restored = rounds(model, solve, denoised(noisy, sigma), sigma)
+        return patch_loss(
+            (restored.image - seen(clean)).flatten(1).square().mean(1), sigma, emphasis
+        )
 
     def after_backward(self) -> None:  # noqa: B027 - most objectives have nothing to add
         """Complete the diagnostics with those of the backward pass."""

@@ -15,15 +15,16 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from convexreg.adaptive import AdaptiveRegularizer
 from convexreg.models.config import AnyRegularizer, ModelConfig
+from convexreg.networks.colour_network import ColourNetwork
 from convexreg.networks.operators import Convolution
 from convexreg.networks.potentials import spline_roughness
-from convexreg.networks.weight_network import WeightNetwork
+from convexreg.networks.weight_network import ColourWeights, WeightNetwork
 from convexreg.solvers.solution import SolverError
 from convexreg.training import log
 from convexreg.training.checkpoint import read_checkpoint, write_checkpoint
 from convexreg.training.data import PatchSampler, digest
 from convexreg.training.log import Record
-from convexreg.training.objectives import TrainingObjective
+from convexreg.training.objectives import TrainingObjective, trained
 from convexreg.training.validation import validation_psnr
 
 
@@ -59,7 +60,7 @@ class TrainingSettings:
 class TrainingRun:
     """Trains a regularizer; interrupted, it resumes from its last checkpoint to the same result.
 
-    :param images: to train on, `(1, H, W)` each, in [0, 1].
+    :param images: to train on, in [0, 1], `(1, H, W)` each, or `(3, H, W)` for a model for colour images.
     :param folder: where `checkpoint.safetensors` and `log.jsonl` go.
     :param validation: images for the PSNR in the log; never trained on.
     :param started_from: what the regularizer is at the start, for the record.
@@ -98,7 +99,7 @@ class TrainingRun:
             images,
             batch_size=self.settings.batch_size,
             patch_size=self.settings.patch_size,
-            sigma_range=(config.sigma_min, config.sigma_max),
+            sigma_range=regularizer.sigma_range or (config.sigma_min, config.sigma_max),
             generator=self.generator,
         )
         filters, others = [], []
@@ -142,8 +143,11 @@ class TrainingRun:
         self.folder.mkdir(parents=True, exist_ok=True)
         log.cut(self.log, self.step)
         self.regularizer.train().requires_grad_(True)
-        if isinstance(self.regularizer, AdaptiveRegularizer):
-            self.regularizer.first.requires_grad_(False)
+        for part in self.regularizer.modules():
+            if isinstance(part, AdaptiveRegularizer):
+                part.first.requires_grad_(False)
+            if isinstance(part, (ColourNetwork, ColourWeights)):
+                part.luminance.requires_grad_(False)
         started = time.perf_counter() - self.seconds
         while self.step < self.settings.steps:
             loss = self._optimise()
@@ -211,7 +215,7 @@ class TrainingRun:
         if self.settings.flatness > 0:
             model = self.regularizer
             last = model.second if isinstance(model, AdaptiveRegularizer) else model
-            loss = loss + self.settings.flatness * last.lipschitz(sigma=sigma[0]).log()
+            loss = loss + self.settings.flatness * trained(last).lipschitz(sigma=sigma[0]).log()
         penalty = spline_roughness(self.regularizer)
         if penalty is not None:
             loss = loss + self.settings.tv2 * penalty

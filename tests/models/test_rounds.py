@@ -11,8 +11,16 @@ from typing import Any
 import pytest
 import torch
 
-from convexreg import AdaptiveRegularizer, ModelConfig, ModelFileError, load_model, save_model
+from convexreg import (
+    AdaptiveRegularizer,
+    ModelConfig,
+    ModelFileError,
+    load_model,
+    reconstruct,
+    save_model,
+)
 from convexreg.models.config import parameter_count
+from convexreg.solvers.operators import Identity
 from tests.models.model_files import CARD, CONFIG, metadata_of, tampered
 from tests.tables import over, perturbed
 
@@ -141,12 +149,15 @@ def test_rounds_that_do_not_fit_together_are_refused(changes: dict[str, Any], me
         config.build_adaptive()
 
 
-def test_the_first_round_is_that_of_its_settings_and_nothing_else_of_them() -> None:
-    """What `first` says about rounds and weights does not matter."""
-    first = replace(FIRST, adaptive=True, weight_width=9, weight_block=4, first=CONFIG)
-    torch.manual_seed(1)
-    state = replace(ADAPTIVE, first=first).build_adaptive().state_dict()
-    torch.manual_seed(1)
-    expected = replace(ADAPTIVE, first=FIRST).build_adaptive().state_dict()
-    assert state.keys() == expected.keys()
-    assert all(torch.equal(state[key], value) for key, value in expected.items())
+def test_more_rounds_round_trip(tmp_path: Path) -> None:
+    config = replace(ADAPTIVE, first=replace(ADAPTIVE, first=FIRST))
+    model = write(tmp_path / "a.safetensors", config)
+    file = load_model(tmp_path / "a.safetensors")
+    assert file.config == config
+    y = torch.rand(1, 1, 14, 13)
+    results = [
+        reconstruct(y, Identity(), sigma=0.1, regularizer=each)
+        for each in (model, file.regularizer)
+    ]
+    assert len(results[0].rounds) == 3
+    assert torch.equal(results[0].image, results[1].image)

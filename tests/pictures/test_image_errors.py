@@ -76,12 +76,13 @@ def test_missing_files_and_other_suffixes_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("array", "message"),
     [
-        (numpy.zeros((4, 5, 6)), "has shape"),
-        (numpy.zeros((2, 3, 4, 5)), "has shape"),
+        (numpy.zeros((4, 5, 6)), "has 4 pictures"),
+        (numpy.zeros((2, 3, 4, 5)), "has 6 pictures, of which three may be a colour picture"),
+        (numpy.zeros((2, 2, 2, 2, 4, 5)), "has shape"),
         (numpy.zeros(7), "has shape"),
         (numpy.zeros((0, 5)), "has shape"),
-        (numpy.zeros((4, 5), numpy.int32), "holds int32"),
-        (numpy.zeros((4, 5), numpy.uint32), "holds uint32"),
+        (numpy.zeros((4, 5), numpy.int64), "holds int64 .* Name the value of white"),
+        (numpy.zeros((4, 5), numpy.uint32), "holds uint32 .* Name the value of white"),
         (numpy.zeros((4, 5), numpy.complex64), "holds complex64"),
         (numpy.zeros((4, 5), "U3"), "holds <U3"),
         (numpy.full((4, 5), numpy.nan), "NaN or infinite"),
@@ -103,10 +104,7 @@ def test_archives_are_refused(tmp_path: Path) -> None:
         read_image(tmp_path / "a.npy")
 
 
-def test_integer_and_nan_tiff_are_refused(tmp_path: Path) -> None:
-    tifffile.imwrite(tmp_path / "a.tif", numpy.zeros((4, 5), numpy.int16))
-    with pytest.raises(ImageError, match="holds int16"):
-        read_image(tmp_path / "a.tif")
+def test_nan_tiff_is_refused(tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "a.tif", numpy.full((4, 5), numpy.nan, numpy.float32))
     with pytest.raises(ImageError, match="NaN or infinite"):
         read_image(tmp_path / "a.tif")
@@ -167,13 +165,6 @@ def test_sizes_that_pillow_suspects_are_refused(
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 50)
     with pytest.raises(ImageError, match="cannot be read"):
         read_image(tmp_path / "a.png")
-
-
-def test_pages_of_the_same_size(tmp_path):
-    """No page of a stack is dropped in silence."""
-    tifffile.imwrite(tmp_path / "stack.tif", numpy.zeros((5, 8, 9), numpy.uint8))
-    with pytest.raises(ImageError, match="has 5 pages of the same size"):
-        read_image(tmp_path / "stack.tif")
 
 
 def test_floats_on_another_scale(tmp_path):

@@ -12,8 +12,8 @@ import tifffile
 import torch
 from PIL import Image
 
-from convexreg.pictures.files import read_image
-from convexreg.pictures.photograph import ImageError
+from convexreg.pictures.files import read_image, write_image
+from convexreg.pictures.photograph import ImageError, UnknownWhite
 from tests.photographs import HEIGHT, MODES, WIDTH, array_of, assert_same, photograph
 from tests.tables import over
 
@@ -193,3 +193,61 @@ def test_a_thumbnail_is_passed_over(tmp_path: Path) -> None:
         writer.write(array)
         writer.write(255 - array[::2, ::2])
     assert_same(read_image(tmp_path / "a.tif"), picture)
+
+
+@pytest.mark.parametrize("byteorder", ["<", ">"])
+@pytest.mark.parametrize("kind", ["i1", "i2", "i4", "u4", "f2", "f8"])
+@pytest.mark.parametrize("options", [{}, {"compression": "lzw"}], ids=str)
+def test_other_numbers(options: dict, kind: str, byteorder: str, tmp_path: Path) -> None:
+    """Signed, half, double, and integers whose white has to be named; written as they were."""
+    dtype, path = numpy.dtype(byteorder + kind), tmp_path / "a.tif"
+    white = 1.0 if dtype.kind == "f" else float(min(numpy.iinfo(dtype).max, 4000))
+    values = numpy.linspace(-0.2 if dtype.kind != "u" else 0, 1, HEIGHT * WIDTH).reshape(
+        HEIGHT, WIDTH
+    )
+    array = (values * white if dtype.kind == "f" else numpy.round(values * white)).astype(dtype)
+    tifffile.imwrite(path, array, photometric="minisblack", byteorder=byteorder, **options)
+    if dtype.itemsize == 4:
+        with pytest.raises(UnknownWhite, match="Name the value of white"):
+            read_image(path)
+    result = read_image(path, white=None if white == 1 else white)
+    torch.testing.assert_close(
+        result.pixels[0], torch.from_numpy(array.astype(numpy.float64) / white).float()
+    )
+    write_image(tmp_path / "b.tif", result)
+    again = tifffile.imread(tmp_path / "b.tif")
+    assert again.dtype == (numpy.float32 if dtype.kind == "f" else dtype.newbyteorder("="))
+    numpy.testing.assert_allclose(again, array, rtol=1e-3 if kind == "f2" else 1e-6)
+
+
+def test_white_is_zero_in_signed_numbers(tmp_path: Path) -> None:
+    array = numpy.array([[-32768, 32767, -1, 0]], numpy.int16)
+    tifffile.imwrite(tmp_path / "a.tif", array, photometric="miniswhite")
+    result = read_image(tmp_path / "a.tif").pixels.flatten()
+    expected = torch.tensor([32767, -32768, 0, -1]) / 32767
+    torch.testing.assert_close(result, expected)
+
+
+def test_inks_are_said(tmp_path: Path) -> None:
+    inks = numpy.zeros((8, 9, 4), numpy.uint8)
+    tifffile.imwrite(
+        tmp_path / "a.tif",
+        inks,
+        photometric="separated",
+        extratags=[(34675, 7, 7, b"of inks", True)],
+    )
+    result = read_image(tmp_path / "a.tif")
+    assert "turned into RGB" in result.remarks[0]
+    assert result.tags.profile is None
+
+
+def test_colour_maps_of_imagej_are_ways_of_looking(tmp_path: Path) -> None:
+    index = numpy.random.default_rng(0).integers(0, 255, (HEIGHT, WIDTH)).astype(numpy.uint8)
+    tags = [("ColorMap", "H", 768, list(range(768)), True)]
+    tifffile.imwrite(
+        tmp_path / "a.tif", index, photometric="minisblack", imagej=True, extratags=tags
+    )
+    with tifffile.TiffFile(tmp_path / "a.tif", mode="r+b") as file:
+        file.pages.first.tags["PhotometricInterpretation"].overwrite(3)
+    result = read_image(tmp_path / "a.tif").pixels
+    torch.testing.assert_close(result[0], torch.from_numpy(index / 255).float())

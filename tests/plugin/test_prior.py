@@ -70,7 +70,7 @@ def test_the_gradient_is_that_of_the_value_and_the_input_is_left_alone(prior, im
 
 
 def test_prox_is_within_its_tolerance_and_firmly_nonexpansive(regularizer, images):
-    exact = ConvexPrior(regularizer, prox_tol=1e-10)
+    exact = ConvexPrior(regularizer, prox_tol=1e-9)
     rough = ConvexPrior(regularizer, prox_tol=1e-4)
     other = torch.randn_like(images)
     for gamma in (0.01, 1.0, 30.0):

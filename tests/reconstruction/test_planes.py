@@ -7,10 +7,12 @@ import torch
 from torch import Tensor
 
 from convexreg import reconstruct
+from convexreg.networks import colour
 from convexreg.reconstruction import planes
 from convexreg.reconstruction.defaults import Tolerance
 from convexreg.reconstruction.problem import proximal_problem
 from convexreg.solvers import Progress, SolverError, Status
+from convexreg.solvers.certificates import certify
 from convexreg.solvers.operators import Identity
 from tests.problems import small_regularizer
 from tests.test_adaptive import adaptive as small_adaptive
@@ -32,7 +34,7 @@ def test_the_minimum_is_that_of_the_colour_image(
     """A different weight and noise level per image; the planes together or in turn."""
     y, lam = noisy(), torch.tensor([0.7, 1.2]).double()
     if large:
-        monkeypatch.setattr(planes, "_LARGE", 1)
+        monkeypatch.setattr(colour, "LARGE", 1)
     model = small_adaptive() if adaptive else small_regularizer()
     result = reconstruct(y, Identity(), sigma=SIGMA, regularizer=model, lam=lam, gap_tol=1e-11)
     assert result.converged
@@ -50,7 +52,8 @@ def test_the_minimum_is_that_of_the_colour_image(
 def test_a_callback_is_told_of_the_colour_images() -> None:
     y, seen = noisy(), list[Progress]()
     problem = proximal_problem(y, small_regularizer(), SIGMA)
-    solution = planes.minimise(problem, y, tolerance=Tolerance(gap_tol=1e-8), callback=seen.append)
+    tolerance = Tolerance(gap_tol=1e-8)
+    solution, _ = planes.minimise(problem, y, tolerance=tolerance, callback=seen.append)
     last = seen[-1]
     assert torch.equal(last.x, solution.x)
     assert torch.equal(last.gap, solution.certificate.gap)
@@ -66,9 +69,30 @@ def test_a_callback_is_told_of_the_colour_images() -> None:
 def test_a_colour_image_is_as_far_as_its_worst_plane() -> None:
     y = noisy()
     problem = proximal_problem(y, small_regularizer(), SIGMA)
-    short = planes.minimise(problem, y, tolerance=Tolerance(gap_tol=1e-12), max_iter=1)
+    short, _ = planes.minimise(problem, y, tolerance=Tolerance(gap_tol=1e-12), max_iter=1)
     assert short.status.tolist() == [Status.MAX_ITERATIONS] * 2
     y[1, 0, 3, 4] = float("nan")
     with pytest.raises(SolverError) as failure:
         planes.minimise(proximal_problem(y, small_regularizer(), SIGMA), noisy())
     assert failure.value.solution.status.tolist() == [Status.CONVERGED, Status.NOT_FINITE]
+
+
+@pytest.mark.parametrize("adaptive", [False, True])
+def test_planes_in_turn_are_certified_in_float64_at_the_image_itself(
+    adaptive: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though each is certified before the image is put together, and rounded."""
+    monkeypatch.setattr(colour, "LARGE", 1)
+    model = (small_adaptive() if adaptive else small_regularizer()).float()
+    y = noisy().float()
+    result = reconstruct(y, Identity(), sigma=SIGMA, regularizer=model, gap_tol=1e-5)
+    assert result.converged
+    assert result.certificate.dtype == torch.float64
+    exact = result.problem.exact(result.image)
+    least = exact.minimise(y.double(), tolerance=Tolerance(gap_tol=1e-12))
+    excess = exact.objective.value(result.image.double()) - least.certificate.lower
+    assert bool((excess <= result.certificate.gap + least.certificate.gap).all())
+    away = (result.image - least.x).flatten(1).norm(dim=1)
+    assert bool((away <= result.certificate.distance + least.certificate.distance).all())
+    again = certify(exact.objective, result.image.double())
+    torch.testing.assert_close(again.gap, result.certificate.gap, rtol=1e-2, atol=0)

@@ -197,4 +197,4 @@ def test_what_belongs_to_images_is_taken_through_every_layer() -> None:
     model = Curvature(1 + torch.rand(3, 1, 4, 3), 1 + torch.rand(3, 1, 4, 4))
     whole, grad = Preconditioner(model), torch.randn(3, 1, 4, 4)
     torch.testing.assert_close(take(whole, index, 3)(grad[index]), whole(grad)[index])
-    assert whole.scale.shape[0] == 3
+    assert whole.filter.scale.shape[0] == 3

@@ -1,0 +1,56 @@
+"""Values of options, checked while the command line is read."""
+
+from __future__ import annotations
+
+import argparse
+import math
+
+import torch
+
+
+def positive(text: str) -> float:
+    """A positive number.
+
+    :raises argparse.ArgumentTypeError: it is not.
+    """
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"must be a positive number, got {text!r}")
+    return value
+
+
+def white(text: str) -> float | str:
+    """A positive number, or "auto".
+
+    :raises argparse.ArgumentTypeError: neither.
+    """
+    return text if text == "auto" else positive(text)
+
+
+def count(text: str) -> int:
+    """A whole number of at least one.
+
+    :raises argparse.ArgumentTypeError: it is not.
+    """
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, got {text!r}")
+    return int(text)
+
+
+def device(name: str) -> str:
+    """The name of a device that is there.
+
+    :raises argparse.ArgumentTypeError: it is not.
+    """
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        why = "" if reason.startswith("Expected one of") else f" ({reason})"
+        raise argparse.ArgumentTypeError(
+            f"cannot compute on {name!r}{why}; devices are cpu, cuda, cuda:1, mps"
+        ) from error
+    return name
