@@ -11,6 +11,7 @@ from convexreg.networks import colour
 from convexreg.networks.base import GradientNetwork, Sigma, replaced, squeeze_batch
 from convexreg.networks.colour_network import ColourNetwork
 from convexreg.networks.evaluation import Evaluation
+from convexreg.solvers.batch import per_image
 from convexreg.solvers.curvature import Curvature
 from convexreg.solvers.objective import Objective
 from convexreg.solvers.precision import without_autocast
@@ -28,6 +29,11 @@ class Regularizer(nn.Module):
     it is applied to the three planes of an orthonormal colour transform, each with a weight, which keeps
     convexity, and multiplies bounds by the largest weight at most. A model for colour images with a part for
     the luminance (`ColourNetwork`) takes gray images too: that part is a gray model.
+
+    Levels outside of the range that the network knows are reached by scale: there `R(x; sigma)` is
+    `R(s x; s sigma) / s^2` with the `s` that takes `sigma` to the end of the range, the regularizer of
+    images multiplied by `s`. Its Hessian is that of `R(.; s sigma)` at `s x`, so that it is convex with the
+    bounds of the level `s sigma`. Only what counts as much contrast changes.
 
     :param network: a gradient network on one or more channels.
     :param sigma_range: the noise levels the network is valid for, `(lowest, highest)`, or `None`
@@ -95,7 +101,7 @@ class Regularizer(nn.Module):
             )
         if own is not self:
             return own.lipschitz(image_size, sigma)
-        sigma = self._checked(sigma)
+        sigma, _ = self.reached(sigma)
         if channels in (None, self.in_channels) and not self.colour_weights:
             return self.network.lipschitz(image_size, sigma)
         bounds = self.network.lipschitz(image_size, colour.per_plane(sigma))
@@ -178,31 +184,41 @@ class Regularizer(nn.Module):
         """`R(.; sigma)` as an objective for the solvers, with the parameters as they are now."""
         return RegularizationTerm(self, sigma)
 
-    def _checked(self, sigma: Sigma) -> Sigma:
+    def reached(self, sigma: Sigma) -> tuple[Sigma, Tensor | None]:
+        """The noise level within the range that stands for `sigma`, and the scale of the images that takes
+        it there, 0-dim or `(B,)`; `None` where none needs one.
+
+        :raises ValueError: no level, one that is not positive, or one of images that are not in [0, 1].
+        """
         if self.sigma_range is None:
-            return sigma
+            return sigma, None
         low, high = self.sigma_range
         if sigma is None:
             raise ValueError(
                 f"the model {self.name} is conditioned on the noise level: give sigma (deepinv: g_param)"
             )
-        level = sigma
-        if not isinstance(level, Tensor):
-            level = torch.tensor(sigma, dtype=torch.float64, device="cpu")
+        given = sigma
+        if not isinstance(given, Tensor):
+            given = torch.tensor(sigma, dtype=torch.float64, device="cpu")
         # levels are compared with the room that float32 rounding of 1/255 needs
-        if not bool(((level >= low * (1 - 1e-5)) & (level <= high * (1 + 1e-5))).all()):
+        if bool(((given >= low * (1 - 1e-5)) & (given <= high * (1 + 1e-5))).all()):
+            return given, None
+        if not bool(((given > 0) & (given <= 1)).all()):
+            least, most = given.min().item(), given.max().item()
             raise ValueError(
-                f"sigma must be in [{low:.5g}, {high:.5g}], the range the model {self.name} is trained "
-                f"for ([{low * 255:.3g}/255, {high * 255:.3g}/255]); got "
-                f"{level.min().item():.5g}"
-                + ("" if level.numel() == 1 else f" to {level.max().item():.5g}")
+                f"sigma must be positive and at most 1, got {least:.5g}"
+                + ("" if given.numel() == 1 else f" to {most:.5g}")
                 + ". Noise levels are those of images in [0, 1] seen through an operator of norm one"
-                + (": divide by 255, or by the norm" if bool((level > high).any()) else "")
+                + (": divide by 255, or by the norm" if most > 1 else "")
             )
-        return level
+        level = given.clamp(low, high)
+        scale = level / given
+        return level, scale if scale.ndim == 0 else scale.reshape(-1)
 
     def planes(self, x: Tensor, sigma: Sigma) -> tuple[Tensor, Sigma]:
         """The images as the network takes them, with their noise levels: colour images give three each.
+
+        Those whose level is reached by scale are scaled.
 
         :raises ValueError: images or noise levels that the model does not take.
         """
@@ -210,7 +226,7 @@ class Regularizer(nn.Module):
             raise ValueError(
                 f"images must be floating-point tensors (B, C, H, W), got {x.dtype} {tuple(x.shape)}"
             )
-        sigma = self._checked(sigma)
+        sigma, scale = self.reached(sigma)
         own = next(self.parameters())
         if (x.dtype, x.device) != (own.dtype, own.device):
             raise ValueError(
@@ -223,6 +239,8 @@ class Regularizer(nn.Module):
                 f"got {x.shape[0]} images and {levels} noise levels; give one level, or one per image"
             )
         self._check_weighted(x)
+        if scale is not None:
+            x = per_image(scale.to(x), x) * x
         if x.shape[1] == self.in_channels:
             return x, sigma
         if x.shape[1] != 3 or self.in_channels != 1:
@@ -294,31 +312,47 @@ class RegularizationTerm(Objective):
 
     @without_autocast
     def value_and_grad(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        evaluation, planes, of_colour = self._planes(x)
+        evaluation, planes, _ = self._planes(x)
         value, grad = evaluation.value_and_grad(planes)
         assert value is not None
         assert grad is not None
-        return _value(value, of_colour), _grad(grad, of_colour)
+        return self._value(value, x.shape[1]), self._grad(grad, x.shape[1])
 
     @without_autocast
     def value(self, x: Tensor) -> Tensor:
-        evaluation, planes, of_colour = self._planes(x)
+        evaluation, planes, _ = self._planes(x)
         value, _ = evaluation.value_and_grad(planes, grad=False)
         assert value is not None
-        return _value(value, of_colour)
+        return self._value(value, x.shape[1])
 
     @without_autocast
     def grad(self, x: Tensor) -> Tensor:
-        evaluation, planes, of_colour = self._planes(x)
+        evaluation, planes, _ = self._planes(x)
         _, grad = evaluation.value_and_grad(planes, value=False)
         assert grad is not None
-        return _grad(grad, of_colour)
+        return self._grad(grad, x.shape[1])
 
     @without_autocast
     def curvature(self, x: Tensor) -> Curvature | None:
         evaluation, planes, of_colour = self._planes(x)
         model = evaluation.curvature(planes)
         return colour.curvature(model) if of_colour and model is not None else model
+
+    def _value(self, value: Tensor, channels: int) -> Tensor:
+        """Of the images, `R(s x) / s^2`."""
+        regularizer = self.regularizer.of(channels)
+        of_colour = channels != regularizer.in_channels
+        value = colour.total(value) if of_colour else value
+        _, scale = regularizer.reached(self.sigma)
+        return value if scale is None else value / scale.to(value) ** 2
+
+    def _grad(self, grad: Tensor, channels: int) -> Tensor:
+        """Of the images, `grad R(s x) / s`."""
+        regularizer = self.regularizer.of(channels)
+        of_colour = channels != regularizer.in_channels
+        grad = colour.from_planes(colour.weighted(grad)) if of_colour else grad
+        _, scale = regularizer.reached(self.sigma)
+        return grad if scale is None else grad / per_image(scale.to(grad), grad)
 
     def lipschitz(self, x: Tensor) -> Tensor:
         size = (x.shape[-2], x.shape[-1])
@@ -334,11 +368,3 @@ class RegularizationTerm(Objective):
         if isinstance(sigma, Tensor) and sigma.numel() > 1:
             sigma = sigma.reshape(-1)[index.to(sigma.device)]
         return RegularizationTerm(self.regularizer.subset(index), sigma)
-
-
-def _value(value: Tensor, of_colour: bool) -> Tensor:
-    return colour.total(value) if of_colour else value
-
-
-def _grad(grad: Tensor, of_colour: bool) -> Tensor:
-    return colour.from_planes(colour.weighted(grad)) if of_colour else grad

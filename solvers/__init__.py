@@ -3,7 +3,13 @@
 from .box import Box
 from .certificates import Certificate, certify
 from .curvature import Curvature
-from .data_terms import LeastSquares, PoissonLikelihood, Proximity, SmoothedL1
+from .data_terms import (
+    LeastSquares,
+    PoissonLikelihood,
+    Proximity,
+    SmoothedL1,
+    WeightedLeastSquares,
+)
 from .deepinv_rules import CurvatureBounds, data_term, operator_bounds
 from .fista import FISTA
 from .free_fista import FreeFISTA
@@ -49,6 +55,7 @@ __all__ = [
     "State",
     "Status",
     "Sum",
+    "WeightedLeastSquares",
     "certify",
     "conjugate_gradient",
     "data_term",

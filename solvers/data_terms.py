@@ -170,6 +170,66 @@ class LeastSquares(DataTerm):
         return x.new_tensor(self.modulus)
 
 
+class WeightedLeastSquares(DataTerm):
+    """`sum_i w_i (A x - y)_i^2 / 2`: independent noise that is not equally strong everywhere.
+
+    :param weights: positive, in the shape of `y`: the inverse of the variances, up to a factor.
+    :raises ValueError: weights that are not positive and finite, or of another shape.
+    """
+
+    def __init__(
+        self,
+        operator: LinearOperator,
+        y: Tensor,
+        bounds: OperatorBounds = NOTHING_PROVEN,
+        *,
+        weights: Tensor,
+    ) -> None:
+        super().__init__(operator, y, bounds)
+        if weights.shape != y.shape or not bool(((weights > 0) & weights.isfinite()).all()):
+            raise ValueError(
+                f"the weights must be positive and finite, in the shape {tuple(y.shape)}; got "
+                f"{tuple(weights.shape)} from {weights.min().item():g} to {weights.max().item():g}"
+            )
+        self.weights = weights
+
+    def distance(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        residual = z - self.y
+        derivative = self.weights * residual
+        return residual * derivative / 2, derivative
+
+    def curvature_bound(self) -> Tensor:
+        return self.weights.flatten(1).amax(1).double()
+
+    def strong_convexity(self, x: Tensor) -> Tensor:
+        smallest = torch.as_tensor(self.bounds.smallest, dtype=torch.float64, device=x.device)
+        return self.weights.flatten(1).amin(1).double() * smallest
+
+    def weight(self, z: Tensor) -> Tensor:
+        return self.weights
+
+    def curvature(self, x: Tensor) -> Curvature | None:
+        """Scaled pixel by pixel where every pixel has its measurement."""
+        model = super().curvature(x)
+        if model is None or self.weights.shape[2:] != x.shape[2:]:
+            return model
+        weights = self.weights.mean(1, keepdim=True)
+        relative = weights / weights.mean((2, 3), keepdim=True)
+        return replace(model, diagonal=relative * model.diagonal)
+
+    def subset(self, index: Tensor) -> DataTerm | None:
+        part = super().subset(index)
+        if isinstance(part, WeightedLeastSquares):
+            part.weights = self.weights[index]
+        return part
+
+    def in_float64(self, x: Tensor) -> DataTerm:
+        exact = super().in_float64(x)
+        assert isinstance(exact, WeightedLeastSquares)
+        exact.weights = self.weights.double()
+        return exact
+
+
 class PoissonLikelihood(DataTerm):
     """`sum_i z - y + y log(y / z)` with `z = A x / gain + background`: photon counts `y`.
 

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .batch import per_image
 from .curvature import Curvature
 from .data_terms import DataTerm, LeastSquares, PoissonLikelihood, SmoothedL1
 from .normal_curvature import shift_invariant_curvature
@@ -59,6 +60,16 @@ def noise_level(physics: Any) -> Tensor | float | None:
     model = getattr(physics, "noise_model", None)
     rule = _rule(NOISE_LEVELS, model)
     return None if rule is None else rule(model)
+
+
+def noise_variance(physics: Any, mean: Tensor, photons: float = 0.0) -> Tensor | None:
+    """The variance of measurements with a `mean` `(B, ...)`, of noise that depends on it, else `None`.
+
+    :param photons: added to the mean, so that where none was seen there is a variance.
+    """
+    model = getattr(physics, "noise_model", None)
+    rule = _rule(NOISE_VARIANCES, model)
+    return None if rule is None else rule(model, mean, photons)
 
 
 def data_term(physics: LinearOperator, y: Tensor, fidelity: Any = None) -> DataTerm:
@@ -224,6 +235,21 @@ def _smoothed_total_variation(prior: Any, x: Tensor) -> CurvatureBounds:
     return CurvatureBounds(4 * (x.ndim - 2) / prior.eps)
 
 
+def _photons(model: Any, mean: Tensor, photons: float) -> Tensor:
+    gain = per_image(model.gain.to(mean), mean)
+    return gain * (mean.clamp_min(0) + photons * gain)
+
+
+def _poisson_noise(model: Any, mean: Tensor, photons: float) -> Tensor | None:
+    """Counts that are not multiplied by the gain again are no measurements `A x` with noise."""
+    return _photons(model, mean, photons) if bool(model.normalize) else None
+
+
+def _poisson_gaussian(model: Any, mean: Tensor, photons: float) -> Tensor:
+    read_out = per_image(model.sigma.to(mean), mean)
+    return _photons(model, mean, photons) + read_out.square()
+
+
 def _gaussian(model: Any) -> Tensor | float:
     return model.sigma
 
@@ -247,6 +273,10 @@ OPERATORS: dict[str, Callable[[Any, Tensor], OperatorBounds]] = {
 }
 NOISE_LEVELS: dict[str, Callable[[Any], Tensor | float]] = {
     "deepinv.physics.noise.GaussianNoise": _gaussian,
+}
+NOISE_VARIANCES: dict[str, Callable[[Any, Tensor, float], Tensor | None]] = {
+    "deepinv.physics.noise.PoissonNoise": _poisson_noise,
+    "deepinv.physics.noise.PoissonGaussianNoise": _poisson_gaussian,
 }
 FIDELITIES: dict[str, Callable[[Any, LinearOperator, Tensor, OperatorBounds], DataTerm]] = {
     "deepinv.optim.data_fidelity.L2": _l2,

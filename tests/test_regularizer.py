@@ -16,6 +16,7 @@ from convexreg.networks.combinations import LinearCombination, StronglyMonotone
 from convexreg.networks.modular import GradientModule
 from convexreg.networks.operators import Convolution
 from convexreg.networks.potentials import LogCosh, PooledNorm
+from convexreg.solvers.batch import inner, rms
 from tests.networks.table import Build
 from tests.oracles import gradient, jacobian
 from tests.tables import over, perturbed
@@ -183,16 +184,57 @@ def test_float32_is_float64_rounded(build: Build) -> None:
     torch.testing.assert_close(single_grad.double(), grad, rtol=1e-4, atol=1e-4)
 
 
-def test_noise_levels_outside_the_range_are_refused() -> None:
+OUTSIDE = {
+    "below": 1e-4,
+    "above": 0.9,
+    "one of each": torch.tensor([1e-4, 0.9]),
+    "one inside": torch.tensor([0.1, 0.9]),
+}
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@over("sigma", OUTSIDE)
+def test_levels_outside_the_range_are_reached_by_scale(sigma, channels) -> None:
+    """`R(s x; s sigma) / s^2` with the Lipschitz constant of the level `s sigma`."""
+    regularizer = perturbed(configured()())
+    x = torch.rand(2, channels, 9, 10, dtype=torch.float64)
+    levels = torch.as_tensor(sigma, dtype=torch.float64).expand(2)
+    within = levels.clamp(1 / 255, 0.5)
+    s = within / levels
+    scaled = s.reshape(2, 1, 1, 1) * x
+    value, grad = regularizer.value_and_grad(x, sigma)
+    right, slope = regularizer.value_and_grad(scaled, within)
+    torch.testing.assert_close(value, right / s**2)
+    torch.testing.assert_close(grad, slope / s.reshape(2, 1, 1, 1))
+    torch.testing.assert_close(
+        regularizer.magnitudes(x, sigma), regularizer.magnitudes(scaled, within)
+    )
+    bound = regularizer.lipschitz((9, 10), sigma, channels=channels).expand(2)
+    torch.testing.assert_close(bound, regularizer.lipschitz((9, 10), within, channels=channels))
+    step = 1e-3 * torch.randn_like(x)
+    change = regularizer.grad(x + step, sigma) - grad
+    assert bool((rms(change) <= bound * rms(step) * (1 + 1e-9)).all())
+    assert bool((inner(change, step) >= 0).all())
+    curvature, there = regularizer.curvature(x, sigma), regularizer.curvature(scaled, within)
+    torch.testing.assert_close(curvature.diagonal, there.diagonal)
+
+
+def test_derivatives_in_levels_outside_the_range() -> None:
+    regularizer = perturbed(configured()())
+    x = torch.rand(2, 1, 6, 6, dtype=torch.float64, requires_grad=True)
+    sigma = torch.tensor([1e-3, 0.8], dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(regularizer.energy, (x, sigma))
+    assert torch.autograd.gradcheck(regularizer.grad, (x, sigma))
+
+
+def test_noise_levels_that_are_none_are_refused() -> None:
     regularizer = configured()()
     x = images(regularizer, 2)
-    for sigma in (1 / 255, 0.5, torch.tensor(1 / 255), torch.tensor([1 / 255, 0.5])):
-        regularizer.grad(x, sigma)
-    for sigma in (0.9 / 255, 0.51, 25.0, -0.1, 0.0, float("nan"), torch.tensor([0.1, 0.6])):
+    for sigma in (25.0, -0.1, 0.0, float("nan"), torch.tensor([0.1, 1.1])):
         for call in (regularizer.grad, regularizer.energy, regularizer.value_and_grad):
-            with pytest.raises(ValueError, match=r"sigma must be in \[0.0039\d*, 0.5\]"):
+            with pytest.raises(ValueError, match="sigma must be positive and at most 1"):
                 call(x, sigma)
-        with pytest.raises(ValueError, match="sigma must be in"):
+        with pytest.raises(ValueError, match="sigma must be positive and at most 1"):
             regularizer.lipschitz(None, sigma)
     with pytest.raises(ValueError, match="give sigma"):
         regularizer.grad(x)

@@ -32,6 +32,7 @@ _MODULES = (
     "benchmarks.front",
     "benchmarks.large_images",
     "benchmarks.learned",
+    "benchmarks.noise_levels",
     "benchmarks.plugin.benchmark",
     "benchmarks.plugin.leaderboard",
     "benchmarks.methods.benchmark",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from convexreg.cli.values import count, device, positive
+from convexreg.cli.values import count, device, positive, white
 from convexreg.models.files import DEFAULT_MODEL
 from convexreg.reconstruction.defaults import ACCURACIES, MAX_ITER, Accuracy
 
@@ -29,20 +29,29 @@ def add_files(sub: argparse.ArgumentParser) -> None:
         metavar="N",
         help="of files with several pictures take one, counted from one (default: all)",
     )
-    add_white(sub)
+    add_white(sub, auto=True)
 
 
-def add_white(sub: argparse.ArgumentParser) -> None:
+def add_white(sub: argparse.ArgumentParser, *, auto: bool = False) -> None:
+    """:param auto: whether it can be that of each picture."""
+    further = ', or "auto" for the largest of each picture' if auto else ""
     sub.add_argument(
         "--white",
-        type=positive,
-        help="number in the file that stands for white, e.g. 4095 for 12-bit data in 16 bits "
+        type=white if auto else positive,
+        help=f"number in the file that stands for white, e.g. 4095 for 12-bit data in 16 bits{further} "
         "(default: the largest of the integer type, 1 for floats)",
     )
 
 
-def add_sigma(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument("--sigma", required=True, help='noise level on the [0, 1] scale, or "2.5/255"')
+def add_sigma(sub: argparse.ArgumentParser, *, auto: bool = False) -> None:
+    """:param auto: whether it can be estimated."""
+    usual = ', or "auto" (default: %(default)s)' if auto else ""
+    sub.add_argument(
+        "--sigma",
+        required=not auto,
+        default="auto" if auto else None,
+        help=f'noise level on the [0, 1] scale, such as 0.01 or "2.5/255"{usual}',
+    )
 
 
 def add_solve_options(sub: argparse.ArgumentParser, *, denoising: bool | None = False) -> None:

@@ -25,6 +25,7 @@ from convexreg.pictures.files import (
     write_images,
 )
 from convexreg.pictures.photograph import ImageError, Photograph, UnknownWhite
+from convexreg.pictures.samples import photograph_of
 from convexreg.reconstruction.weight import WEIGHT_RULES
 from convexreg.solvers.solution import Status
 
@@ -114,7 +115,9 @@ def _restored_file(
     :param bar: of all files, if there are many.
     """
     told: list[Told] = []
-    with _named_white(), PictureFile(source, white=options.white) as file:
+    own_white = options.white == "auto"
+    white = None if own_white else options.white
+    with _named_white(), PictureFile(source, white=white) as file:
         numbers = [options.page] if options.page else list(range(1, len(file) + 1))
         check_writable(target, pictures=len(numbers))
         single = bar is None and len(numbers) == 1
@@ -123,11 +126,13 @@ def _restored_file(
 
         def photographs() -> Iterator[Photograph]:
             for number in numbers:
-                photograph = file.read(number)
+                photograph = _read(file, number, own_white, options.sigma == "auto")
                 check_writable(target, photograph)
                 _remark(photograph, source)
                 follow = ProgressBar(quiet=options.quiet) if single else None
                 result, page = restore(photograph, follow)
+                for said in page.notes:
+                    note(f"{source}: {said}")
                 told.append(page)
                 pages.update(1 / len(numbers) if bar is not None else 1)
                 yield result
@@ -147,7 +152,26 @@ def _named_white() -> Iterator[None]:
     try:
         yield
     except UnknownWhite as error:
-        raise ImageError(f"{error} (--white 255)") from error
+        raise ImageError(f"{error} (--white 255, or --white auto)") from error
+
+
+def _read(file: PictureFile, number: int, own_white: bool, any_unit: bool) -> Photograph:
+    """A picture of the file.
+
+    :param own_white: take its largest value for white.
+    :param any_unit: pixels whose white is not known are taken in their own unit.
+    """
+    try:
+        photograph = file.read(number)
+    except UnknownWhite:
+        if not (own_white or any_unit):
+            raise
+        photograph = photograph_of(file.samples(number), file.path, 1.0)
+    if not own_white:
+        return photograph
+    photograph = photograph.with_own_white()
+    note(f"{file.path}: white is {photograph.white:g}")
+    return photograph
 
 
 def _remark(photograph: Photograph, source: Path) -> None:
@@ -181,7 +205,7 @@ def _say(options: argparse.Namespace, target: Path, told: list[Told]) -> None:
                 len(page.reports) > 1
             )
             lines = [f"sigma: {report['sigma']:g}", *summary.split("\n")]
-            lines += [f"lam: {report['lam']:.4g}"] if by_rule else []
+            lines += [f"lam: {report['lam']:.4g}"] if by_rule and "lam" in report else []
             if names:
                 lines = [f"{', '.join(names)}: {lines[0]}; {'; '.join(lines[1:])}"]
             print("\n".join(lines))

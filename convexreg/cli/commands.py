@@ -13,7 +13,7 @@ from torch import Tensor
 from convexreg.adaptive import AdaptiveRegularizer
 from convexreg.cli.batch import note, restore_files
 from convexreg.cli.progress import ProgressBar
-from convexreg.cli.restoration import Follow, Posed, Told, parse_weight, report, restored
+from convexreg.cli.restoration import Follow, Told, parse_weight, report, restored
 from convexreg.cli.text import card_text, table
 from convexreg.files import write_atomically
 from convexreg.models.config import AnyRegularizer, parameter_count
@@ -21,8 +21,8 @@ from convexreg.models.files import load_model, pretrained_names
 from convexreg.pictures import kernels
 from convexreg.pictures.files import check_writable
 from convexreg.pictures.masks import read_missing
-from convexreg.pictures.noise import estimate_sigma
 from convexreg.pictures.photograph import ImageError, Photograph
+from convexreg.restoration import Restoration, deblurred, denoised, reconstructed
 
 
 def parse_sigma(text: str) -> float:
@@ -40,25 +40,20 @@ def parse_sigma(text: str) -> float:
     return value
 
 
-def _estimated(pixels: Tensor) -> float:
-    try:
-        return estimate_sigma(pixels)
-    except ValueError as error:
-        raise ValueError(f"{error}: --sigma 0.1, or --sigma 25/255") from error
+def given_sigma(options: argparse.Namespace) -> float | None:
+    """`None` where it is to be estimated."""
+    return None if options.sigma == "auto" else parse_sigma(options.sigma)
 
 
 def denoise(options: argparse.Namespace) -> int:
-    import deepinv
-
-    given = None if options.sigma == "auto" else parse_sigma(options.sigma)
-
-    def pose(part: Tensor, _: int) -> Posed:
-        sigma = _estimated(part) if given is None else given
-        physics = deepinv.physics.Denoising(deepinv.physics.GaussianNoise(sigma))
-        return Posed(part.unsqueeze(0), physics, sigma)
+    sigma, gain = given_sigma(options), options.gain
+    gain = gain if gain in (None, "auto") else parse_sigma(gain)
 
     def restore(photograph: Photograph, follow: Follow | None) -> tuple[Photograph, Told]:
-        return restored(options, photograph, photograph.parts(), pose, follow)
+        def part(pixels: Tensor, _: int, **solve: Any) -> Restoration:
+            return denoised(pixels, sigma, gain=gain, step=photograph.step, **solve)
+
+        return restored(options, photograph, photograph.parts(), part, follow)
 
     return restore_files(options, restore)
 
@@ -78,21 +73,12 @@ def _kernel(options: argparse.Namespace) -> kernels.Kernel:
 
 
 def deblur(options: argparse.Namespace) -> int:
-    import deepinv
-
-    sigma, kernel = parse_sigma(options.sigma), _kernel(options)
+    sigma, kernel = given_sigma(options), _kernel(options)
     for remark in kernel.remarks:
         note(remark)
-    height, width = kernel.filter.shape[-2:]
-    margins = (height // 2, width // 2) if options.boundary == "valid" else (0, 0)
     channels = kernel.filter.shape[1]
 
     def restore(photograph: Photograph, follow: Follow | None) -> tuple[Photograph, Told]:
-        size = photograph.pixels.shape[-2:]
-        if height > size[0] or width > size[1]:
-            raise ImageError(
-                f"the kernel, {height} x {width}, is larger than the photograph, {size[0]} x {size[1]}"
-            )
         if channels not in (1, photograph.pixels.shape[0]):
             raise ImageError(
                 f"the kernel has {channels} channels and the photograph {photograph.pixels.shape[0]}; give "
@@ -101,18 +87,13 @@ def deblur(options: argparse.Namespace) -> int:
         parts = photograph.parts(equal_is_gray=channels == 1)
         ends = torch.tensor([len(part) for part in parts]).cumsum(0).tolist()
 
-        def pose(part: Tensor, index: int) -> Posed:
-            own = slice(ends[index] - len(part), ends[index]) if channels > 1 else slice(1)
-            physics = deepinv.physics.Blur(
-                kernel.filter[:, own], padding=options.boundary, device=options.device
+        def part(pixels: Tensor, index: int, **solve: Any) -> Restoration:
+            own = slice(ends[index] - len(pixels), ends[index]) if channels > 1 else slice(1)
+            return deblurred(
+                pixels, kernel.filter[:, own], sigma, boundary=options.boundary, **solve
             )
-            y = part.unsqueeze(0)
-            rows, columns = margins
-            around = (columns, columns, rows, rows)
-            start = torch.nn.functional.pad(y, around, mode="replicate")
-            return Posed(y, physics, sigma, start, margins)
 
-        return restored(options, photograph, parts, pose, follow)
+        return restored(options, photograph, parts, part, follow)
 
     return restore_files(options, restore)
 
@@ -132,14 +113,14 @@ def inpaint(options: argparse.Namespace) -> int:
                 f"{sizes[1][1]}; they must be of one size"
             )
 
-        def pose(part: Tensor, _: int) -> Posed:
-            known = (~mask).float().expand_as(part).to(options.device)
-            size: Any = part.shape  # of any length, whatever deepinv's annotation says
-            physics = deepinv.physics.Inpainting(size, mask=known, device=options.device)
-            return Posed((part * ~mask).unsqueeze(0), physics, sigma)
+        def part(pixels: Tensor, _: int, **solve: Any) -> Restoration:
+            known = (~mask).to(pixels).expand_as(pixels)
+            size: Any = pixels.shape  # of any length, whatever deepinv's annotation says
+            physics = deepinv.physics.Inpainting(size, mask=known, device=pixels.device)
+            return reconstructed(pixels * known, physics, sigma, **solve)
 
         share = f"{100 * float(mask.float().mean()):.3g} %"
-        return restored(options, photograph, photograph.parts(), pose, follow, missing=share)
+        return restored(options, photograph, photograph.parts(), part, follow, missing=share)
 
     return restore_files(options, restore)
 
@@ -150,19 +131,19 @@ def superresolve(options: argparse.Namespace) -> int:
     sigma, factor = parse_sigma(options.sigma), options.factor
     filter = kernels.antialiasing(factor)
 
-    def pose(part: Tensor, _: int) -> Posed:
-        channels, height, width = part.shape
+    def part(pixels: Tensor, _: int, **solve: Any) -> Restoration:
+        channels, height, width = pixels.shape
         physics = deepinv.physics.Downsampling(
             img_size=(channels, factor * height, factor * width),
             filter=filter,
             factor=factor,
             padding="replicate",
-            device=options.device,
+            device=pixels.device,
         )
-        return Posed(part.unsqueeze(0), physics, sigma)
+        return reconstructed(pixels, physics, sigma, **solve)
 
     def restore(photograph: Photograph, follow: Follow | None) -> tuple[Photograph, Told]:
-        result, told = restored(options, photograph, photograph.parts(), pose, follow)
+        result, told = restored(options, photograph, photograph.parts(), part, follow)
         alpha = result.alpha
         if alpha is not None:
             alpha = torch.nn.functional.interpolate(

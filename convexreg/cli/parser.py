@@ -58,12 +58,13 @@ def parser() -> argparse.ArgumentParser:
         sub.set_defaults(run=run)
         return sub
 
-    sub = command("denoise", commands.denoise, "Remove Gaussian noise from photographs.")
+    sub = command("denoise", commands.denoise, "Remove noise from photographs.")
     add_files(sub)
+    add_sigma(sub, auto=True)
     sub.add_argument(
-        "--sigma",
-        default="auto",
-        help='noise level on the [0, 1] scale, "25/255", or "auto" (default: %(default)s)',
+        "--gain",
+        help="of photon noise, whose variance is gain times brightness (and that of --sigma, if given), or "
+        '"auto" to estimate both',
     )
     add_solve_options(sub, denoising=True)
 
@@ -88,7 +89,7 @@ def parser() -> argparse.ArgumentParser:
         metavar=("LENGTH", "ANGLE"),
         help="a straight line: pixels, and degrees from the right counterclockwise",
     )
-    add_sigma(sub)
+    add_sigma(sub, auto=True)
     sub.add_argument(
         "--boundary",
         choices=("valid", "circular", "replicate", "reflect"),

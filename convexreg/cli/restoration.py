@@ -3,33 +3,21 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from torch import Tensor
 
+from convexreg.pictures.noise import PictureTooSmall
 from convexreg.pictures.photograph import Photograph
-from convexreg.reconstruction.from_measurements import Reconstruction, reconstruct
+from convexreg.reconstruction.result import Reconstruction
+from convexreg.restoration import Restoration
 from convexreg.solvers.loop import Progress
 from convexreg.solvers.solution import Status
 
 Follow = Callable[[Progress], None]
-
-
-@dataclass(frozen=True)
-class Posed:
-    """What is reconstructed: measurements `(1, C, H, W)` through an operator.
-
-    :ivar x0: start and anchor instead of the usual ones.
-    :ivar margins: rows and columns of the reconstruction beyond the photograph, on either side.
-    """
-
-    y: Tensor
-    physics: Any
-    sigma: float
-    x0: Tensor | None = None
-    margins: tuple[int, int] = (0, 0)
 
 
 @dataclass(frozen=True)
@@ -40,14 +28,17 @@ class Told:
     :ivar summaries: the same in words.
     :ivar codes: of `Status`.
     :ivar said: by the command besides.
+    :ivar notes: what has to be known, one sentence each.
     """
 
     reports: tuple[dict[str, Any], ...]
     summaries: tuple[str, ...]
     codes: frozenset[int]
     said: dict[str, Any]
+    notes: tuple[str, ...] = ()
 
 
+RestorePart = Callable[..., Restoration]
 Restore = Callable[[Photograph, "Follow | None"], "tuple[Photograph, Told]"]
 
 
@@ -71,52 +62,62 @@ def restored(
     options: argparse.Namespace,
     photograph: Photograph,
     parts: list[Tensor],
-    pose: Callable[[Tensor, int], Posed],
+    restore: RestorePart,
     follow: Follow | None,
     **said: Any,
 ) -> tuple[Photograph, Told]:
-    """Every part `(C, H, W)` reconstructed alone; beside others a constant one stays constant.
+    """Every part `(C, H, W)` restored alone; beside others a constant one stays constant.
 
-    :param pose: of a part and its number.
+    :param restore: a part, by its number, with the options of `reconstruct`.
     """
     flat = [len(parts) > 1 and bool(part.min() == part.max()) for part in parts]
     flat = [False] * len(parts) if all(flat) else flat
     images: dict[int, Tensor] = {}
-    results: dict[int, tuple[Reconstruction, float]] = {}
+    reports, summaries, notes = [], [], []
+    codes: set[int] = set()
     for index, part in enumerate(parts):
         if flat[index]:
             continue
-        posed = pose(part, index)
-        result = reconstruct(
-            posed.y.to(options.device),
-            posed.physics,
-            sigma=posed.sigma,
-            x0=posed.x0,
-            regularizer=options.model,
-            lam=parse_weight(options.lam),
-            accuracy=options.accuracy,
-            gap_tol=options.gap,
-            max_iter=options.max_iter,
-            callback=follow,
-        )
-        rows, columns = posed.margins
-        height, width = result.image.shape[-2:]
-        image = result.image[0, :, rows : height - rows, columns : width - columns]
-        images[index], results[index] = image.cpu(), (result, posed.sigma)
+        with _advice():
+            found = restore(
+                part.to(options.device),
+                index,
+                regularizer=options.model,
+                lam=parse_weight(options.lam),
+                accuracy=options.accuracy,
+                gap_tol=options.gap,
+                max_iter=options.max_iter,
+                callback=follow,
+            )
+        images[index] = found.image.cpu()
+        reports.append(_reported(found))
+        summaries.append("copied" if found.result is None else found.result.summary())
+        notes += found.notes
+        codes |= set() if found.result is None else set(found.result.status.tolist())
     size = next(iter(images.values())).shape[-2:]
     for index, part in enumerate(parts):
         if flat[index]:
             images[index] = part[:, :1, :1].expand(-1, *size)
-    found = [result for result, _ in results.values()]
-    told = Told(
-        tuple(
-            report(result, {"sigma": round(float(level), 5)}) for result, level in results.values()
-        ),
-        tuple(result.summary() for result in found),
-        frozenset(code for result in found for code in result.status.tolist()),
-        said,
-    )
+    told = Told(tuple(reports), tuple(summaries), frozenset(codes), said, tuple(notes))
     return photograph.with_parts([images[index] for index in range(len(parts))]), told
+
+
+@contextmanager
+def _advice() -> Iterator[None]:
+    """Errors that a noise level would help against say so."""
+    try:
+        yield
+    except PictureTooSmall as error:
+        raise ValueError(f"{error}; give the level: --sigma 0.1, or --sigma 25/255") from error
+
+
+def _reported(restoration: Restoration) -> dict[str, Any]:
+    extra: dict[str, Any] = {"sigma": round(restoration.sigma, 7)}
+    if restoration.noise is not None:
+        extra["sigma_of_planes"] = [round(level, 7) for level in restoration.noise.levels]
+    if restoration.result is None:
+        return {**extra, "status": "copied"}
+    return report(restoration.result, extra)
 
 
 def report(result: Reconstruction, extra: dict[str, Any]) -> dict[str, Any]:
@@ -139,8 +140,13 @@ def digest(pages: list[Told]) -> str:
     """All reports on the pictures of a file in a line."""
     reports = [report for page in pages for report in page.reports]
     levels = sorted({report["sigma"] for report in reports})
-    shown = f"{levels[0]:g}" + (f" to {levels[-1]:g}" if len(levels) > 1 else "")
-    gaps = [report["certified_relative_gap"] for report in reports]
-    proven = "no certificate" if None in gaps else f"certified relative gap {max(gaps):.1e}"
+    shown = f"{levels[0]:.4g}" + (f" to {levels[-1]:.4g}" if len(levels) > 1 else "")
+    gaps = [report["certified_relative_gap"] for report in reports if report["status"] != "copied"]
+    if not gaps:
+        proven = "copied"
+    elif None in gaps:
+        proven = "no certificate"
+    else:
+        proven = f"certified relative gap {max(gaps):.1e}"
     number = f"{len(reports)} reconstructions, " if len(reports) > 1 else ""
     return f"{number}sigma {shown}, {proven}"

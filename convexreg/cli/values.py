@@ -22,6 +22,14 @@ def positive(text: str) -> float:
     return value
 
 
+def white(text: str) -> float | str:
+    """A positive number, or "auto".
+
+    :raises argparse.ArgumentTypeError: neither.
+    """
+    return text if text == "auto" else positive(text)
+
+
 def count(text: str) -> int:
     """A whole number of at least one.
 

@@ -120,6 +120,28 @@ class Photograph:
         return self.with_pixels(torch.cat(planes))
 
     @property
+    def largest(self) -> float:
+        """The number in the file that stands for 1."""
+        if self.white is not None:
+            return self.white
+        return 1.0 if self.dtype.kind == "f" else float(numpy.iinfo(self.dtype).max)
+
+    @property
+    def step(self) -> float:
+        """Between two numbers of an integer file, as a fraction of white; zero of floating-point ones."""
+        return 0.0 if self.dtype.kind == "f" else 1 / self.largest
+
+    def with_own_white(self) -> Photograph:
+        """The same with its largest value for white.
+
+        :raises ImageError: nothing is above zero.
+        """
+        brightest = float(self.pixels.max())
+        if not brightest > 0:
+            raise ImageError("nothing in the picture is above zero, so that there is no white")
+        return replace(self, pixels=self.pixels / brightest, white=brightest * self.largest)
+
+    @property
     def doubtful_white(self) -> bool:
         """Whether it looks like data of 12 bits or fewer in a file of 16 whose white was not named."""
         if self.bits != 16 or self.white is not None:

@@ -10,8 +10,8 @@ from deepinv.models import Reconstructor
 from torch import Tensor
 
 from convexreg.models.files import DEFAULT_MODEL, regularizer_of
-from convexreg.reconstruction.checks import given_noise_level
 from convexreg.reconstruction.from_measurements import reconstruct
+from convexreg.reconstruction.noise import measurement_noise
 from convexreg.reconstruction.start import starting_image
 from convexreg.solvers.loop import Progress
 
@@ -27,7 +27,8 @@ class ConvexReconstructor(Reconstructor):
     regularizer the second round is differentiated, the reconstruction of the first one is taken as given.
 
     :param regularizer: a regularizer, the name of a shipped model or the path of a model file.
-    :param sigma: noise level; that of the physics' noise model when omitted, if it is Gaussian.
+    :param sigma: noise level; that of the physics' noise model when omitted, if it is Gaussian, Poisson or
+        both.
     :param options: passed on to `convexreg.reconstruct`.
     """
 
@@ -35,7 +36,7 @@ class ConvexReconstructor(Reconstructor):
         self,
         regularizer: Any = DEFAULT_MODEL,
         *,
-        sigma: float | None = None,
+        sigma: Tensor | float | None = None,
         **options: Any,
     ) -> None:
         super().__init__()
@@ -58,12 +59,14 @@ class ConvexReconstructor(Reconstructor):
             it, `psnr` (the start's comes first; empty without `x_gt`).
         :raises ValueError: no noise level given, and none in the physics.
         """
-        sigma = given_noise_level(self.sigma, physics)
         options = dict(self.options)
         metrics = None
         if compute_metrics:
             start = options.get("x0")
-            start = starting_image(y, physics, sigma) if start is None else start.to(y)
+            if start is None:
+                level = measurement_noise(self.sigma, physics, y).level
+                start = starting_image(y, physics, level)
+            start = start.to(y)
             metrics = _Metrics(start, x_gt)
         followers = [f for f in (options.pop("callback", None), metrics) if f is not None]
 
@@ -72,7 +75,7 @@ class ConvexReconstructor(Reconstructor):
                 follower(progress)
 
         result = reconstruct(
-            y, physics, sigma=sigma, regularizer=self.regularizer, callback=follow, **options
+            y, physics, sigma=self.sigma, regularizer=self.regularizer, callback=follow, **options
         )
         problem, image = result.problem, result.image
         if torch.is_grad_enabled() and problem.inputs:

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from convexreg.solvers.batch import inner
 from convexreg.solvers.data_terms import DataTerm
-from convexreg.solvers.deepinv_rules import noise_level
 from convexreg.solvers.loop import Solver
 from convexreg.solvers.objective import Objective
 
@@ -74,24 +73,6 @@ def check_solver(solver: Solver[Any] | None) -> None:
         raise TypeError(
             f"solver must be one of convexreg.solvers, such as convexreg.solvers.FISTA(), got {solver!r}"
         )
-
-
-def given_noise_level(sigma: Tensor | float | None, physics: Any) -> Tensor | float:
-    """`sigma`, or that of the physics' noise model.
-
-    :raises ValueError: it is left out, and the physics does not say it.
-    """
-    if sigma is not None:
-        return sigma
-    level = noise_level(physics)
-    if level is None:
-        model = getattr(physics, "noise_model", None)
-        has = "no noise model" if model is None else f"{type(model).__name__} as its noise model"
-        raise ValueError(
-            f"give sigma, the standard deviation of the noise: the physics has {has}, and only of "
-            "GaussianNoise is that all there is to know"
-        )
-    return level
 
 
 @torch.no_grad()
@@ -162,6 +143,23 @@ def check_positive(name: str, value: Tensor | float, y: Tensor, *, allow_zero: b
         wanted = "nonnegative" if allow_zero else "positive"
         raise ValueError(f"{name} must be {wanted} and finite, got {smallest:g}")
     return tensor.expand(y.shape[0])
+
+
+def check_contradictions(sigma: Tensor, y: Tensor) -> None:
+    """Refuse noise that is far stronger than all that was measured, signal and noise.
+
+    :param sigma: `(B,)`.
+    :raises ValueError: it is; levels below 0.2 are taken on faith (as of a black image in a batch).
+    """
+    measured = y != 0  # zeros are taken for places without a measurement
+    size = y.square().flatten(1).sum(1, dtype=torch.float64)
+    size = (size / measured.flatten(1).sum(1).clamp_min(1)).sqrt()
+    if bool(((sigma > 0.2) & (sigma > 1.5 * size)).any()):
+        raise ValueError(
+            f"sigma is {sigma.max().item():.4g}, but noise and signal together have an rms of "
+            f"{size.max().item():.4g} only; sigma is the standard deviation of the noise in the unit of the "
+            "measurements (images in [0, 1]: divide by 255)"
+        )
 
 
 def checked_start(x0: Tensor, y: Tensor, physics: Any) -> Tensor:

@@ -16,12 +16,12 @@ from convexreg.models.files import DEFAULT_MODEL, regularizer_of
 from convexreg.networks.base import converted
 from convexreg.reconstruction import planes
 from convexreg.reconstruction.checks import (
+    check_contradictions,
     check_measurements,
     check_operator,
     check_positive,
     check_solver,
     checked_start,
-    given_noise_level,
     warn_of_other_scales,
 )
 from convexreg.reconstruction.defaults import (
@@ -32,6 +32,12 @@ from convexreg.reconstruction.defaults import (
     MAX_ITER,
     Accuracy,
     Tolerance,
+)
+from convexreg.reconstruction.noise import (
+    Noise,
+    depends_on_the_image,
+    measurement_noise,
+    photon_noise,
 )
 from convexreg.reconstruction.noise_gain import noise_gain
 from convexreg.reconstruction.problem import Problem, Regularization
@@ -47,6 +53,10 @@ from convexreg.solvers.loop import Progress, Solver
 from convexreg.solvers.objective import Objective
 from convexreg.solvers.precision import without_autocast
 from convexreg.solvers.solution import Solution
+
+_ESTIMATES = 2
+"""Rough reconstructions that say how strong noise is that depends on the image: what one leaves of it where
+the image is bright shows in its variances."""
 
 
 @without_autocast
@@ -76,8 +86,9 @@ def reconstruct(
 
     :param y: measurements `(B, ...)`, floating point.
     :param physics: a deepinv `LinearPhysics`, or any object with `A` and its exact `A_adjoint`.
-    :param sigma: standard deviation of the noise in `y`, one number or one per image; that of the
-        physics' noise model by default, if it is Gaussian.
+    :param sigma: standard deviation of the noise in `y`: one number, one per image, or one per measurement
+        in the shape of `y`, which then weighs `|A x - y|^2` (`reconstruction.noise`). By default that of the
+        physics' noise model, if it is Gaussian, Poisson or both.
     :param regularizer: the name of a shipped model (`mgradnet-m-adaptive` by default), the path of a model
         file, a regularizer, a deepinv prior whose constants are known or that states them as `lipschitz` and
         `strong_convexity`, an object with `energy(x, sigma)`, one number per image `(B,)`, and its
@@ -119,13 +130,18 @@ def reconstruct(
     y = y.contiguous()  # FFTs of old versions of PyTorch fail on expanded tensors
     check_operator(physics, y)
     check_solver(solver)
-    sigma = check_positive("sigma", given_noise_level(sigma, physics), y, allow_zero=False)
+    noise = measurement_noise(sigma, physics, y)
+    check_contradictions(noise.level, y)
     if isinstance(lam, str) and fidelity is not None:
         raise ValueError(
             "another fidelity than |A x - y|^2 / 2 needs lam as a number: the noise level says nothing of it"
         )
     if isinstance(lam, str) and lam not in ("auto", *WEIGHT_RULES):
         raise ValueError(f'lam must be a number, "auto", "discrepancy" or "sure"; got {lam!r}')
+    if accuracy != "default" and gap_tol is not None:
+        raise ValueError(
+            f"accuracy={accuracy!r} and gap_tol={gap_tol!r} both say when to stop; give one of them"
+        )
     if accuracy not in ACCURACIES:
         raise ValueError(
             f'accuracy must be "fast", "default" or "exact", gap_tol takes a number; got {accuracy!r}'
@@ -140,18 +156,37 @@ def reconstruct(
     if not isinstance(model, AdaptiveRegularizer):
         model = as_regularization(model)
     last = replace(ACCURACIES[accuracy], gap_tol=gap_tol, gtol=gtol)
+    if sigma is None and fidelity is None and depends_on_the_image(physics, y):
+        convex = model.first if isinstance(model, AdaptiveRegularizer) else model
+        for _ in range(_ESTIMATES):
+            told = noise.level if noise.levels is None else noise.levels
+            rough = reconstruct(
+                y,
+                physics,
+                sigma=told,
+                regularizer=convex,
+                lam=weight,
+                anchor=anchor,
+                accuracy="fast",
+            )
+            noise = photon_noise(physics, rough.image, y)
+    sigma = noise.level
     # differentiated in the measurements, as the minimiser depends on them through its anchor too
     centre = starting_image(y, physics, sigma) if x0 is None else checked_start(x0, y, physics)
     data: Objective = (
         fidelity if isinstance(fidelity, Objective) else data_term(physics, y, fidelity)
     )
-    if fidelity is None:  # else the measurements may be counts
+    if fidelity is None and isinstance(data, DataTerm):  # else the measurements may be counts
         warn_of_other_scales(centre, sigma, data)
+        data = noise.weighted(data)
+    else:
+        noise = Noise(sigma)
     pixels = Box() if box is None else Box(*box)
     began = time.perf_counter()
 
     def solve(convex: Regularization, there: Tensor, is_last: bool) -> Reconstruction:
         nonlocal weight, rule, began
+        convex = noise.adjusted(convex, there)
         problem = Problem(data, convex, sigma, weight, box=pixels).anchored(there, anchor)
         if rule is not None:
             weight, rule = rule(problem, there.detach()), None

@@ -13,6 +13,7 @@ from convexreg.models.files import CONVEX_MODEL, regularizer_of
 from convexreg.reconstruction.from_measurements import reconstruct
 from convexreg.reconstruction.problem import Problem
 from convexreg.reconstruction.result import Reconstruction
+from convexreg.solvers.data_terms import WeightedLeastSquares
 from convexreg.solvers.deepinv_rules import data_term
 from convexreg.solvers.langevin import Moments, sample_moments
 
@@ -72,6 +73,10 @@ def sample_posterior(
     """
     model = regularizer_of(regularizer, convex=True)
     mode = reconstruct(y, physics, sigma=sigma, regularizer=model, lam=lam)
+    if isinstance(mode.problem.data, WeightedLeastSquares):
+        raise ValueError(
+            "sampling takes one noise level per image; give sigma, the root of the mean of the variances"
+        )
     level = torch.as_tensor(mode.problem.sigma).repeat_interleave(chains, 0)
     generator = torch.Generator(y.device).manual_seed(seed)
     starts = mode.image.repeat_interleave(chains, 0)

@@ -105,6 +105,12 @@ class Reconstruction:
         return lam.expand(self.status.shape[0])
 
     @property
+    def sigma(self) -> Tensor:
+        """The noise level, `(B,)` in float64; where it varies the root of the mean of the variances."""
+        sigma = torch.as_tensor(self.problem.sigma, dtype=torch.float64, device=self.status.device)
+        return sigma.reshape(-1).expand(self.status.shape[0])
+
+    @property
     def anchor(self) -> float:
         """The weight of the anchor, zero where there is none."""
         return self.problem.anchor
@@ -120,7 +126,7 @@ class Reconstruction:
         return (*(() if self.first is None else self.first.rounds), self)
 
     def summary(self) -> str:
-        """One line per image and round: status, certificate, iterations."""
+        """One line per image and round: status, certificate, iterations, noise level."""
         lines = self._lines()
         if self.first is not None:
             rounds = [result._lines() for result in self.rounds]
@@ -143,9 +149,10 @@ class Reconstruction:
                 proven = f"certified gap {gap:.1e}"
             else:
                 proven = f"no certificate (gradient rms {float(self.stationarity[index]):.1e})"
+            number = f"image {index}: " if len(self.status) > 1 else ""
             lines.append(
-                f"{status.name.lower().replace('_', ' ')} after {int(self.iterations[index])} "
-                f"iterations: {proven}{self._chosen(index)}"
+                f"{number}{status.name.lower().replace('_', ' ')} after {int(self.iterations[index])} "
+                f"iterations: {proven}, sigma {float(self.sigma[index]):.3g}{self._chosen(index)}"
             )
         return lines
 

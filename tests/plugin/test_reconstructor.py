@@ -110,13 +110,13 @@ def test_reconstructor_has_the_derivative_of_the_exact_minimiser(options, regula
         boxed(y, physics)
 
 
-def test_the_noise_level_is_that_of_gaussian_noise_only(regularizer, images):
+def test_the_noise_level_is_that_of_the_noise_model(regularizer, images):
     physics = blur()
     model = ConvexReconstructor(regularizer)
     with pytest.raises(ValueError, match="give sigma"):
         model(images, physics)
-    physics.noise_model = deepinv.physics.PoissonGaussianNoise(gain=0.05, sigma=0.02)
-    with pytest.raises(ValueError, match="PoissonGaussianNoise"):
+    physics.noise_model = deepinv.physics.GammaNoise()
+    with pytest.raises(ValueError, match="GammaNoise"):
         model(images, physics)
     physics.noise_model = deepinv.physics.GaussianNoise(SIGMA)
     told = ConvexReconstructor(regularizer, sigma=SIGMA)(images, physics)
