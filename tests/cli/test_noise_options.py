@@ -80,3 +80,40 @@ def test_deblurring_estimates_the_noise(tmp_path, capsys):
     options = ("--kernel", tmp_path / "k.npy", "-o", tmp_path / "o.npy", "-q", "--json")
     assert run("deblur", tmp_path / "in.npy", *options) == 0
     assert json.loads(capsys.readouterr().out)["sigma"] == pytest.approx(0.05, rel=0.1)
+
+
+def test_many_files_and_pages_each_with_its_own_noise_and_white(tmp_path, capsys):
+    (tmp_path / "in").mkdir()
+    stack = numpy.stack([300 * CLEAN + 100 + 8 * NOISE, 3000 * CLEAN + 1000 + 240 * NOISE])
+    tifffile.imwrite(tmp_path / "in" / "stack.tif", stack.round().astype(numpy.uint16))
+    numpy.save(tmp_path / "in" / "clean.npy", numpy.full((32, 32), 0.5, numpy.float32))
+    options = ("-o", tmp_path / "out", "-m", "mgradnet-m", "--json", "-q")
+    assert run("denoise", tmp_path / "in", "--white", "auto", *options) == 0
+    said = capsys.readouterr()
+    clean, pages = (json.loads(line)["pages"] for line in said.out.splitlines())
+    assert clean[0]["status"] == "copied"
+    whites = stack.max((1, 2))
+    assert [page["sigma"] for page in pages] == pytest.approx([8, 240] / whites, rel=0.2)
+    assert "clean.npy: the noise (0) is next to nothing" in said.err
+    assert said.err.count("white is") == 3
+    result = tifffile.imread(tmp_path / "out" / "stack.tif")
+    assert abs(result.mean((1, 2)) / stack.mean((1, 2)) - 1).max() < 0.01
+    assert run("denoise", tmp_path / "in", *options[:-2], "-q", "--overwrite") == 0
+    assert "clean.npy: sigma 0, copied" in capsys.readouterr().out
+
+
+def test_other_operators_reach_every_level_too(tmp_path, capsys):
+    mask = numpy.zeros(CLEAN.shape, bool)
+    mask[20:24] = True
+    numpy.save(tmp_path / "mask.npy", mask)
+    numpy.save(tmp_path / "in.npy", 0.02 * (CLEAN + 0.02 * NOISE))
+    common = (tmp_path / "in.npy", "-o", tmp_path / "o.npy", "-m", "mgradnet-m", "-q")
+    holes = ("inpaint", *common, "--mask", tmp_path / "mask.npy", "--sigma", "0.0004")
+    assert run(*holes) == 0
+    filled = numpy.load(tmp_path / "o.npy") / 0.02
+    assert abs(filled - CLEAN)[mask].mean() < 0.1
+    assert run("superresolve", *common, "--sigma", "0.0004", "--fast") == 0
+    assert numpy.load(tmp_path / "o.npy").shape == (128, 128)
+    numpy.save(tmp_path / "in.npy", 100 * CLEAN)
+    assert run(*holes) == 2
+    assert "--white 255, or --white auto" in capsys.readouterr().err

@@ -176,5 +176,20 @@ def test_gray_pictures_get_what_the_gray_model_gives(adaptive: bool) -> None:
         reconstruct(y, Identity(), sigma=sigma, regularizer=each) for each in (model, own)
     )
     torch.testing.assert_close(mine.image, expected.image, rtol=0, atol=0)
-    with pytest.raises(ValueError, match=r"sigma must be in"):
-        reconstruct(y.expand(-1, 3, -1, -1), Identity(), sigma=1 / 255, regularizer=model)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_levels_outside_are_reached_from_the_range_of_images_of_that_kind(channels: int) -> None:
+    model = perturbed(COLOUR.build(), 0.2)
+    of_kind = model.of(channels)
+    assert of_kind.sigma_range is not None
+    low, high = of_kind.sigma_range
+    x = pictures(1)[:, :channels]
+    for sigma, within in ((0.5 * low, low), (2 * high, high)):
+        s = within / sigma
+        value, grad = model.value_and_grad(x, sigma)
+        there, slope = of_kind.value_and_grad(s * x, within)
+        torch.testing.assert_close(value, there / s**2)
+        torch.testing.assert_close(grad, slope / s)
+        bounds = [model.lipschitz((12, 13), level, channels=channels) for level in (sigma, within)]
+        assert bounds[0] == bounds[1]
