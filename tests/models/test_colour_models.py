@@ -89,7 +89,7 @@ def test_models_of_other_kinds_are_refused() -> None:
     for luminance, start, why in (
         (whole, None, "gray model"),
         (convex, convex, "start from a model for colour images"),
-        (convex, colour(adaptive, whole), "adaptive one for adaptive models only"),
+        (convex, colour(adaptive, whole), "only those of an adaptive model"),
         (adaptive, None, "first round of an adaptive model is not trained"),
     ):
         with pytest.raises(ValueError, match=why):
