@@ -300,14 +300,19 @@ def _each(
     channel_axis: ChannelAxis,
     restore: Callable[[Tensor, Any, float], Restoration],
 ) -> Any:
-    """Every picture of an array or tensor restored, in the same layout; notes are warnings."""
+    """Every picture of an array or tensor restored, in the same layout; notes are warnings.
+
+    Colour whose channels are the same is restored as gray.
+    """
     layout = Layout.of(image, white=white, channel_axis=channel_axis)
     pictures = layout.pictures(image)
     found = []
     for picture, level in zip(pictures, layout.levels(sigma), strict=True):
-        restored = restore(picture, level, layout.step)
+        of_planes = isinstance(level, Tensor) and len(level) > 1
+        gray = not of_planes and torch.equal(picture[:1].expand_as(picture), picture)
+        restored = restore(picture[:1] if gray else picture, level, layout.step)
         for note in restored.notes:
             if restored.result is None or restored.noise is not None:
                 warnings.warn(note, stacklevel=3)
-        found.append(restored.image)
+        found.append(restored.image.expand_as(picture))
     return layout.back(torch.stack(found))

@@ -77,6 +77,8 @@ def test_stacks_are_picture_by_picture():
     swapped = numpy.moveaxis(numpy.dstack([NOISY] * 3), -1, 0)
     axis = convexreg.denoise(swapped, 0.1, model=MODEL, channel_axis=0)
     usual = convexreg.denoise(numpy.moveaxis(swapped, 0, -1), 0.1, model=MODEL)
+    gray = convexreg.denoise(NOISY, 0.1, model=MODEL)
+    numpy.testing.assert_array_equal(usual, numpy.dstack([gray] * 3))
     numpy.testing.assert_allclose(numpy.moveaxis(axis, 0, -1), usual, atol=1e-6)
 
 
