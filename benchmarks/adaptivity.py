@@ -21,6 +21,7 @@ from benchmarks.problems.table import Measurement, named_problem
 from convexreg import Reconstruction, reconstruct
 from convexreg.adaptive import AdaptiveRegularizer
 from convexreg.models.files import load_model
+from convexreg.networks.weight_network import WeightNetwork
 from convexreg.pictures.files import Photograph, read_image, write_image
 
 # Accurate solves, so that differences of solutions are not differences of stopping.
@@ -158,6 +159,7 @@ def _gains(solve: Map, y: Tensor, restored: Tensor) -> tuple[float, float]:
 def _draw_weights(model: AdaptiveRegularizer, measurement: Measurement, folder: Path) -> None:
     sigma = measurement.sigma
     there = _first_round(model, measurement)
+    assert isinstance(model.network, WeightNetwork)
     low, high = model.network.log_limits
     scaled = (model.weights(there, sigma).log() - low) / (high - low)
     spread = scaled[0].flatten(1).std(1).argsort(descending=True)
