@@ -1,7 +1,7 @@
 """Test images: photographs that are installed anyway, deepinv's downloads, or any folder.
 
-A new dataset is a row: `DATASETS["mine"] = lambda: [("name", tensor), ...]`, gray images `(1, H, W)`
-in [0, 1] with their names, loaded when asked for.
+A new dataset is a row: `DATASETS["mine"] = lambda: [("name", tensor), ...]`, images `(1, H, W)`
+in [0, 1], colour ones `(3, H, W)`, with their names, loaded when asked for.
 """
 
 from __future__ import annotations
@@ -23,7 +23,14 @@ def _gray(array: Tensor) -> Tensor:
     return pixels.unsqueeze(0)
 
 
-def _installed(*names: str) -> Callable[[], NamedImages]:
+def _colour(array: Tensor) -> Tensor:
+    """`(3, H, W)` from 8-bit `(H, W, 3)`."""
+    return array.float().movedim(-1, 0) / 255
+
+
+def _installed(
+    *names: str, pixels: Callable[[Tensor], Tensor] = _gray
+) -> Callable[[], NamedImages]:
     """Photographs inside the scikit-image package, at half their size (less noise, sharper)."""
 
     def load() -> NamedImages:
@@ -32,7 +39,7 @@ def _installed(*names: str) -> Callable[[], NamedImages]:
         images = []
         for name in names:
             array = getattr(skimage.data, name)()
-            image = _gray(torch.from_numpy(array[0] if isinstance(array, tuple) else array))
+            image = pixels(torch.from_numpy(array[0] if isinstance(array, tuple) else array))
             height, width = (side // 2 * 2 for side in image.shape[-2:])
             images.append((name, torch.nn.functional.avg_pool2d(image[..., :height, :width], 2)))
         return images
@@ -63,6 +70,8 @@ _TUNING = ("stereo_motorcycle", "clock", "brick", "moon")
 DATASETS: dict[str, Callable[[], NamedImages]] = {
     "photographs": _installed(*_TEST),
     "tuning-photographs": _installed(*_TUNING),
+    "colour-photographs": _installed("astronaut", "chelsea", "coffee", "rocket", pixels=_colour),
+    "colour-tuning-photographs": _installed("stereo_motorcycle", pixels=_colour),
     "set5": _download("Set5HR"),
     "set14": _download("Set14HR"),
     "kodak24": _download("Kodak24"),

@@ -25,15 +25,13 @@ from benchmarks.methods.tuning import coarse_to_fine
 from benchmarks.problems.table import InverseProblem, Measurement, problems
 from convexreg.pictures.files import Photograph, write_image
 
-IMAGES, TUNING_IMAGES = "photographs", "tuning-photographs"
 
-
-def _protocol(options: Options, crop: int | None) -> dict[str, Any]:
+def _protocol(options: Options, crop: int | None, default: tuple[str, str]) -> dict[str, Any]:
     """What has to agree for two runs to be compared, defaults filled in; folders by their names."""
     tiny = options.tiny
     return {
-        "images": Path(options.images or IMAGES).name,
-        "tuning_images": Path(options.tuning_images or TUNING_IMAGES).name,
+        "images": Path(options.images or default[0]).name,
+        "tuning_images": Path(options.tuning_images or default[1]).name,
         "limit": 1 if tiny else options.limit,
         "tuning_limit": 1 if tiny else options.tuning_limit,
         "crop": options.crop or (32 if tiny else crop),
@@ -54,9 +52,10 @@ class ReconstructionBenchmark(Benchmark):
     family: ClassVar[str]
     crop: ClassVar[int | None] = None
     colour: ClassVar[bool] = False
+    defaults: ClassVar[tuple[str, str]] = ("photographs", "tuning-photographs")
 
     def run(self, options: Options, folder: Path) -> None:
-        protocol = _protocol(options, self.crop)
+        protocol = _protocol(options, self.crop, self.defaults)
         images, tuning_images = (
             open_images(
                 source,
@@ -65,8 +64,8 @@ class ReconstructionBenchmark(Benchmark):
                 colour=self.colour,
             )
             for source, use in (
-                (options.images or IMAGES, ""),
-                (options.tuning_images or TUNING_IMAGES, "tuning_"),
+                (options.images or self.defaults[0], ""),
+                (options.tuning_images or self.defaults[1], "tuning_"),
             )
         )
         table = methods(options, self.family)
@@ -104,6 +103,7 @@ class ColourDenoising(Denoising):
     """The same with colour files, whose three channels have independent noise of the same level."""
 
     colour = True
+    defaults = ("colour-photographs", "colour-tuning-photographs")
 
 
 for _images in ("CBSD68", "Kodak24", "McMaster"):

@@ -9,6 +9,7 @@ from pandas import DataFrame
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from benchmarks.harness.datasets import open_images
 from benchmarks.harness.options import Options
 from benchmarks.harness.records import replace_rows
 from benchmarks.harness.registry import Benchmark, Table, register, selected
@@ -21,35 +22,27 @@ PUBLISHED = {"TV": 27.64, "TGV": 28.06, "DnCNN": 30.39, "SCUNet": 30.89, "DRUNet
 
 
 class ResizedImages(Dataset[Tensor]):
-    """The colour files of a folder, each resized to a square and not cropped, `(3, SIDE, SIDE)`."""
+    """Colour images of 8 bits, each resized to a square and not cropped, `(3, side, side)`."""
 
-    def __init__(self, folder: Path, limit: int | None, side: int) -> None:
+    def __init__(self, source: str, limit: int | None, side: int) -> None:
         from torchvision import transforms
 
-        from convexreg.pictures.files import IMAGE_SUFFIXES
-
-        self.paths = sorted(p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)[
-            :limit
-        ]
-        if not self.paths:
-            raise ValueError(f"{folder} holds no images; give the folder of CBSD68")
+        self.images = open_images(source, limit=limit, colour=True)
         self.transform = transforms.Compose(
-            [transforms.Resize((side, side)), transforms.ToTensor()]
+            [transforms.ToPILImage(), transforms.Resize((side, side)), transforms.ToTensor()]
         )
 
     def __len__(self) -> int:
-        return len(self.paths)
+        return len(self.images)
 
     def __getitem__(self, number: int) -> Tensor:
-        from PIL import Image
-
-        with Image.open(self.paths[number]) as picture:
-            return self.transform(picture.convert("RGB"))
+        return self.transform((255 * self.images[number][1]).round().byte())
 
 
 @register
 class Leaderboard(Benchmark):
-    """`--images FOLDER` of CBSD68; `--methods` shipped models, `--models` further files."""
+    """`--images FOLDER` of CBSD68 (else photographs, to try it); `--methods` shipped models, `--models`
+    further files."""
 
     name = "leaderboard"
     description = "deepinv's leaderboard of denoising: CBSD68 at 256 x 256, noise 0.1, deepinv.test"
@@ -60,12 +53,12 @@ class Leaderboard(Benchmark):
     def run(self, options: Options, folder: Path) -> None:
         import deepinv
 
-        if options.images is None or not Path(options.images).is_dir():
-            raise ValueError("give --images FOLDER with the 68 colour files of CBSD68")
         names = dict.fromkeys((*pretrained_names(), *options.models))
         chosen = selected(names, options.methods, "model") if options.methods else names
         images = ResizedImages(
-            Path(options.images), 1 if options.tiny else options.limit, 32 if options.tiny else SIDE
+            options.images or "colour-photographs",
+            1 if options.tiny else options.limit,
+            32 if options.tiny else SIDE,
         )
         for name in chosen:
             noise = deepinv.physics.GaussianNoise(
@@ -81,6 +74,7 @@ class Leaderboard(Benchmark):
                 compare_no_learning=False,
                 verbose=False,
                 show_progress_bar=False,
+                non_blocking_transfers=options.device != "cpu",
             )
             row = {
                 "solver": Path(name).stem,

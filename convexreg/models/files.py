@@ -24,7 +24,7 @@ from convexreg.files import write_atomically
 from convexreg.models.config import AnyRegularizer, ModelConfig
 from convexreg.regularizer import ConvexRegularizer, Regularizer
 
-DEFAULT_MODEL = "mgradnet-m-adaptive"
+DEFAULT_MODEL = "mgradnet-m-colour-adaptive"
 """The shipped model that takes measurements to an image where none is named."""
 CONVEX_MODEL = "mgradnet-m-colour"
 """The same where one convex function is needed: a prior, a proximal operator."""

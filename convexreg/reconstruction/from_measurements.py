@@ -89,9 +89,9 @@ def reconstruct(
     :param sigma: standard deviation of the noise in `y`: one number, one per image, or one per measurement
         in the shape of `y`, which then weighs `|A x - y|^2` (`reconstruction.noise`). By default that of the
         physics' noise model, if it is Gaussian, Poisson or both.
-    :param regularizer: the name of a shipped model (`mgradnet-m-adaptive` by default), the path of a model
-        file, a regularizer, a deepinv prior whose constants are known or that states them as `lipschitz` and
-        `strong_convexity`, an object with `energy(x, sigma)`, one number per image `(B,)`, and its
+    :param regularizer: the name of a shipped model (`mgradnet-m-colour-adaptive` by default), the path of a
+        model file, a regularizer, a deepinv prior whose constants are known or that states them as
+        `lipschitz` and `strong_convexity`, an object with `energy(x, sigma)`, one number per image `(B,)`, and its
         `grad(x, sigma)` in the shape of `x` (`sigma` is `(B,)`), or a `solvers.Objective`. An adaptive one
         solves two problems, the first one loosely (result `first`), the second one, convex given the
         first, as asked for.
