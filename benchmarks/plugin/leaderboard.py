@@ -21,7 +21,7 @@ PUBLISHED = {"TV": 27.64, "TGV": 28.06, "DnCNN": 30.39, "SCUNet": 30.89, "DRUNet
 """Rows of the leaderboard as its page shows them (deepinv.github.io/deepinv, benchmarks)."""
 
 
-class ResizedImages(Dataset[Tensor]):
+class ResizedImages(Dataset[dict[str, Tensor]]):
     """Colour images of 8 bits, each resized to a square and not cropped, `(3, side, side)`."""
 
     def __init__(self, source: str, limit: int | None, side: int) -> None:
@@ -35,8 +35,8 @@ class ResizedImages(Dataset[Tensor]):
     def __len__(self) -> int:
         return len(self.images)
 
-    def __getitem__(self, number: int) -> Tensor:
-        return self.transform((255 * self.images[number][1]).round().byte())
+    def __getitem__(self, number: int) -> dict[str, Tensor]:
+        return {"x": self.transform((255 * self.images[number][1]).round().byte())}
 
 
 @register
