@@ -93,8 +93,8 @@ def reconstruct(
         model file, a regularizer, a deepinv prior whose constants are known or that states them as
         `lipschitz` and `strong_convexity`, an object with `energy(x, sigma)`, one number per image `(B,)`,
         and its `grad(x, sigma)` in the shape of `x` (`sigma` is `(B,)`), or a `solvers.Objective`. An
-        adaptive one solves a problem in every round, the first ones loosely (result `first`), the last one, convex
-        given the one before, as asked for.
+        adaptive one solves a problem in every round, the first ones loosely (result `first`), the last one,
+        convex given the one before, as asked for.
     :param fidelity: a deepinv data fidelity instead of `|A x - y|^2 / 2`, see `solvers.data_term`, or an
         `Objective` that takes its place. The weight has to be given then, since the noise level says
         nothing about it.
