@@ -31,15 +31,24 @@ def colour_transform(dtype: torch.dtype, device: torch.device) -> Tensor:
         return (rows / rows.norm(dim=1, keepdim=True)).to(device, dtype)
 
 
+def in_planes(x: Tensor) -> Tensor:
+    """Red, green and blue `(B, 3, H, W)` to luminance and two opponent colours, in the same shape."""
+    return mixed(colour_transform(x.dtype, x.device), x)
+
+
+def in_colour(planes: Tensor) -> Tensor:
+    """The inverse of `in_planes`, which is its adjoint."""
+    return mixed(colour_transform(planes.dtype, planes.device).mT, planes)
+
+
 def planes(x: Tensor) -> Tensor:
     """`(B, 3, H, W)` to `(3 B, 1, H, W)`, three planes in a row for every image."""
-    return mixed(colour_transform(x.dtype, x.device), x).flatten(0, 1).unsqueeze(1)
+    return in_planes(x).flatten(0, 1).unsqueeze(1)
 
 
 def from_planes(z: Tensor) -> Tensor:
     """The inverse of `planes`, which is its adjoint."""
-    images = z.squeeze(1).unflatten(0, (-1, 3))
-    return mixed(colour_transform(z.dtype, z.device).mT, images)
+    return in_colour(z.squeeze(1).unflatten(0, (-1, 3)))
 
 
 def weighted(z: Tensor) -> Tensor:

@@ -13,9 +13,8 @@ import torch
 from torch import Tensor
 
 from convexreg.networks.base import GradientNetwork, Sigma, replaced
-from convexreg.networks.colour import colour_transform
+from convexreg.networks.colour import in_colour, in_planes
 from convexreg.networks.operators import Reach
-from convexreg.solvers.batch import mixed
 
 CONTRAST = 3**0.5
 """Luminance over it is the mean of red, green and blue: a gray image in [0, 1], whose noise is that much
@@ -66,7 +65,7 @@ class ColourNetwork(GradientNetwork):
 
     def forward(self, x: Tensor, sigma: Sigma = None) -> Tensor:
         grads = [p.contrast * p.network(z, level) for p, z, level in self._inputs(x, sigma)]
-        return from_planes(torch.cat(grads, 1))
+        return in_colour(torch.cat(grads, 1))
 
     def density(self, x: Tensor, sigma: Sigma = None) -> Tensor:
         densities = [
@@ -80,7 +79,7 @@ class ColourNetwork(GradientNetwork):
             its_density, its_grad = part.network.density_and_grad(z, level)
             density = density + part.contrast**2 * its_density
             grads.append(part.contrast * its_grad)
-        return density, from_planes(torch.cat(grads, 1))
+        return density, in_colour(torch.cat(grads, 1))
 
     def reach(self) -> Reach | None:
         reaches = [part.network.reach() for part in self.parts]
@@ -124,13 +123,3 @@ class ColourNetwork(GradientNetwork):
             luminance=self.luminance.part(images, rows, columns),
             chroma=self.chroma.part(images, rows, columns),
         )
-
-
-def in_planes(x: Tensor) -> Tensor:
-    """Red, green and blue `(B, 3, H, W)` to luminance and the two colour differences."""
-    return mixed(colour_transform(x.dtype, x.device), x)
-
-
-def from_planes(planes: Tensor) -> Tensor:
-    """The inverse of `in_planes`, which is its adjoint."""
-    return mixed(colour_transform(planes.dtype, planes.device).mT, planes)

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from convexreg.networks import tiling
 from convexreg.networks.base import GradientNetwork, Sigma
-from convexreg.networks.colour import colour_transform
-from convexreg.networks.colour_network import ColourNetwork, from_planes, in_planes
+from convexreg.networks.colour import colour_transform, in_colour, in_planes
+from convexreg.networks.colour_network import ColourNetwork
 from convexreg.networks.modular import GradientModule
 from convexreg.networks.operators import Convolution
 from convexreg.networks.strips import Strips
@@ -79,7 +79,7 @@ class Evaluation:
                 total += part.contrast**2 * its_value
             if gradient is not None and its_grad is not None:
                 gradient[:, part.planes] = part.contrast * its_grad
-        return total, None if gradient is None else from_planes(gradient)
+        return total, None if gradient is None else in_colour(gradient)
 
     def _of_image(self, number: int, x: Tensor) -> list[tuple[Tensor | float, Strips]]:
         """The modules for one image, the same for all if levels and weights are."""

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from convexreg.adaptive import AdaptiveRegularizer, rounds
-from convexreg.networks.colour_network import ColourNetwork, in_planes
+from convexreg.networks.colour import in_planes
+from convexreg.networks.colour_network import ColourNetwork
 from convexreg.reconstruction.defaults import FIRST_ROUND, Tolerance
 from convexreg.reconstruction.problem import proximal_problem
 from convexreg.reconstruction.start import denoised

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from convexreg import AdaptiveRegularizer, reconstruct
 from convexreg.networks import strips, tiling
-from convexreg.networks.colour import colour_transform
-from convexreg.networks.colour_network import CONTRAST, ColourNetwork, from_planes, in_planes
+from convexreg.networks.colour import colour_transform, in_colour, in_planes
+from convexreg.networks.colour_network import CONTRAST, ColourNetwork
 from convexreg.networks.evaluation import Evaluation
 from convexreg.networks.weight_network import ColourWeights, WeightNetwork
 from convexreg.solvers.operators import Identity
@@ -36,7 +36,7 @@ def pictures(batch: int, height: int = 12, width: int = 13) -> Tensor:
 
 def test_planes_are_orthonormal() -> None:
     x = pictures(2)
-    torch.testing.assert_close(from_planes(in_planes(x)), x)
+    torch.testing.assert_close(in_colour(in_planes(x)), x)
     torch.testing.assert_close(in_planes(x).square().sum(), x.square().sum())
 
 
@@ -115,8 +115,8 @@ def test_colour_differences_are_weighted_by_all_planes_and_luminance_by_itself()
     terms = whole.luminance.terms
     assert there.shape == (1, whole.terms, *x.shape[2:])
     planes = in_planes(x)
-    other_luminance = from_planes(torch.cat([planes[:, :1].flip(-1), planes[:, 1:]], 1))
-    other_chroma = from_planes(torch.cat([planes[:, :1], planes[:, 1:].flip(-1)], 1))
+    other_luminance = in_colour(torch.cat([planes[:, :1].flip(-1), planes[:, 1:]], 1))
+    other_chroma = in_colour(torch.cat([planes[:, :1], planes[:, 1:].flip(-1)], 1))
     moved = weigh(whole.magnitudes(other_luminance, 0.1), 0.1)
     assert not torch.allclose(moved[:, terms:], there[:, terms:])
     moved = weigh(whole.magnitudes(other_chroma, 0.1), 0.1)
