@@ -302,57 +302,43 @@ class RegularizationTerm(Objective):
         self.regularizer, self.sigma = regularizer, sigma
         self._evaluations: dict[int, Evaluation] = {}
 
-    def _planes(self, x: Tensor) -> tuple[Evaluation, Tensor, bool]:
-        """How to evaluate what the network takes, that, and whether it is planes of colour images."""
+    def _planes(self, x: Tensor) -> tuple[Evaluation, Tensor, bool, Tensor | None]:
+        """How to evaluate what the network takes, that, whether it is planes of colour images, and the scale
+        that takes them to its noise levels."""
         regularizer, channels = self.regularizer.of(x.shape[1]), x.shape[1]
         planes, levels = regularizer.planes(x, self.sigma)
         if channels not in self._evaluations:
             self._evaluations[channels] = Evaluation(regularizer.network, levels)
-        return self._evaluations[channels], planes, channels != regularizer.in_channels
+        _, scale = regularizer.reached(self.sigma)
+        return self._evaluations[channels], planes, channels != regularizer.in_channels, scale
 
     @without_autocast
     def value_and_grad(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        evaluation, planes, _ = self._planes(x)
+        evaluation, planes, of_colour, scale = self._planes(x)
         value, grad = evaluation.value_and_grad(planes)
         assert value is not None
         assert grad is not None
-        return self._value(value, x.shape[1]), self._grad(grad, x.shape[1])
+        return _value(value, of_colour, scale), _grad(grad, of_colour, scale)
 
     @without_autocast
     def value(self, x: Tensor) -> Tensor:
-        evaluation, planes, _ = self._planes(x)
+        evaluation, planes, of_colour, scale = self._planes(x)
         value, _ = evaluation.value_and_grad(planes, grad=False)
         assert value is not None
-        return self._value(value, x.shape[1])
+        return _value(value, of_colour, scale)
 
     @without_autocast
     def grad(self, x: Tensor) -> Tensor:
-        evaluation, planes, _ = self._planes(x)
+        evaluation, planes, of_colour, scale = self._planes(x)
         _, grad = evaluation.value_and_grad(planes, value=False)
         assert grad is not None
-        return self._grad(grad, x.shape[1])
+        return _grad(grad, of_colour, scale)
 
     @without_autocast
     def curvature(self, x: Tensor) -> Curvature | None:
-        evaluation, planes, of_colour = self._planes(x)
+        evaluation, planes, of_colour, _ = self._planes(x)
         model = evaluation.curvature(planes)
         return colour.curvature(model) if of_colour and model is not None else model
-
-    def _value(self, value: Tensor, channels: int) -> Tensor:
-        """Of the images, `R(s x) / s^2`."""
-        regularizer = self.regularizer.of(channels)
-        of_colour = channels != regularizer.in_channels
-        value = colour.total(value) if of_colour else value
-        _, scale = regularizer.reached(self.sigma)
-        return value if scale is None else value / scale.to(value) ** 2
-
-    def _grad(self, grad: Tensor, channels: int) -> Tensor:
-        """Of the images, `grad R(s x) / s`."""
-        regularizer = self.regularizer.of(channels)
-        of_colour = channels != regularizer.in_channels
-        grad = colour.from_planes(colour.weighted(grad)) if of_colour else grad
-        _, scale = regularizer.reached(self.sigma)
-        return grad if scale is None else grad / per_image(scale.to(grad), grad)
 
     def lipschitz(self, x: Tensor) -> Tensor:
         size = (x.shape[-2], x.shape[-1])
@@ -368,3 +354,15 @@ class RegularizationTerm(Objective):
         if isinstance(sigma, Tensor) and sigma.numel() > 1:
             sigma = sigma.reshape(-1)[index.to(sigma.device)]
         return RegularizationTerm(self.regularizer.subset(index), sigma)
+
+
+def _value(value: Tensor, of_colour: bool, scale: Tensor | None) -> Tensor:
+    """Of the images, `R(s x) / s^2`."""
+    value = colour.total(value) if of_colour else value
+    return value if scale is None else value / scale.to(value) ** 2
+
+
+def _grad(grad: Tensor, of_colour: bool, scale: Tensor | None) -> Tensor:
+    """Of the images, `grad R(s x) / s`."""
+    grad = colour.from_planes(colour.weighted(grad)) if of_colour else grad
+    return grad if scale is None else grad / per_image(scale.to(grad), grad)
