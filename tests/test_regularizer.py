@@ -23,6 +23,7 @@ from tests.tables import over, perturbed
 
 SMALL = ModelConfig("mgradnet-m", (1, 3, 6), (3, 3), "zero", 1 / 255, 0.5)
 CHROMA = replace(SMALL, channels=(2, 4), kernel_sizes=(5,))
+BLOCKS = replace(CHROMA, kernel_sizes=(3,), block=2)
 SIGMAS = torch.tensor([0.02, 0.1, 0.4]).double()
 
 
@@ -46,13 +47,19 @@ REGULARIZERS: dict[str, Build] = {
     "m-mixing": configured(mixing=True, group_size=3),
     "m-colour": configured(channels=(3, 3, 6)),
     "m-chroma": configured(chroma=CHROMA),
+    "m-chroma-blocks": configured(chroma=BLOCKS),
+    "m-blocks": configured(channels=(1, 6), kernel_sizes=(3,), block=3),
     "c-zero": configured(architecture="mgradnet-c"),
     "c-circular": configured(architecture="mgradnet-c", padding="circular"),
     "crr-zero": configured(architecture="crr"),
     "crr-circular": configured(architecture="crr", padding="circular"),
     "mixed": _mixed,
 }
-GRAY = {name: build for name, build in REGULARIZERS.items() if name not in ("m-colour", "m-chroma")}
+GRAY = {
+    name: build
+    for name, build in REGULARIZERS.items()
+    if name not in ("m-colour", "m-chroma", "m-chroma-blocks")
+}
 
 
 def images(regularizer: ConvexRegularizer, batch: int, height: int = 7, width: int = 8) -> Tensor:
@@ -77,7 +84,8 @@ def test_energy_and_gradient_agree(build: Build) -> None:
     term = regularizer.term(SIGMAS)
     torch.testing.assert_close(term.value_and_grad(x)[1], grad, rtol=1e-12, atol=1e-14)
     torch.testing.assert_close(term.value(x), value, rtol=1e-12, atol=1e-12)
-    torch.testing.assert_close(term.lipschitz(x), regularizer.lipschitz((7, 8), SIGMAS))
+    bound = regularizer.lipschitz((7, 8), SIGMAS, channels=x.shape[1])
+    torch.testing.assert_close(term.lipschitz(x), bound)
 
 
 @over("build", REGULARIZERS)
@@ -300,7 +308,7 @@ def test_evaluations_apply_the_filters_once_each_way(build: Build) -> None:
     """Energy and gradient together cost no more filtering than the gradient alone, and a curvature model a
     fraction of it."""
     regularizer = build()
-    x, work = images(regularizer, 1, 64, 64), {}
+    x, work = images(regularizer, 1, 96, 96), {}
     for method in ("energy", "grad", "value_and_grad", "curvature"):
         with FlopCounterMode(display=False) as counter:
             getattr(regularizer, method)(x, 0.1)

@@ -16,11 +16,9 @@ from convexreg.networks.conditioning import NoiseScaling
 from convexreg.networks.modular import GradientModule
 from convexreg.networks.operators import Convolution
 
-CHROMA = ModelConfig(
-    channels=(2, 48), kernel_sizes=(5,), group_size=2, block=2, weight_width=64
-)
-"""Of the part for the two colour differences: pairs of filters on both of them, with one threshold, of 10 x 10 pixels
-at every second row and column."""
+CHROMA = ModelConfig(channels=(2, 48), kernel_sizes=(5,), group_size=2, block=2, weight_width=64)
+"""Of the part for the two colour differences: pairs of filters on both of them, with one threshold, of
+10 x 10 pixels at every second row and column."""
 _STRENGTH = 2.9
 """Of the first filters on colour differences, relative to what they have in gray."""
 

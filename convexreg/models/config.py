@@ -118,9 +118,7 @@ class ModelConfig:
         if self.chroma is not None:
             return self._build_colour(self.chroma, name)
         channels = (self.channels[0] * self.block**2, *self.channels[1:])
-        operator = Convolution(
-            channels, self.kernel_sizes, padding=self.padding, block=self.block
-        )
+        operator = Convolution(channels, self.kernel_sizes, padding=self.padding, block=self.block)
         width = self.channels[-1]
         groups = width // self.group_size if self.architecture == "mgradnet-m" else width
         conditioning = NoiseScaling(

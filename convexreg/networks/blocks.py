@@ -1,8 +1,8 @@
 """Networks on blocks of pixels: coarser filters, for what varies slowly.
 
-The pixels of a block are the channels of one position (Shi et al. 2016, "sub-pixel" convolutions): a convolution
-with `k x k` blocks is one with `k block x k block` pixels whose responses are taken at every `block`-th row and
-column, and costs `block^2` times less.
+The pixels of a block are the channels of one position (Shi et al. 2016, "sub-pixel" convolutions). A
+convolution with `k x k` blocks is one with `k block x k block` pixels, with responses at every `block`-th row
+and column only, and costs `block^2` times less.
 """
 
 from __future__ import annotations
@@ -15,16 +15,17 @@ from convexreg.networks.operators import Reach
 
 
 def in_blocks(x: Tensor, block: int) -> Tensor:
-    """`(B, C, H, W)` to `(B, C block^2, ceil(H / block), ceil(W / block))`; what completes a block is zero."""
+    """`(B, C, H, W)` to `(B, C block^2, h, w)`, with zeros where the last blocks go beyond the border."""
     height, width = x.shape[-2:]
-    return functional.pixel_unshuffle(
-        functional.pad(x, (0, -width % block, 0, -height % block)), block
-    )
+    whole = functional.pad(x, (0, -width % block, 0, -height % block))
+    blocks = whole.unflatten(3, (-1, block)).unflatten(2, (-1, block))
+    return blocks.permute(0, 1, 3, 5, 2, 4).flatten(1, 3)
 
 
 def from_blocks(z: Tensor, block: int, size: tuple[int, int]) -> Tensor:
     """The adjoint of `in_blocks` for images of that size, and its inverse on their blocks."""
-    return functional.pixel_shuffle(z, block)[..., : size[0], : size[1]]
+    pixels = z.unflatten(1, (-1, block, block)).permute(0, 1, 4, 2, 5, 3)
+    return pixels.flatten(4, 5).flatten(2, 3)[..., : size[0], : size[1]]
 
 
 def repeated(z: Tensor, block: int, size: tuple[int, int]) -> Tensor:
@@ -36,9 +37,9 @@ def repeated(z: Tensor, block: int, size: tuple[int, int]) -> Tensor:
 class BlockNetwork(GradientNetwork):
     """`x -> B^T g(B x)`, `B` what takes an image to its blocks.
 
-    `B` moves pixels and appends zeros: `B^T B` is the identity, so that the bounds of `g` hold. Images of any size;
-    what is had at every pixel is had once a block: a density at its first pixel, magnitudes repeated, and of
-    weights those of its first pixel count.
+    `B` moves pixels and appends zeros: `B^T B` is the identity, so that the bounds of `g` hold. What others
+    have at every pixel there is once a block: a density at its first pixel, magnitudes repeated; of weights those of
+    its first pixel count.
 
     :param network: `g`, on images of `C block^2` channels.
     :param block: side of the blocks.

@@ -124,8 +124,8 @@ class Convolution(LinearOperator):
     :param padding: `"zero"` or `"circular"`.
     :param zero_mean: make every kernel of the first convolution sum to zero, so that constants
         are in the null space of `W` (away from the border with zero padding).
-    :param block: the input channels are the pixels of blocks of so many a side (`networks.blocks`), over which
-        kernels sum to zero together.
+    :param block: the input channels are the pixels of blocks of so many a side (`networks.blocks`), over
+        which kernels sum to zero together.
     :param staged: apply the convolutions one after the other, padding before each. By default the
         chain is materialised as one kernel and padded once; with circular padding both are the
         same operator.
@@ -220,8 +220,8 @@ class Convolution(LinearOperator):
         """Eigenvalues of the circulant `W^T Diag(weights) W` on a grid, `(B, 1, H, W // 2 + 1)`.
 
         :param weights: one per image and channel, `(B, out_channels)`. Input channels share the average.
-        :param grid: of pixels, also where the channels are those of blocks: their average over the places in a
-            block is circulant.
+        :param grid: of pixels, also where the channels are those of blocks: the average over their places in
+            a block is circulant.
         """
         kernel = nn.functional.pixel_shuffle(self.kernel.detach(), self.block) / self.block
         size = kernel.shape[-1]

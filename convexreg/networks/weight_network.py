@@ -99,8 +99,8 @@ class ColourWeights(nn.Module):
     :param luminance: for the terms of the luminance.
     :param chroma: for those of the colour differences, with those of the luminance as guides.
     :param contrast: of the luminance, see `ColourNetwork`.
-    :param block: side of the blocks of pixels that the terms of the colour differences are had for (`BlockNetwork`).
-        Their weights are decided at that resolution, luminance averaged over a block.
+    :param block: side of the blocks of pixels that the terms of the colour differences are for
+        (`BlockNetwork`). Their weights are decided at that resolution, luminance averaged over a block.
     """
 
     def __init__(
