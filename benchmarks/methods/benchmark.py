@@ -231,6 +231,7 @@ def _measure(
                 row["psnr"] = f"{measurement.psnr(result.image):.4f}"
                 row["evaluations"] = f"{result.evaluations:g}"
                 row["certified"] = f"{result.certified:.2e}"
+                row["weight"] = f"{weights[name] if result.weight is None else result.weight:.4g}"
                 if number == 0:
                     _save_example(folder, problem, name, result.image)
             rows.append(row)

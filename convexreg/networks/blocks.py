@@ -38,8 +38,8 @@ class BlockNetwork(GradientNetwork):
     """`x -> B^T g(B x)`, `B` what takes an image to its blocks.
 
     `B` moves pixels and appends zeros: `B^T B` is the identity, so that the bounds of `g` hold. What others
-    have at every pixel there is once a block: a density at its first pixel, magnitudes repeated; of weights those of
-    its first pixel count.
+    have at every pixel there is once a block: a density at its first pixel, magnitudes repeated. Of weights
+    those of its first pixel count.
 
     :param network: `g`, on images of `C block^2` channels.
     :param block: side of the blocks.
