@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from convexreg.networks.bands import layout
 from convexreg.networks.base import GradientNetwork, Sigma, replaced, squeeze_batch
-from convexreg.networks.colour_network import ColourNetwork
+from convexreg.networks.colour_network import ColourNetwork, Part
 from convexreg.regularization_term import RegularizationTerm
 from convexreg.solvers.batch import per_image
 from convexreg.solvers.curvature import Curvature
@@ -182,6 +182,15 @@ class Regularizer(nn.Module):
         gray.in_channels = gray.weighted_channels = 1
         gray.sigma_range = self.gray_range
         return gray
+
+    def of_part(self, part: Part) -> Self:
+        """The regularizer of what a part of a model for colour images takes (`ColourNetwork.parts`)."""
+        twin = replaced(self, network=part.network)
+        twin.in_channels = twin.weighted_channels = part.planes.stop - part.planes.start
+        if self.sigma_range is not None:
+            low, high = self.sigma_range
+            twin.sigma_range = low / part.contrast, high / part.contrast
+        return twin
 
     def of_planes(self) -> Self:
         """The regularizer of the planes of colour images as gray images, without the weights of planes."""

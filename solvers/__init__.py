@@ -11,16 +11,18 @@ from .gradient_descent import GradientDescent
 from .implicit import ImplicitSolution, conjugate_gradient
 from .langevin import Moments, sample_moments
 from .likelihoods import PoissonLikelihood, SmoothedL1
-from .loop import Progress, Solver, State, minimise
+from .loop import minimise
 from .objective import Objective, Sum
 from .ogm_g import OGMG
 from .operator_rules import operator_bounds
 from .operators import Identity, LinearOperator, OperatorBounds, PrecisionError
 from .prior_terms import PriorTerm
+from .progress import Progress
 from .proximal_step import Backtracking
 from .proximity import Proximity
 from .quasi_newton import QuasiNewton
 from .solution import Solution, SolverError, Status
+from .solver import Solver, State
 
 __all__ = [
     "FISTA",

@@ -19,7 +19,7 @@ from tqdm import tqdm
 from convexreg.adaptive import AdaptiveRegularizer
 from convexreg.models.colour import colour_model
 from convexreg.models.config import AnyRegularizer, ModelConfig, parameter_count
-from convexreg.models.files import CONVEX_MODEL, DEFAULT_MODEL, load_model, save_model
+from convexreg.models.files import load_model, save_model
 from convexreg.pictures.files import ImageError
 from convexreg.training.data import ImageFolder
 from convexreg.training.objectives import Equilibrium, Score, TrainingObjective, Unrolled
@@ -180,7 +180,7 @@ def _initial_colour(options: argparse.Namespace) -> tuple[ModelConfig, AnyRegula
     if options.filters:
         raise ValueError("--filters is for gray models; leave it out with --colour")
     luminance = load_model(
-        options.luminance or (DEFAULT_MODEL if options.adaptive else CONVEX_MODEL)
+        options.luminance or ("mgradnet-m-adaptive" if options.adaptive else "mgradnet-m")
     )
     if luminance.config.adaptive != options.adaptive:
         raise ValueError(

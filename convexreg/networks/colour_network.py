@@ -6,6 +6,7 @@ those of the parts. What couples the parts is weights that depend on all planes 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -48,6 +49,7 @@ class ColourNetwork(GradientNetwork):
     def __init__(self, luminance: GradientNetwork, chroma: GradientNetwork) -> None:
         super().__init__()
         self.luminance, self.chroma = luminance, chroma
+        self.block = math.lcm(luminance.block, chroma.block)
 
     @property
     def parts(self) -> tuple[Part, Part]:

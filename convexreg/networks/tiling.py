@@ -7,6 +7,7 @@ makes evaluation faster on the CPU as well.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -35,7 +36,7 @@ def value_and_grad(
         return whole(network, x, sigma, value, grad)
     total = x.new_zeros(x.shape[0], dtype=torch.float64) if value else None
     gradient = torch.empty_like(x) if grad else None
-    for tile in _tiles(network, x, sigma):
+    for tile in _tiles(network, x, sigma, block=network.block):
         if value and grad:
             density, piece_grad = tile.network.density_and_grad(tile.piece, tile.sigma)
         elif value:
@@ -66,7 +67,9 @@ def weights(
     shape = (x.shape[0], network.terms, *x.shape[2:])
     # terms are the fastest dimension where strips read them
     field = torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
-    for tile in _tiles(network, x, sigma, margin=weigh.radius, block=weigh.block):
+    block = math.lcm(network.block, weigh.block)
+    margin = -(-weigh.radius // block) * block
+    for tile in _tiles(network, x, sigma, margin=margin, block=block):
         piece = weigh(tile.network.magnitudes(tile.piece, tile.sigma), tile.sigma)
         field[tile.place] = piece[(slice(None), slice(None), *tile.core)]
     return field

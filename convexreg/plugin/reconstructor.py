@@ -15,7 +15,7 @@ from convexreg.reconstruction.from_measurements import reconstruct
 from convexreg.reconstruction.noise import measurement_noise
 from convexreg.reconstruction.start import starting_image
 from convexreg.regularizer import Regularizer
-from convexreg.solvers.loop import Progress
+from convexreg.solvers.progress import Progress
 
 Metrics = dict[str, list[list[float]]]
 

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from convexreg.reconstruction.checks import check_measurements
 from convexreg.solvers.batch import per_image
 from convexreg.solvers.deepinv_rules import noise_level
-from convexreg.solvers.loop import Progress
 from convexreg.solvers.operator_rules import operator_bounds, sees_images
 from convexreg.solvers.operators import NOTHING_PROVEN, OperatorBounds
+from convexreg.solvers.progress import Progress
 
 
 class Arrangement(nn.Module):

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from convexreg.reconstruction.defaults import ACCURACIES
 from convexreg.solvers.batch import inner
 from convexreg.solvers.data_terms import DataTerm
-from convexreg.solvers.loop import Solver
 from convexreg.solvers.objective import Objective
+from convexreg.solvers.solver import Solver
 
 _WEIGHT_RULES = ("auto", "discrepancy", "sure")
 

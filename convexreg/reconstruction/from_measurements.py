@@ -41,9 +41,10 @@ from convexreg.regularizer import Regularizer
 from convexreg.solvers.box import Box
 from convexreg.solvers.data_terms import DataTerm
 from convexreg.solvers.deepinv_rules import data_term
-from convexreg.solvers.loop import Progress, Solver
 from convexreg.solvers.objective import Objective
 from convexreg.solvers.precision import without_autocast
+from convexreg.solvers.progress import Progress
+from convexreg.solvers.solver import Solver
 
 
 @without_autocast

@@ -22,8 +22,9 @@ from convexreg.reconstruction.defaults import (
 from convexreg.reconstruction.problem import Problem
 from convexreg.reconstruction.result import Reconstruction
 from convexreg.solvers.data_terms import DataTerm
-from convexreg.solvers.loop import Progress, Solver
+from convexreg.solvers.progress import Progress
 from convexreg.solvers.solution import Solution
+from convexreg.solvers.solver import Solver
 
 
 @dataclass
