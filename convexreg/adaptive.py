@@ -53,8 +53,8 @@ class AdaptiveRegularizer(nn.Module):
         return self.second.sigma_range
 
     def weights(self, x: Tensor, sigma: Sigma) -> Tensor:
-        """Weights from a reconstruction `x` `(B, C, H, W)`: `(B, terms, H, W)`, three per colour image of a
-        gray model."""
+        """Weights from a reconstruction `x` `(B, C, H, W)`: `(B, terms, H, W)`, of a gray model as many per
+        image as it has planes."""
         own, network = self.second.of(x.shape[1]), self.network
         if own is not self.second and isinstance(network, ColourWeights):
             network = network.luminance
@@ -64,9 +64,7 @@ class AdaptiveRegularizer(nn.Module):
     def given_in_turn(self, x: Tensor, sigma: Sigma) -> ConvexRegularizer | GivenInTurn:
         """`given(x, sigma)`; of large colour images what makes the regularizers of their planes in turn."""
         parts = (self.second.network, self.network)
-        large = (
-            x.shape[1] != self.second.of(x.shape[1]).in_channels and x[0, 0].numel() >= colour.LARGE
-        )
+        large = x.shape[1] == 3 != self.second.in_channels and x[0, 0].numel() >= colour.LARGE
         if not large or any(tiling.differentiated(part, x) for part in parts):
             return self.given(x, sigma)
         return GivenInTurn(self, x, sigma)
@@ -81,8 +79,7 @@ class AdaptiveRegularizer(nn.Module):
         :param sigma: noise level that the weights are for, one number or one per image.
         """
         own = self.second.of(x.shape[1])
-        of_colour = x.shape[1] != own.in_channels
-        return own.with_weights(self.weights(x, sigma), colour=of_colour)
+        return own.with_weights(self.weights(x, sigma), channels=x.shape[1])
 
 
 class GivenInTurn:

@@ -17,6 +17,7 @@ from convexreg.networks.modular import GradientModule
 from convexreg.networks.operators import Convolution
 from convexreg.networks.potentials import LogCosh, PooledNorm
 from convexreg.solvers.batch import inner, rms
+from convexreg.solvers.curvature import Preconditioner
 from tests.networks.table import Build
 from tests.oracles import gradient, jacobian
 from tests.tables import over, perturbed
@@ -255,8 +256,6 @@ def test_noise_levels_that_are_none_are_refused() -> None:
     [
         (torch.zeros(1, 1, 8, 8, dtype=torch.uint8), "floating-point tensors"),
         (torch.zeros(1, 8, 8).double(), "floating-point tensors"),
-        (torch.zeros(1, 2, 8, 8).double(), "got 2 channels"),
-        (torch.zeros(1, 4, 8, 8).double(), "got 4 channels"),
         (torch.zeros(1, 1, 8, 8), "images are torch.float32 .* the model .* are torch.float64"),
     ],
 )
@@ -265,6 +264,31 @@ def test_images_of_another_kind_are_refused(x: Tensor, message: str) -> None:
     for call in (regularizer.grad, regularizer.energy, regularizer.value_and_grad):
         with pytest.raises(ValueError, match=message):
             call(x, 0.1)
+
+
+@pytest.mark.parametrize("channels", [2, 4])
+@pytest.mark.parametrize("level", [0.1, SIGMAS], ids=["one level", "a level each"])
+def test_bands_are_gray_images_each(channels: int, level: float | Tensor) -> None:
+    """In value, gradient, bound and model of the curvature."""
+    regularizer = configured()()
+    x = torch.rand(3, channels, 7, 8).double()
+    each = level if isinstance(level, float) else level.repeat_interleave(channels)
+    one, planes = regularizer.term(level), x.reshape(-1, 1, 7, 8)
+    value, grad = one.value_and_grad(x)
+    its_value, its_grad = regularizer.value_and_grad(planes, each)
+    torch.testing.assert_close(value, its_value.reshape(3, channels).sum(1))
+    torch.testing.assert_close(grad, its_grad.reshape(x.shape))
+    bounds = regularizer.lipschitz((7, 8), each).expand(3 * channels)
+    torch.testing.assert_close(one.lipschitz(x).expand(3), bounds.reshape(3, channels).amax(1))
+    model, its_model = one.curvature(x), regularizer.curvature(planes, each)
+    assert model is not None
+    assert its_model is not None
+    torch.testing.assert_close(model.diagonal, its_model.diagonal.reshape(x.shape))
+    v = torch.randn_like(x)
+    torch.testing.assert_close(
+        Preconditioner(model)(v),
+        Preconditioner(its_model)(v.reshape(planes.shape)).reshape(x.shape),
+    )
 
 
 def test_networks_that_are_not_monotone_are_refused() -> None:

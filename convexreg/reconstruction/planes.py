@@ -21,8 +21,8 @@ from convexreg.reconstruction.subproblems import (
     subproblems,
 )
 from convexreg.solvers.certificates import certify
-from convexreg.solvers.loop import Progress
 from convexreg.solvers.operators import PrecisionError
+from convexreg.solvers.progress import Progress
 from convexreg.solvers.solution import Solution, SolverError, Status
 
 
