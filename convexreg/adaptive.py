@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from convexreg.networks import colour, tiling
-from convexreg.networks.base import Sigma, converted
+from convexreg.networks.base import Sigma, converted, replaced
 from convexreg.networks.weight_network import ColourWeights, WeightNetwork
 from convexreg.regularizer import ConvexRegularizer
 from convexreg.solvers.objective import Objective
@@ -60,6 +60,16 @@ class AdaptiveRegularizer(nn.Module):
             network = network.luminance
         planes, levels = own.planes(x, sigma)
         return tiling.weights(own.network, network, planes, levels)
+
+    def with_noise_ratios(self, luminance: float, chroma: float) -> AdaptiveRegularizer:
+        """Of a model for colour images, see `Regularizer.with_noise_ratios`."""
+        assert isinstance(self.network, ColourWeights)
+        return replaced(
+            self,
+            first=self.first.with_noise_ratios(luminance, chroma),
+            second=self.second.with_noise_ratios(luminance, chroma),
+            network=self.network.with_ratios(luminance, chroma),
+        )
 
     def given_in_turn(self, x: Tensor, sigma: Sigma) -> ConvexRegularizer | GivenInTurn:
         """`given(x, sigma)`; of large colour images what makes the regularizers of their planes in turn."""

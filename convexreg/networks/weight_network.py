@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from convexreg.networks.base import Sigma
+from convexreg.networks.base import Sigma, replaced
 from convexreg.networks.blocks import from_blocks, in_blocks, repeated
 
 _DILATIONS = (1, 2, 4, 4)
@@ -113,10 +113,16 @@ class ColourWeights(nn.Module):
     ) -> None:
         super().__init__()
         self.luminance, self.chroma, self.contrast = luminance, chroma, contrast
-        self.chroma_block = block
+        self.chroma_block, self.ratios = block, (1.0, 1.0)
         self.block = math.lcm(luminance.block, block * chroma.block)
         radius = max(luminance.radius, block * chroma.radius)
         self.radius = -(-radius // self.block) * self.block
+
+    def with_ratios(self, luminance: float, chroma: float) -> ColourWeights:
+        """The same network, sharing its parameters, for noise that strong."""
+        twin = replaced(self)
+        twin.ratios = luminance, chroma
+        return twin
 
     def forward(self, magnitudes: Tensor, sigma: Sigma) -> Tensor:
         """Weights `(B, terms, H, W)`, those of the luminance first, as the magnitudes."""
@@ -124,7 +130,8 @@ class ColourWeights(nn.Module):
         luminance, chroma = magnitudes[:, :terms], magnitudes[:, terms:]
         level, block = torch.as_tensor(sigma), self.chroma_block
         guides = functional.avg_pool2d(luminance, block, ceil_mode=True) if block > 1 else luminance
-        weights = self.chroma(chroma[..., ::block, ::block], level, guides)
+        of_luminance, of_chroma = self.ratios
+        weights = self.chroma(chroma[..., ::block, ::block], of_chroma * level, guides)
         size = (chroma.shape[-2], chroma.shape[-1])
-        own = self.luminance(luminance, level / self.contrast)
+        own = self.luminance(luminance, of_luminance * level / self.contrast)
         return torch.cat([own, repeated(weights, block, size)], 1)
