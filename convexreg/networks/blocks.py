@@ -95,7 +95,8 @@ class BlockNetwork(GradientNetwork):
         return repeated(sizes, self.block, _size(x))
 
     def with_weights(self, weights: Tensor) -> GradientNetwork:
-        there = self.network.with_weights(weights[..., :: self.block, :: self.block])
+        # a copy, so that those of the other pixels can be freed
+        there = self.network.with_weights(weights[..., :: self.block, :: self.block].clone())
         return replaced(self, network=there)
 
     def part(

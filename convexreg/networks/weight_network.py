@@ -126,12 +126,33 @@ class ColourWeights(nn.Module):
 
     def forward(self, magnitudes: Tensor, sigma: Sigma) -> Tensor:
         """Weights `(B, terms, H, W)`, those of the luminance first, as the magnitudes."""
-        terms = self.luminance.terms
+        level = self.ratios[0] / self.contrast * torch.as_tensor(sigma)
+        luminance = self.luminance(magnitudes[:, : self.luminance.terms], level)
+        return torch.cat([luminance, self.of_chroma(magnitudes, sigma)], 1)
+
+    @property
+    def terms(self) -> int:
+        """Of luminance and colour differences."""
+        return self.luminance.terms + self.chroma.terms
+
+    def of_chroma(self, magnitudes: Tensor, sigma: Sigma) -> Tensor:
+        """The weights of the colour differences alone, from the magnitudes of all terms."""
+        terms, block = self.luminance.terms, self.chroma_block
         luminance, chroma = magnitudes[:, :terms], magnitudes[:, terms:]
-        level, block = torch.as_tensor(sigma), self.chroma_block
         guides = functional.avg_pool2d(luminance, block, ceil_mode=True) if block > 1 else luminance
-        of_luminance, of_chroma = self.ratios
-        weights = self.chroma(chroma[..., ::block, ::block], of_chroma * level, guides)
-        size = (chroma.shape[-2], chroma.shape[-1])
-        own = self.luminance(luminance, of_luminance * level / self.contrast)
-        return torch.cat([own, repeated(weights, block, size)], 1)
+        level = self.ratios[1] * torch.as_tensor(sigma)
+        weights = self.chroma(chroma[..., ::block, ::block], level, guides)
+        return repeated(weights, block, (chroma.shape[-2], chroma.shape[-1]))
+
+
+class ChromaWeights(nn.Module):
+    """Those of a `ColourWeights` for the colour differences, as a network of their own."""
+
+    def __init__(self, whole: ColourWeights) -> None:
+        super().__init__()
+        self.whole = whole
+        self.terms, self.block, self.radius = whole.chroma.terms, whole.block, whole.radius
+
+    def forward(self, magnitudes: Tensor, sigma: Sigma) -> Tensor:
+        """`(B, terms, H, W)`, from the magnitudes of all terms."""
+        return self.whole.of_chroma(magnitudes, sigma)

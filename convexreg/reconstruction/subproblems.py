@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -44,6 +45,7 @@ class Subproblem:
 
     :ivar planes: which ones.
     :ivar single: each an image, rather than a channel of one.
+    :ivar regularizer: makes that of some of the images, where there is not room for that of all.
     """
 
     problem: Problem
@@ -51,6 +53,7 @@ class Subproblem:
     single: bool
     contrast: float = 1.0
     ratio: float = 1.0
+    regularizer: Callable[[Tensor], Regularizer] | None = None
 
     def of(self, x: Tensor) -> Tensor:
         """Its images of colour images."""
@@ -58,6 +61,15 @@ class Subproblem:
 
     def _images(self, planes: Tensor) -> Tensor:
         return planes.flatten(0, 1).unsqueeze(1) if self.single else planes
+
+    def alone(self, index: Tensor) -> Problem:
+        """The problem of one of its images.
+
+        :param index: its number, `(1,)` integers.
+        """
+        if self.regularizer is None:
+            return self.problem.subset(index)
+        return replace(self.problem, regularizer=self.regularizer(index)).subset(index)
 
     def posed(
         self, y: Tensor, regularizer: Regularization, sigma: Sigma, lam: Tensor | float
@@ -108,15 +120,16 @@ def subproblems(problem: Problem, start: Tensor) -> list[Subproblem]:
     y = _images(data)
     if y is None or start.shape[1:2] != (3,) or not problem.box.everything:
         return []
-    if isinstance(regularizer, Regularizer) and isinstance(regularizer.network, ColourNetwork):
+    whole, in_turn = regularizer, None
+    if isinstance(regularizer, GivenInTurn):
+        whole, in_turn = regularizer.model.second, regularizer
+    if not isinstance(whole, Regularizer):
+        return []
+    if isinstance(whole.network, ColourNetwork):
         return [
-            _of_part(problem, y, part, regularizer.of_part(part))
-            for part in regularizer.network.parts
+            _of_part(problem, y, part, whole.of_part(part), in_turn) for part in whole.network.parts
         ]
-    if isinstance(regularizer, (Regularizer, GivenInTurn)) and regularizer.in_channels == 1:
-        own = regularizer.of_planes() if isinstance(regularizer, Regularizer) else regularizer
-        return [_of_planes(problem, y, own)]
-    return []
+    return [_of_planes(problem, y, whole.of_planes(), in_turn)] if whole.in_channels == 1 else []
 
 
 def _images(data: Objective) -> Tensor | None:
@@ -128,16 +141,23 @@ def _images(data: Objective) -> Tensor | None:
     return None
 
 
-def _of_part(problem: Problem, y: Tensor, part: Part, regularizer: Regularizer) -> Subproblem:
-    own = Subproblem(problem, part.planes, False, part.contrast, part.ratio)
+def _of_part(
+    problem: Problem, y: Tensor, part: Part, regularizer: Regularizer, in_turn: GivenInTurn | None
+) -> Subproblem:
+    make = None if in_turn is None else partial(in_turn.part, part)
+    own = Subproblem(problem, part.planes, False, part.contrast, part.ratio, make)
     return own.posed(y, regularizer, part.level(problem.sigma), problem.lam)
 
 
-def _of_planes(problem: Problem, y: Tensor, regularizer: Regularizer | GivenInTurn) -> Subproblem:
+def _of_planes(
+    problem: Problem, y: Tensor, regularizer: Regularizer, in_turn: GivenInTurn | None
+) -> Subproblem:
     """Every plane is an image."""
     lam = torch.as_tensor(problem.lam, dtype=torch.float64, device=y.device)
     lam = colour.weighted(lam.expand(y.shape[0]).repeat_interleave(3))
-    own = Subproblem(problem, slice(0, 3), True)
+    own = Subproblem(
+        problem, slice(0, 3), True, regularizer=None if in_turn is None else in_turn.plane
+    )
     return own.posed(y, regularizer, colour.per_plane(problem.sigma), lam)
 
 
