@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from convexreg.networks import colour, tiling
 from convexreg.networks.base import Sigma, converted
+from convexreg.networks.holes import filled
 from convexreg.networks.weight_network import ColourWeights, WeightNetwork
 from convexreg.regularizer import ConvexRegularizer
 from convexreg.solvers.objective import Objective
@@ -52,26 +53,36 @@ class AdaptiveRegularizer(nn.Module):
         """The noise levels it is valid for."""
         return self.second.sigma_range
 
-    def weights(self, x: Tensor, sigma: Sigma) -> Tensor:
+    def weights(self, x: Tensor, sigma: Sigma, seen: Tensor | None = None) -> Tensor:
         """Weights from a reconstruction `x` `(B, C, H, W)`: `(B, terms, H, W)`, three per colour image of a
-        gray model."""
+        gray model.
+
+        :param seen: where the measurements say something of `x`, `(B, 1, H, W)`. A reconstruction is smooth
+            elsewhere whatever is there: there weights are those around, in the geometric mean.
+        """
         own, network = self.second.of(x.shape[1]), self.network
         if own is not self.second and isinstance(network, ColourWeights):
             network = network.luminance
         planes, levels = own.planes(x, sigma)
-        return tiling.weights(own.network, network, planes, levels)
+        weights = tiling.weights(own.network, network, planes, levels)
+        if seen is None or bool(seen.all()):
+            return weights
+        of_weights = seen.repeat_interleave(weights.shape[0] // seen.shape[0], 0)
+        return filled(weights.log(), of_weights.expand_as(weights)).exp()
 
-    def given_in_turn(self, x: Tensor, sigma: Sigma) -> ConvexRegularizer | GivenInTurn:
-        """`given(x, sigma)`; of large colour images what makes the regularizers of their planes in turn."""
+    def given_in_turn(
+        self, x: Tensor, sigma: Sigma, seen: Tensor | None = None
+    ) -> ConvexRegularizer | GivenInTurn:
+        """`given(x, sigma, seen)`; of large colour images what makes those of their planes in turn."""
         parts = (self.second.network, self.network)
         large = (
             x.shape[1] != self.second.of(x.shape[1]).in_channels and x[0, 0].numel() >= colour.LARGE
         )
         if not large or any(tiling.differentiated(part, x) for part in parts):
-            return self.given(x, sigma)
-        return GivenInTurn(self, x, sigma)
+            return self.given(x, sigma, seen)
+        return GivenInTurn(self, x, sigma, seen)
 
-    def given(self, x: Tensor, sigma: Sigma) -> ConvexRegularizer:
+    def given(self, x: Tensor, sigma: Sigma, seen: Tensor | None = None) -> ConvexRegularizer:
         """The convex regularizer of the last round, its weights frozen at the reconstruction `x`.
 
         The result takes images of that size, any number of them if `x` is one gray image, and a noise
@@ -79,10 +90,11 @@ class AdaptiveRegularizer(nn.Module):
 
         :param x: `(B, C, H, W)`.
         :param sigma: noise level that the weights are for, one number or one per image.
+        :param seen: see `weights`.
         """
         own = self.second.of(x.shape[1])
         of_colour = x.shape[1] != own.in_channels
-        return own.with_weights(self.weights(x, sigma), colour=of_colour)
+        return own.with_weights(self.weights(x, sigma, seen), colour=of_colour)
 
 
 class GivenInTurn:
@@ -92,8 +104,10 @@ class GivenInTurn:
     `AdaptiveRegularizer.given` makes; that is made when it is asked for and kept.
     """
 
-    def __init__(self, model: AdaptiveRegularizer, x: Tensor, sigma: Sigma) -> None:
-        self.model, self.x, self.sigma = model, x, sigma
+    def __init__(
+        self, model: AdaptiveRegularizer, x: Tensor, sigma: Sigma, seen: Tensor | None = None
+    ) -> None:
+        self.model, self.x, self.sigma, self.seen = model, x, sigma, seen
 
     @property
     def in_channels(self) -> int:
@@ -103,7 +117,7 @@ class GivenInTurn:
     @cached_property
     def whole(self) -> ConvexRegularizer:
         """With the weights of all planes."""
-        return self.model.given(self.x, self.sigma)
+        return self.model.given(self.x, self.sigma, self.seen)
 
     def term(self, sigma: Sigma = None) -> Objective:
         """`R(.; sigma)` on the colour images."""
@@ -122,7 +136,8 @@ class GivenInTurn:
         sigma = self.sigma
         if isinstance(sigma, Tensor) and sigma.numel() > 1:
             sigma = sigma.reshape(-1)[(index // 3).to(sigma.device)]
-        return self.model.given(x, sigma)
+        seen = None if self.seen is None else self.seen[index // 3]
+        return self.model.given(x, sigma, seen)
 
 
 class HasImage(Protocol):
@@ -138,21 +153,31 @@ R = TypeVar("R", bound=HasImage)
 
 
 def rounds(
-    model: Any, solve: Callable[[Any, Tensor, bool], R], start: Tensor, sigma: Sigma
+    model: Any,
+    solve: Callable[[Any, Tensor, bool], R],
+    start: Tensor,
+    sigma: Sigma,
+    seen: Tensor | None = None,
 ) -> list[R]:
     """Solve with a model in as many rounds as it has: their results, the last one last.
 
     :param model: an adaptive regularizer has one round more than its first part, any other one.
     :param solve: `(regularizer, start, whether it is the last round)` to a result.
+    :param seen: see `AdaptiveRegularizer.weights`.
     """
-    return _rounds(model, solve, start, sigma, True)
+    return _rounds(model, solve, start, sigma, seen, True)
 
 
 def _rounds(
-    model: Any, solve: Callable[[Any, Tensor, bool], R], start: Tensor, sigma: Sigma, is_last: bool
+    model: Any,
+    solve: Callable[[Any, Tensor, bool], R],
+    start: Tensor,
+    sigma: Sigma,
+    seen: Tensor | None,
+    is_last: bool,
 ) -> list[R]:
     if not isinstance(model, AdaptiveRegularizer):
         return [solve(model, start, is_last)]
-    before = _rounds(model.first, solve, start, sigma, False)
+    before = _rounds(model.first, solve, start, sigma, seen, False)
     image = before[-1].image
-    return [*before, solve(model.given_in_turn(image, sigma), image, is_last)]
+    return [*before, solve(model.given_in_turn(image, sigma, seen), image, is_last)]

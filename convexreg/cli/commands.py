@@ -22,7 +22,8 @@ from convexreg.pictures import kernels
 from convexreg.pictures.files import check_writable
 from convexreg.pictures.masks import read_missing
 from convexreg.pictures.photograph import ImageError, Photograph
-from convexreg.restoration import Restoration, deblurred, denoised, reconstructed
+from convexreg.restoration.picture import deblurred, denoised, reconstructed
+from convexreg.restoration.result import Restoration
 
 
 def parse_sigma(text: str) -> float:
@@ -74,7 +75,7 @@ def _kernel(options: argparse.Namespace) -> kernels.Kernel:
 
 def deblur(options: argparse.Namespace) -> int:
     sigma, kernel = given_sigma(options), _kernel(options)
-    for remark in kernel.remarks:
+    for remark in kernel.said:
         note(remark)
     channels = kernel.filter.shape[1]
 

@@ -20,8 +20,8 @@ Plane = NDArray[numpy.float64]
 _SIDE, _STRIDE = 8, 4
 _CALM = 0.1
 """The quantile of the blocks of one brightness that stands for the noise there."""
-_BINS, _BLOCKS, _FEW = 12, 40, 20
-"""Classes of brightness at most, and blocks in each at least, fewer where classes matter more."""
+_BINS, _MANY = 12, 40
+"""Classes of brightness at most, and blocks in each at least."""
 _CLIPPED = 0.02
 """Share of pixels at a limit up to which a block is used."""
 _PILED, _LEAST = 5.0, 2e-3
@@ -82,7 +82,7 @@ def estimate_noise(pixels: Tensor) -> NoiseEstimate:
     :raises NoNoise: nothing is left.
     :raises PictureTooSmall: a side of less than 16 pixels.
     """
-    found = [_Blocks.of(plane) for plane in _planes(pixels)]
+    found = [Blocks.of(plane) for plane in planes_of(pixels)]
     levels = tuple(math.sqrt(blocks.variance()) for blocks in found)
     coarse = tuple(math.sqrt(blocks.variance(distance=2)) for blocks in found)
     ratio = min(blocks.contradiction() for blocks in found)
@@ -94,32 +94,8 @@ def estimate_sigma(pixels: Tensor) -> float:
     return estimate_noise(pixels).sigma
 
 
-def estimate_photon_noise(pixels: Tensor) -> tuple[float, float]:
-    """`gain` and `floor` of noise with the variance `gain x + floor` at brightness `x`.
-
-    The line through the variances of all classes of brightness with the least sum of relative deviations
-    (what texture adds is an outlier), of all planes together.
-
-    :return: the gain, nonnegative, and the variance at zero, negative where black is not zero.
-    :raises NoNoise: nothing shows noise, or all of it is of one brightness.
-    """
-    classes = [_Blocks.of(plane).classes(blocks=_FEW) for plane in _planes(pixels)]
-    x, variance = (numpy.concatenate(column) for column in zip(*classes, strict=True))
-    one, two = numpy.triu_indices(len(x), 1)
-    apart = numpy.abs(x[two] - x[one]) > 1e-3 * max(float(numpy.ptp(x)), 1e-12)
-    one, two = one[apart], two[apart]
-    if not len(one):
-        raise NoNoise("the picture has too little of different brightness to tell photon noise")
-    gain = ((variance[two] - variance[one]) / (x[two] - x[one])).clip(0)
-    floor = variance[one] - gain * x[one]
-    least = 0.1 * float(variance.min())
-    line = (gain[:, None] * x + floor[:, None]).clip(least)
-    best = int(numpy.abs(variance / line - 1).sum(1).argmin())
-    return float(gain[best]), float(floor[best])
-
-
 @dataclass(frozen=True)
-class _Blocks:
+class Blocks:
     """What the usable blocks of a plane say: mean brightness, and high-pass energy at two distances."""
 
     mean: Plane
@@ -127,7 +103,7 @@ class _Blocks:
     seen: float
 
     @classmethod
-    def of(cls, plane: Plane) -> _Blocks:
+    def of(cls, plane: Plane) -> Blocks:
         """:raises NoNoise: none is usable."""
         if min(plane.shape) < 2 * _SIDE:
             raise PictureTooSmall(
@@ -151,8 +127,11 @@ class _Blocks:
         mean, one, two = (_mean(item)[places][there] for item in (plane, fine**2, coarse**2))
         return cls(mean, (one, two), float(there.mean()))
 
-    def classes(self, distance: int = 1, blocks: int = _BLOCKS) -> tuple[Plane, Plane]:
-        """Mean brightness and variance of the noise of every class of brightness."""
+    def classes(self, distance: int = 1, blocks: int = _MANY) -> tuple[Plane, Plane]:
+        """Mean brightness and variance of the noise of every class of brightness.
+
+        :param blocks: in each at least.
+        """
         count = int(min(max(len(self.mean) // blocks, 1), _BINS))
         parts = numpy.array_split(numpy.argsort(self.mean, kind="stable"), count)
         energy = self.energy[distance - 1]
@@ -171,7 +150,8 @@ class _Blocks:
         return math.sqrt(float((coarse / fine.clip(1e-30)).min()))
 
 
-def _planes(pixels: Tensor) -> list[Plane]:
+def planes_of(pixels: Tensor) -> list[Plane]:
+    """Of an image `(C, H, W)`, in float64."""
     return list(pixels.detach().cpu().double().numpy())
 
 

@@ -43,7 +43,7 @@ from convexreg.reconstruction.noise_gain import noise_gain
 from convexreg.reconstruction.problem import Problem, Regularization
 from convexreg.reconstruction.regularization import as_regularization
 from convexreg.reconstruction.result import Reconstruction
-from convexreg.reconstruction.start import starting_image
+from convexreg.reconstruction.start import seen_pixels, starting_image
 from convexreg.reconstruction.weight import WEIGHT_RULES
 from convexreg.regularizer import Regularizer
 from convexreg.solvers.box import Box
@@ -195,6 +195,8 @@ def reconstruct(
         def left() -> float | None:
             return None if time_limit is None else max(time_limit - time.perf_counter() + began, 0)
 
+        # weights follow what is differentiated through the reconstruction that they are made of
+        precise = is_last or _is_differentiated(problem)
         spent = None
         if is_last and anchor == "auto" and problem.anchor > 0 and max_iter > 1:
             spent = problem.minimise(
@@ -210,13 +212,15 @@ def reconstruct(
         result = _solve(
             problem,
             there.detach(),
-            last if is_last else FIRST_ROUND,
+            last if precise else FIRST_ROUND,
             solver or problem.solver(there),
             in_float64=is_last,
             max_iter=max_iter if spent is None else max_iter - int(spent.iterations.max()),
             time_limit=left(),
             callback=callback if spent is None else _continued(callback, spent),
         )
+        if not is_last:
+            return replace(result, image=_differentiated(problem, result.image))
         return result if spent is None else result.including(spent)
 
     gain = None
@@ -225,7 +229,8 @@ def reconstruct(
         gain = noise_gain(physics, centre.detach(), y.detach())
         frozen = isinstance(model, Regularizer) and model.weighted_shape is not None
         weight = gain.weight(adaptive=frozen or isinstance(model, AdaptiveRegularizer))
-    result, *others = rounds(model, solve, centre, sigma)
+    seen = seen_pixels(physics, centre.detach()) if isinstance(model, AdaptiveRegularizer) else None
+    result, *others = rounds(model, solve, centre, sigma, seen)
     for other in others:
         result = replace(other, first=result)
     return replace(result, gain=gain)
@@ -256,9 +261,11 @@ def _solve(
 
 def _differentiated(problem: Problem, x: Tensor) -> Tensor:
     """The solution `x` as a function of what is being differentiated, where it is one."""
-    if not torch.is_grad_enabled() or not problem.inputs or not problem.box.everything:
-        return x
-    return problem.differentiable(problem.refined(x))
+    return problem.differentiable(problem.refined(x)) if _is_differentiated(problem) else x
+
+
+def _is_differentiated(problem: Problem) -> bool:
+    return torch.is_grad_enabled() and bool(problem.inputs) and problem.box.everything
 
 
 def _to_be_continued(
