@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-from convexreg.pictures.noise import PictureTooSmall
+from convexreg.pictures.blocks import PictureTooSmall
 from convexreg.pictures.photograph import Photograph
 from convexreg.reconstruction.result import Reconstruction
 from convexreg.restoration.result import Restoration

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy
 from torch import Tensor
 
-from convexreg.pictures.noise import Blocks, NoNoise, planes_of
+from convexreg.pictures.blocks import Blocks, NoNoise, planes_of
 
 _FEW = 20
 """Blocks in a class of brightness: the more classes, the better is a line."""
@@ -21,7 +21,7 @@ class PhotonNoise:
 
     :ivar gain: nonnegative.
     :ivar floor: the variance at zero, negative where black is above zero.
-    :ivar deviation: mean relative deviation of the classes of brightness from that line.
+    :ivar deviation: mean relative deviation of the classes of brightness from that line, over their blocks.
     :ivar constant: the same from the best constant.
     :ivar rise: the variance of the brightest class over that of the darkest one, on the line.
     """
@@ -42,13 +42,16 @@ class PhotonNoise:
 def estimate_photon_noise(pixels: Tensor) -> PhotonNoise:
     """The noise of an image `(C, H, W)` as a line over its brightness.
 
-    The line through the variances of all classes of brightness with the least sum of relative deviations
+    The line through the variances of all classes of brightness with the least mean relative deviation
     (what texture adds is an outlier), of all planes together.
 
     :raises NoNoise: nothing shows noise, or all of it is of one brightness.
     """
-    classes = [Blocks.of(plane).classes(blocks=_FEW) for plane in planes_of(pixels)]
-    x, variance = (numpy.concatenate(column) for column in zip(*classes, strict=True))
+    classes = [Blocks.of(plane).classes(fewest=_FEW) for plane in planes_of(pixels)]
+    x, variance, blocks = (
+        numpy.concatenate(column)
+        for column in zip(*((c.mean, c.variance, c.blocks) for c in classes), strict=True)
+    )
     one, two = numpy.triu_indices(len(x), 1)
     apart = numpy.abs(x[two] - x[one]) > 1e-3 * max(float(numpy.ptp(x)), 1e-12)
     one, two = one[apart], two[apart]
@@ -56,11 +59,10 @@ def estimate_photon_noise(pixels: Tensor) -> PhotonNoise:
         raise NoNoise("the picture has too little of different brightness to tell photon noise")
     gain = ((variance[two] - variance[one]) / (x[two] - x[one])).clip(0)
     floor = variance[one] - gain * x[one]
-    least = 0.1 * float(variance.min())
-    line = (gain[:, None] * x + floor[:, None]).clip(least)
-    deviation = numpy.abs(variance / line - 1).mean(1)
+    line = (gain[:, None] * x + floor[:, None]).clip(0.1 * float(variance.min()))
+    deviation = numpy.abs(variance / line - 1) @ blocks / blocks.sum()
     best = int(deviation.argmin())
-    constant = float(numpy.abs(variance / variance[:, None] - 1).mean(1).min())
+    constant = float((numpy.abs(variance / variance[:, None] - 1) @ blocks).min() / blocks.sum())
     rise = float(line[best].max() / line[best].min())
     return PhotonNoise(
         float(gain[best]), float(floor[best]), float(deviation[best]), constant, rise

@@ -9,7 +9,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from convexreg.pictures.noise import NoiseEstimate, NoNoise, estimate_noise
+from convexreg.pictures.blocks import NoNoise
+from convexreg.pictures.noise import NoiseEstimate, estimate_noise
 from convexreg.pictures.photon_noise import estimate_photon_noise
 
 
