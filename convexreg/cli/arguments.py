@@ -14,7 +14,7 @@ def add_files(sub: argparse.ArgumentParser) -> None:
     sub.add_argument(
         "input",
         nargs="+",
-        help="PNG, TIFF, JPEG, BMP, NPY or NPZ files, folders of them, patterns",
+        help="PNG, TIFF, JPEG, WebP, BMP, NPY or NPZ files, folders of them, patterns",
     )
     sub.add_argument(
         "-o",
