@@ -9,7 +9,6 @@ that is on white noise alone decides the scale, so that there it has no bias.
 from __future__ import annotations
 
 import functools
-import math
 from dataclasses import dataclass
 
 import numpy
@@ -31,6 +30,8 @@ _SMOOTH, _FEWEST, _CALM = 0.3, 40, 0.2
 quantile of their energy that stands for the noise. On 17 photographs these had the least errors of many
 choices: with noise of 5, 10 and 25/255 the rms error of the level is 13, 4.5 and 3.3 %, a part of which is
 noise of their own. A tenth of all blocks, whatever their structure: 18, 7.4 and 3.9 %."""
+COARSE = (2, 4)
+"""Distances in pixels at which noise that neighbours share is seen better than at one."""
 _CLIPPED = 0.02
 """Share of pixels at a limit up to which a block is used."""
 _PILED, _LEAST = 5.0, 2e-3
@@ -61,12 +62,12 @@ class Classes:
 
 @dataclass(frozen=True)
 class Blocks:
-    """What the usable blocks of a plane say: mean brightness, structure, and high-pass energy at two
+    """What the usable blocks of a plane say: mean brightness, structure, and high-pass energy at three
     distances."""
 
     mean: Plane
     structure: Plane
-    energy: tuple[Plane, Plane]
+    energy: dict[int, Plane]
     seen: float
 
     @classmethod
@@ -79,7 +80,8 @@ class Blocks:
             )
         finite = numpy.isfinite(plane)
         plane = numpy.where(finite, plane, 0.0)
-        fine, coarse = (_high_pass(plane, distance) for distance in (1, 2))
+        passed = {distance: _high_pass(plane, distance) for distance in (1, *COARSE)}
+        fine = passed[1]
         lacking = _mean(((fine == 0) & (_mean((fine == 0).astype(float), 5) > 0.999)).astype(float))
         limited = _mean((_piled(plane) | ~finite).astype(float), _SIDE + 4)
         inner = numpy.zeros(plane.shape, bool)
@@ -91,9 +93,10 @@ class Blocks:
             there &= shares <= max(_CLIPPED, min(float(numpy.quantile(shares[there], 0.2)), 0.2))
         if there.sum() < 4:
             raise NoNoise("the picture shows no noise that could be measured")
-        mean, one, two = (_mean(item)[places][there] for item in (plane, fine**2, coarse**2))
+        mean = _mean(plane)[places][there]
+        energy = {distance: _mean(item**2)[places][there] for distance, item in passed.items()}
         structure = _mean(_gradient_energy(plane), _SIDE + 4)[places][there]
-        return cls(mean, structure, (one, two), float(there.mean()))
+        return cls(mean, structure, energy, float(there.mean()))
 
     def classes(self, distance: int = 1, fewest: int = _MANY) -> Classes:
         """Of the brightness: of as many blocks each, those that cover too much of it are halved.
@@ -108,7 +111,7 @@ class Blocks:
             for part in numpy.array_split(order, count)
             for half in self._halves(part, width, fewest)
         ]
-        energy = self.energy[distance - 1]
+        energy = self.energy[distance]
         scale = _white_quantile(distance)
         smooth = [part[numpy.argsort(self.structure[part], kind="stable")] for part in parts]
         smooth = [part[: max(int(_SMOOTH * len(part)), _FEWEST)] for part in smooth]
@@ -135,10 +138,10 @@ class Blocks:
         until = its.blocks[order].cumsum()
         return float(its.variance[order[numpy.searchsorted(until, until[-1] / 2)]])
 
-    def contradiction(self) -> float:
-        """The least ratio of the levels at two pixels' distance and at one, over the classes."""
-        fine, coarse = (self.classes(distance).variance for distance in (1, 2))
-        return math.sqrt(float((coarse / fine.clip(1e-30)).min()))
+    def ratios(self, distance: int) -> Plane:
+        """The levels at a distance over those at one pixel's, of every class."""
+        fine, coarse = (self.classes(d).variance for d in (1, distance))
+        return numpy.sqrt(coarse / fine.clip(1e-30))
 
 
 def planes_of(pixels: Tensor) -> list[Plane]:

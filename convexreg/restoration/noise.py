@@ -11,6 +11,7 @@ from torch import Tensor
 
 from convexreg.pictures.blocks import NoNoise
 from convexreg.pictures.noise import NoiseEstimate, estimate_noise
+from convexreg.pictures.noise_curve import estimate_noise_curve
 from convexreg.pictures.photon_noise import estimate_photon_noise
 
 
@@ -42,8 +43,8 @@ def noise_of(
 ) -> PictureNoise:
     """What is known of the noise of a picture, the rest estimated.
 
-    Without a number it is noise of one level, unless it clearly grows with the brightness
-    (`PhotonNoise.evident`).
+    Without a number it is noise of one level, unless it clearly grows or falls with the brightness
+    (`Fit.evident`).
 
     :param pixels: `(C, H, W)`, floating point, in any unit.
     :param sigma: standard deviation in that unit, one number or one per pixel; beside a `gain` that at zero
@@ -65,7 +66,7 @@ def noise_of(
             raise ValueError(f'gain must be a positive number or "auto", got {gain!r}')
         return _of_photons(gain, float(sigma or 0.0) ** 2)
     if sigma is None:
-        return _estimated(pixels, may_grow=gain is None)
+        return _estimated(pixels, may_vary=gain is None)
     if not bool((torch.as_tensor(sigma) > 0).all()):
         raise ValueError(f"sigma must be positive, got {torch.as_tensor(sigma).min().item():g}")
     return PictureNoise(sigma)
@@ -77,23 +78,42 @@ def _of_photons(gain: float, floor: float) -> PictureNoise:
     return PictureNoise(0.0, gain, floor, notes=(note,))
 
 
-def _estimated(pixels: Tensor, *, may_grow: bool) -> PictureNoise:
+def _estimated(pixels: Tensor, *, may_vary: bool) -> PictureNoise:
     try:
         noise = estimate_noise(pixels)
     except NoNoise:
         return PictureNoise(0.0)
-    if may_grow and noise.white:
-        with suppress(NoNoise):
-            photons = estimate_photon_noise(pixels)
-            if photons.evident:
-                found = _of_photons(photons.gain, photons.floor)
-                said = f"the noise grows with the brightness, it is taken for {found.notes[0]}"
-                return replace(found, estimate=noise, notes=(said,))
-    if noise.white:
-        return PictureNoise(noise.sigma, estimate=noise)
-    doubt = (
-        f"the noise level is doubtful: differences of neighbouring pixels say {noise.sigma:.3g}, those over "
-        f"two pixels {max(noise.coarse):.3g}, as in JPEG, enlarged or smoothed pictures, or where all is "
-        f"texture; {noise.advised:.3g} is taken, give sigma if too much or too little is removed"
+    doubts = () if noise.white else (_doubt(noise),)
+    varying = _varying(pixels, noise) if may_vary else None
+    if varying is not None:
+        return replace(varying, estimate=noise, notes=(*doubts, *varying.notes))
+    return PictureNoise(noise.advised, estimate=noise, notes=doubts)
+
+
+def _varying(pixels: Tensor, noise: NoiseEstimate) -> PictureNoise | None:
+    """Noise that clearly grows or falls with the brightness.
+
+    Where neighbours share it the variance of photon noise is no longer that of counts.
+    """
+    with suppress(NoNoise):
+        photons = estimate_photon_noise(pixels)
+        if photons.fit.evident and noise.white:
+            found = _of_photons(photons.gain, photons.floor)
+            said = f"the noise grows with the brightness, it is taken for {found.notes[0]}"
+            return replace(found, notes=(said,))
+    with suppress(NoNoise):
+        curve = estimate_noise_curve(pixels)
+        if curve.fit.evident:
+            levels = curve.levels(pixels) * (noise.advised / noise.sigma)
+            low, high = float(levels.min()), float(levels.max())
+            said = f"the noise is weaker where it is brighter, from {high:.3g} to {low:.3g}"
+            return PictureNoise(levels, notes=(said,))
+    return None
+
+
+def _doubt(noise: NoiseEstimate) -> str:
+    return (
+        "neighbouring pixels share their noise, as in JPEG, enlarged or smoothed pictures: differences "
+        f"between them say {noise.sigma:.3g}, those over four pixels {max(noise.coarse):.3g}; {noise.advised:.3g} is "
+        "taken, give sigma if too much or too little is removed"
     )
-    return PictureNoise(noise.advised, estimate=noise, notes=(doubt,))

@@ -67,11 +67,11 @@ def test_noise_of_every_plane_and_doubts_are_said(tmp_path, capsys):
     said = capsys.readouterr()
     found = json.loads(said.out)["sigma_of_planes"]
     assert found == pytest.approx([0.02, 0.05, 0.1], rel=0.1)
-    assert "doubtful" not in said.err
+    assert "share their noise" not in said.err
     smooth = torch.nn.functional.avg_pool2d(pixels[:1], 3, 1, 1)
     write_image(tmp_path / "in.tif", Photograph(smooth, None, 32))
     assert run("denoise", tmp_path / "in.tif", *options) == 0
-    assert "doubtful" in capsys.readouterr().err
+    assert "share their noise" in capsys.readouterr().err
 
 
 def test_deblurring_estimates_the_noise(tmp_path, capsys):

@@ -104,7 +104,7 @@ def test_whether_noise_grows_with_the_brightness(case):
     noisy = (gain * random.poisson(CLEAN / gain) if gain else CLEAN) + noise(read_out)
     for scale, black in ((1, 0), (4000, 100)):
         found = estimate_photon_noise(picture(scale * noisy + black))
-        assert found.evident == growing
+        assert found.fit.evident == growing
 
 
 def test_where_there_is_none():
