@@ -181,7 +181,10 @@ def reconstruct(
 
     def solve(convex: Regularization, there: Tensor, is_last: bool) -> Reconstruction:
         nonlocal weight, rule
-        convex = noise.adjusted(convex, there)
+        found = lam == "auto" and isinstance(data, DataTerm)
+        levels = data.noise_levels(there) if found else None
+        here = noise if levels is None else Noise(sigma, levels)
+        convex = here.adjusted(convex, there)
         problem = Problem(data, convex, sigma, weight, box=pixels).anchored(there, anchor)
         if rule is not None:
             weight, rule = rule(problem, there.detach()), None

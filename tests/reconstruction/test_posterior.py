@@ -13,7 +13,7 @@ from convexreg.networks.modular import GradientModule
 from convexreg.networks.operators import Convolution
 from convexreg.reconstruction.posterior import sample_posterior
 from convexreg.solvers import Objective, Sum
-from convexreg.solvers.langevin import _combine, sample_moments
+from convexreg.solvers.langevin import Moments, Visit, sample_moments
 from tests.problems import Quadratic, scenes, small_regularizer, spectra, spectrum_matrix
 from tests.tables import perturbed
 
@@ -128,13 +128,14 @@ def test_posterior_of_images():
         sigma=sigma,
         regularizer=small_regularizer("crr"),
         lam=20.0,
-        max_steps=800,
         callback=lambda steps, error: rounds.append(steps),
     )
     moments = posterior.moments
     assert moments.mean.shape == moments.std.shape == clean.shape
-    assert rounds == [256, 768]
+    assert rounds == [32 * (2**k - 1) for k in range(1, len(rounds) + 1)]
     assert rounds[-1] == moments.steps
+    assert moments.converged.all()
+    assert (moments.equipartition - 1).abs().max() < 0.05
     assert moments.r_hat.shape == (2,)
     known, lost = mask.bool().expand(2, -1, -1, -1), (mask == 0).expand(2, -1, -1, -1)
     for index in range(2):
@@ -168,10 +169,12 @@ def test_half_chains_are_pooled_as_in_the_book():
     shape = (2, distributions, chains, count, 4)
     centres = torch.randn(2, distributions, chains, 1, 4).double()
     samples = centres + torch.randn(shape).double()
+    energies = torch.rand(2, distributions, chains).double()
     halves = [
-        (half.mean(2).flatten(0, 1), half.var(2, correction=0).flatten(0, 1)) for half in samples
+        Visit(half.mean(2).flatten(0, 1), half.var(2, correction=0).flatten(0, 1), energy.flatten())
+        for half, energy in zip(samples, energies, strict=True)
     ]
-    moments = _combine(halves, chains, count, 10, 0.1)
+    moments = Moments.pooled(halves, chains, count, 10, 0.1)
     # (distributions, m, n, pixels)
     pooled = samples.transpose(0, 1).flatten(1, 2)
     within, between = pooled.var(2).mean(1), pooled.mean(2).var(1)
@@ -182,4 +185,5 @@ def test_half_chains_are_pooled_as_in_the_book():
     torch.testing.assert_close(moments.error, error.sqrt())
     torch.testing.assert_close(moments.relative_error, (error.mean(1) / variance.mean(1)).sqrt())
     torch.testing.assert_close(moments.r_hat, (variance.mean(1) / within.mean(1)).sqrt())
+    torch.testing.assert_close(moments.equipartition, energies.mean((0, 2)))
     torch.testing.assert_close(moments.effective_samples, variance.mean(1) / error.mean(1))
