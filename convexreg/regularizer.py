@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from convexreg.networks.bands import layout
 from convexreg.networks.base import GradientNetwork, Sigma, replaced, squeeze_batch
-from convexreg.networks.colour_network import ColourNetwork, Part
+from convexreg.networks.colour_network import CONTRAST, ColourNetwork, Part
 from convexreg.regularization_term import RegularizationTerm
 from convexreg.solvers.batch import per_image
 from convexreg.solvers.curvature import Curvature
@@ -183,13 +183,37 @@ class Regularizer(nn.Module):
         gray.sigma_range = self.gray_range
         return gray
 
+    def with_noise_ratios(self, luminance: float, chroma: float) -> Self:
+        """A model for colour images, where noise is so many times as strong as the given level in luminance
+        and colour differences, see `ColourNetwork.with_ratios`.
+
+        :raises ValueError: farther apart than what the parts are for.
+        """
+        network = self.network
+        assert isinstance(network, ColourNetwork)
+        twin = replaced(self, network=network.with_ratios(luminance, chroma))
+        if self.sigma_range is not None and self.gray_range is not None:
+            low, high = (
+                limit(CONTRAST * gray / luminance, own / chroma)
+                for limit, gray, own in zip(
+                    (max, min), self.gray_range, self.sigma_range, strict=True
+                )
+            )
+            if low >= high:
+                raise ValueError(
+                    f"noise in the luminance and in the colour differences {chroma / luminance:.3g} times as "
+                    f"strong are farther apart than what {self.name} is for"
+                )
+            twin.sigma_range = low, high
+        return twin
+
     def of_part(self, part: Part) -> Self:
         """The regularizer of what a part of a model for colour images takes (`ColourNetwork.parts`)."""
         twin = replaced(self, network=part.network)
         twin.in_channels = twin.weighted_channels = part.planes.stop - part.planes.start
         if self.sigma_range is not None:
             low, high = self.sigma_range
-            twin.sigma_range = low / part.contrast, high / part.contrast
+            twin.sigma_range = tuple(part.ratio / part.contrast * level for level in (low, high))
         return twin
 
     def of_planes(self) -> Self:

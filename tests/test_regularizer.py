@@ -49,6 +49,7 @@ REGULARIZERS: dict[str, Build] = {
     "m-colour": configured(channels=(3, 3, 6)),
     "m-chroma": configured(chroma=CHROMA),
     "m-chroma-blocks": configured(chroma=BLOCKS),
+    "m-chroma-ratios": lambda: configured(chroma=BLOCKS)().with_noise_ratios(0.6, 1.15),
     "m-blocks": configured(channels=(1, 6), kernel_sizes=(3,), block=3),
     "c-zero": configured(architecture="mgradnet-c"),
     "c-circular": configured(architecture="mgradnet-c", padding="circular"),
@@ -59,7 +60,7 @@ REGULARIZERS: dict[str, Build] = {
 GRAY = {
     name: build
     for name, build in REGULARIZERS.items()
-    if name not in ("m-colour", "m-chroma", "m-chroma-blocks")
+    if name != "m-colour" and "chroma" not in name
 }
 
 

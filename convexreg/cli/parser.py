@@ -225,7 +225,7 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument(
         "--resume",
         action="store_true",
-        help="continue an interrupted run, with the same options (steps cannot be added)",
+        help="continue an interrupted run, with the same options, or a finished one with more --steps",
     )
     sub.add_argument("--seed", type=int, default=0, help=f"of patches and noise, {shown}")
     sub.add_argument("--device", default="cpu", type=device, help=shown)

@@ -38,8 +38,8 @@ class BlockNetwork(GradientNetwork):
     """`x -> B^T g(B x)`, `B` what takes an image to its blocks.
 
     `B` moves pixels and appends zeros: `B^T B` is the identity, so that the bounds of `g` hold. What others
-    have at every pixel there is once a block: a density at its first pixel, magnitudes repeated; of weights those of
-    its first pixel count.
+    have at every pixel there is once a block: a density at its first pixel, magnitudes repeated. Of weights
+    those of its first pixel count.
 
     :param network: `g`, on images of `C block^2` channels.
     :param block: side of the blocks.
@@ -95,7 +95,8 @@ class BlockNetwork(GradientNetwork):
         return repeated(sizes, self.block, _size(x))
 
     def with_weights(self, weights: Tensor) -> GradientNetwork:
-        there = self.network.with_weights(weights[..., :: self.block, :: self.block])
+        # a copy, so that those of the other pixels can be freed
+        there = self.network.with_weights(weights[..., :: self.block, :: self.block].clone())
         return replaced(self, network=there)
 
     def part(

@@ -89,9 +89,9 @@ class Evaluation:
             z = part.of(planes)
             its_value, its_grad = evaluation.value_and_grad(z, value=value, grad=grad)
             if total is not None and its_value is not None:
-                total += part.contrast**2 * its_value
+                total += part.coefficient * its_value
             if gradient is not None and its_grad is not None:
-                gradient[:, part.planes] = part.contrast * its_grad
+                gradient[:, part.planes] = part.coefficient / part.contrast * its_grad
         return total, None if gradient is None else in_colour(gradient)
 
     def _of_image(self, number: int, x: Tensor) -> list[tuple[Tensor | float, Strips]]:
@@ -149,8 +149,8 @@ class Evaluation:
             model = evaluation.curvature(z)
             if model is None:
                 return None
-            symbols.append(model.symbol.expand(-1, z.shape[1], -1, -1))
-            diagonals.append(model.diagonal.expand(-1, z.shape[1], -1, -1))
+            for models, its in ((symbols, model.symbol), (diagonals, model.diagonal)):
+                models.append(its.expand(-1, z.shape[1], -1, -1) / part.ratio**2)
             cost, grid = max(cost, model.evaluations), model.grid
         basis = colour_transform(x.dtype, x.device)
         return Curvature(

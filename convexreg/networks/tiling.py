@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from convexreg.networks.base import GradientNetwork, Sigma
 from convexreg.networks.operators import Reach
-from convexreg.networks.weight_network import ColourWeights, WeightNetwork
+from convexreg.networks.weight_network import ChromaWeights, ColourWeights, WeightNetwork
 from convexreg.solvers.precision import without_autocast
 
 _SIDE = {"cpu": 256, "cuda": 2048}
@@ -52,7 +52,10 @@ def value_and_grad(
 
 @without_autocast
 def weights(
-    network: GradientNetwork, weigh: WeightNetwork | ColourWeights, x: Tensor, sigma: Sigma
+    network: GradientNetwork,
+    weigh: WeightNetwork | ColourWeights | ChromaWeights,
+    x: Tensor,
+    sigma: Sigma,
 ) -> Tensor:
     """`weigh` of the network's magnitudes at `x`, `(B, terms, H, W)`, tile by tile as well."""
     reach = network.reach()
@@ -64,7 +67,7 @@ def weights(
         or _whole(network, x)
     ):
         return weigh(network.magnitudes(x, sigma), sigma)
-    shape = (x.shape[0], network.terms, *x.shape[2:])
+    shape = (x.shape[0], weigh.terms, *x.shape[2:])
     # terms are the fastest dimension where strips read them
     field = torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
     block = math.lcm(network.block, weigh.block)

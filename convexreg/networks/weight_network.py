@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from convexreg.networks.base import Sigma
+from convexreg.networks.base import Sigma, replaced
 from convexreg.networks.blocks import from_blocks, in_blocks, repeated
 
 _DILATIONS = (1, 2, 4, 4)
@@ -113,18 +113,46 @@ class ColourWeights(nn.Module):
     ) -> None:
         super().__init__()
         self.luminance, self.chroma, self.contrast = luminance, chroma, contrast
-        self.chroma_block = block
+        self.chroma_block, self.ratios = block, (1.0, 1.0)
         self.block = math.lcm(luminance.block, block * chroma.block)
         radius = max(luminance.radius, block * chroma.radius)
         self.radius = -(-radius // self.block) * self.block
 
+    def with_ratios(self, luminance: float, chroma: float) -> ColourWeights:
+        """The same network, sharing its parameters, for noise that strong."""
+        twin = replaced(self)
+        twin.ratios = luminance, chroma
+        return twin
+
     def forward(self, magnitudes: Tensor, sigma: Sigma) -> Tensor:
         """Weights `(B, terms, H, W)`, those of the luminance first, as the magnitudes."""
-        terms = self.luminance.terms
+        level = self.ratios[0] / self.contrast * torch.as_tensor(sigma)
+        luminance = self.luminance(magnitudes[:, : self.luminance.terms], level)
+        return torch.cat([luminance, self.of_chroma(magnitudes, sigma)], 1)
+
+    @property
+    def terms(self) -> int:
+        """Of luminance and colour differences."""
+        return self.luminance.terms + self.chroma.terms
+
+    def of_chroma(self, magnitudes: Tensor, sigma: Sigma) -> Tensor:
+        """The weights of the colour differences alone, from the magnitudes of all terms."""
+        terms, block = self.luminance.terms, self.chroma_block
         luminance, chroma = magnitudes[:, :terms], magnitudes[:, terms:]
-        level, block = torch.as_tensor(sigma), self.chroma_block
         guides = functional.avg_pool2d(luminance, block, ceil_mode=True) if block > 1 else luminance
+        level = self.ratios[1] * torch.as_tensor(sigma)
         weights = self.chroma(chroma[..., ::block, ::block], level, guides)
-        size = (chroma.shape[-2], chroma.shape[-1])
-        own = self.luminance(luminance, level / self.contrast)
-        return torch.cat([own, repeated(weights, block, size)], 1)
+        return repeated(weights, block, (chroma.shape[-2], chroma.shape[-1]))
+
+
+class ChromaWeights(nn.Module):
+    """Those of a `ColourWeights` for the colour differences, as a network of their own."""
+
+    def __init__(self, whole: ColourWeights) -> None:
+        super().__init__()
+        self.whole = whole
+        self.terms, self.block, self.radius = whole.chroma.terms, whole.block, whole.radius
+
+    def forward(self, magnitudes: Tensor, sigma: Sigma) -> Tensor:
+        """`(B, terms, H, W)`, from the magnitudes of all terms."""
+        return self.whole.of_chroma(magnitudes, sigma)

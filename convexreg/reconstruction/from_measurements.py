@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from convexreg.adaptive import AdaptiveRegularizer, rounds
 from convexreg.models.files import DEFAULT_MODEL, regularizer_of
 from convexreg.networks.base import converted
+from convexreg.networks.colour import in_planes
 from convexreg.reconstruction.arrangement import arranged
 from convexreg.reconstruction.checks import (
     check_contradictions,
@@ -23,6 +24,7 @@ from convexreg.reconstruction.checks import (
     checked_start,
     warn_of_other_scales,
 )
+from convexreg.reconstruction.colour_noise import ColourNoise, Planes
 from convexreg.reconstruction.defaults import MAX_ITER, Accuracy
 from convexreg.reconstruction.noise import (
     Noise,
@@ -80,8 +82,9 @@ def reconstruct(
         seen slice by slice (`reconstruction.arrangement`).
     :param sigma: standard deviation of the noise in `y`: one number, one per image, or one per measurement
         in the shape of `y`, which then weighs `|A x - y|^2` (`reconstruction.noise`); of a stacked physics
-        one number, or a list of one for each part. By default that of the physics' noise model, if it is
-        Gaussian, Poisson or both. Of complex noise it is the root of `E |n|^2`.
+        one number, or a list of one for each part; of colour images that are denoised a `ColourNoise`. By
+        default that of the physics' noise model, if it is Gaussian, Poisson or both. Of complex noise it is
+        the root of `E |n|^2`.
     :param regularizer: the name of a shipped model (`mgradnet-m-colour-adaptive` by default), the path of a
         model file, a regularizer, a deepinv prior whose constants are known or that states them as
         `lipschitz` and `strong_convexity`, an object with `energy(x, sigma)`, one number per image `(B,)`,
@@ -125,6 +128,12 @@ def reconstruct(
         sigma, x0 = plan.sigma(sigma, y), None if x0 is None else plan.planes(x0)
         y, physics, callback = plan.measurements(y), plan, plan.following(callback)
     check_measurements(y)
+    planes = None
+    if isinstance(sigma, ColourNoise):
+        sigma.check(physics, y)
+        model, planes = sigma.of_model(model), sigma.noise(y)
+        x0 = starting_image(y, physics, sigma.level, identity=True) if x0 is None else x0
+        y, physics, sigma = in_planes(y), Planes(), sigma.level
     y = y.contiguous()  # FFTs of old versions of PyTorch fail on expanded tensors
     back_projected = check_operator(physics, y)
     check_solver(solver)
@@ -138,7 +147,7 @@ def reconstruct(
     )
     if sigma is None and isinstance(data, DataTerm):
         sigma = data.noise_level()
-    noise = measurement_noise(sigma, physics, y)
+    noise = measurement_noise(sigma, physics, y) if planes is None else planes
     check_contradictions(noise.level, y)
     if isinstance(model, nn.Module):
         model = converted(model, y.device, y.dtype)
@@ -152,7 +161,7 @@ def reconstruct(
         )
         noise = estimated_photon_noise(physics, y, noise, lambda levels: rough(sigma=levels).image)
     sigma = noise.level
-    identity = is_identity(physics, back_projected)
+    identity = planes is not None or is_identity(physics, back_projected)
     # differentiated in the measurements, as the minimiser depends on them through its anchor too
     centre = (
         starting_image(y, physics, sigma, image=back_projected, identity=identity)

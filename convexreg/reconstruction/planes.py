@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from convexreg.adaptive import GivenInTurn
 from convexreg.networks import colour
 from convexreg.reconstruction.problem import Problem
 from convexreg.reconstruction.subproblems import (
@@ -37,15 +36,14 @@ def minimise(
 ) -> tuple[Solution, str]:
     """`problem.minimise(start, **options)`, by its subproblems where it is a sum of such.
 
-    A callback is told of the colour images; with a gray model of the planes of large ones, each as a gray
-    image, in turn.
+    A callback is told of the colour images; of large ones of the images of their subproblems, one by one.
 
     :param in_float64: certify the result in float64, free of the rounding of a float32 solve.
     :return: the solution, and why that was not possible, empty where it was or was not asked for.
     """
     parts = subproblems(problem, start)
-    if len(parts) == 1 and start[0, 0].numel() >= colour.LARGE:
-        solution, remark = _in_turn(parts[0], start, callback, in_float64, options)
+    if parts and start[0, 0].numel() >= colour.LARGE:
+        solution, remark = _in_turn(parts, start, callback, in_float64, options)
     else:
         if parts:
             solution = _one_after_another(parts, start, callback, options)
@@ -77,37 +75,34 @@ def _one_after_another(
 
 
 def _in_turn(
-    part: Subproblem,
+    parts: Sequence[Subproblem],
     start: Tensor,
     callback: Callable[[Progress], None] | None,
     in_float64: bool,
     options: dict[str, Any],
 ) -> tuple[Solution, str]:
-    """Plane after plane, certified while its weights, if it has any, are in memory."""
+    """Image after image, certified while its weights, if it has any, are in memory."""
     limit, began = options.pop("time_limit", None), time.perf_counter()
-    points = part.of(start)
     solved, constants, remark = [], [], ""
-    for index in torch.arange(len(points), device=points.device).split(1):
-        left = None if limit is None else max(limit - time.perf_counter() + began, 0)
-        one, point = _plane(part.problem, index), points[index]
-        solution = one.minimise(point, callback=callback, time_limit=left, throw=False, **options)
-        if in_float64:
-            solution, remark = _certified(one, solution)
-            constants.append(one.objective.lipschitz(point).expand(1))
-        solved.append(solution)
-        del one  # with its weights, before there are those of the next plane
-    whole = merged([part], [joined(solved)])
+    for part in parts:
+        points = part.of(start)
+        solved.append([])
+        constants.append([])
+        for index in torch.arange(len(points), device=points.device).split(1):
+            left = None if limit is None else max(limit - time.perf_counter() + began, 0)
+            one, point = part.alone(index), points[index]
+            solution = one.minimise(
+                point, callback=callback, time_limit=left, throw=False, **options
+            )
+            if in_float64:
+                solution, remark = _certified(one, solution)
+                constants[-1].append(one.objective.lipschitz(point).expand(1))
+            solved[-1].append(solution)
+            del one  # with its weights, before there are those of the next one
+    whole = merged(parts, [joined(each) for each in solved])
     if not in_float64:
         return whole, ""
-    return _at_image(whole, part, solved, torch.cat(constants)), remark
-
-
-def _plane(planes: Problem, index: Tensor) -> Problem:
-    """The problem of one of the planes."""
-    regularizer = planes.regularizer
-    if not isinstance(regularizer, GivenInTurn):
-        return planes.subset(index)
-    return replace(planes, regularizer=regularizer.plane(index)).subset(index)
+    return _at_image(whole, parts, solved, [torch.cat(each) for each in constants]), remark
 
 
 def _certified(problem: Problem, solution: Solution) -> tuple[Solution, str]:
@@ -127,31 +122,38 @@ def _certified(problem: Problem, solution: Solution) -> tuple[Solution, str]:
 
 
 def _at_image(
-    whole: Solution, part: Subproblem, solved: list[Solution], lipschitz: Tensor
+    whole: Solution,
+    parts: Sequence[Subproblem],
+    solved: Sequence[Sequence[Solution]],
+    constants: Sequence[Tensor],
 ) -> Solution:
-    """With the certificate of the image itself, which is not exactly that of its planes: it is rounded.
+    """With the certificate of the image itself, which is not exactly that of its parts: it is rounded.
 
-    A plane moves by `d`, and `F(x + d) <= F(x) + |grad F(x)| |d| + L/2 |d|^2` with
+    A part moves by `d`, and `F(x + d) <= F(x) + |grad F(x)| |d| + L/2 |d|^2` with
     `|grad F(x)|^2 <= 2 L (F(x) - F*)` (Nesterov 2018, Thm 2.1.5).
 
-    :param lipschitz: `L` of every plane.
+    :param constants: `L` of all images of every part.
     """
-    gap, distance = (
-        torch.cat([getattr(solution.certificate, name) for solution in solved])
-        for name in ("gap", "distance")
-    )
-    square = torch.zeros_like(gap)
+    gaps, distances = [], []
     rows = 256  # in float64 a whole image takes twice its memory, a few times
-    strips = [solution.x.split(rows, 2) for solution in solved]
-    for image, *points in zip(whole.x.split(rows, 2), *strips, strict=True):
-        moved = part.of(image.double()) - torch.cat(points).double()
-        square += moved.square().sum((1, 2, 3))
-    lipschitz = lipschitz.to(gap)
-    gap = gap + (2 * lipschitz * gap * square).sqrt() + lipschitz / 2 * square
+    for part, solutions, lipschitz in zip(parts, solved, constants, strict=True):
+        gap, distance = (
+            torch.cat([getattr(solution.certificate, name) for solution in solutions])
+            for name in ("gap", "distance")
+        )
+        square = torch.zeros_like(gap)
+        strips = [solution.x.split(rows, 2) for solution in solutions]
+        for image, *points in zip(whole.x.split(rows, 2), *strips, strict=True):
+            moved = part.of(image.double()) - torch.cat(points).double()
+            square += moved.square().sum((1, 2, 3))
+        bound = lipschitz.to(gap)
+        gap = gap + (2 * bound * gap * square).sqrt() + bound / 2 * square
+        gaps.append(part.sum(gap))
+        distances.append(part.norm(distance + square.sqrt()))
     certificate = replace(
         whole.certificate,
-        gap=part.sum(gap),
-        distance=part.norm(distance + square.sqrt()),
+        gap=torch.stack(gaps).sum(0),
+        distance=torch.stack(distances).norm(dim=0),
     )
     return replace(whole, certificate=certificate)
 

@@ -9,17 +9,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from convexreg.adaptive import GivenInTurn
 from convexreg.networks import colour
-from convexreg.networks.colour_network import ColourNetwork
-from convexreg.reconstruction.problem import Problem, proximal_problem
+from convexreg.networks.base import Sigma
+from convexreg.networks.colour_network import ColourNetwork, Part
+from convexreg.reconstruction.colour_noise import Planes
+from convexreg.reconstruction.problem import Problem, Regularization, proximal_problem
 from convexreg.regularizer import Regularizer
 from convexreg.solvers.certificates import Certificate
-from convexreg.solvers.data_terms import LeastSquares
+from convexreg.solvers.data_terms import LeastSquares, WeightedLeastSquares
+from convexreg.solvers.objective import Objective
 from convexreg.solvers.solution import Solution, Status
 
 _SEVERITY = (
@@ -36,16 +40,20 @@ _SEVERITY = (
 class Subproblem:
     """`G` on some planes of colour images, as images `z = planes / contrast` of their own.
 
-    The problem of the colour images is the sum of `contrast^2 G(z)` over its subproblems.
+    The problem of the colour images is the sum of `(contrast / ratio)^2 G(z)` over its subproblems, where
+    `ratio` is that of the noise level of the planes to the level of the problem.
 
     :ivar planes: which ones.
     :ivar single: each an image, rather than a channel of one.
+    :ivar regularizer: makes that of some of the images, where there is not room for that of all.
     """
 
     problem: Problem
     planes: slice
     single: bool
     contrast: float = 1.0
+    ratio: float = 1.0
+    regularizer: Callable[[Tensor], Regularizer] | None = None
 
     def of(self, x: Tensor) -> Tensor:
         """Its images of colour images."""
@@ -54,13 +62,33 @@ class Subproblem:
     def _images(self, planes: Tensor) -> Tensor:
         return planes.flatten(0, 1).unsqueeze(1) if self.single else planes
 
+    def alone(self, index: Tensor) -> Problem:
+        """The problem of one of its images.
+
+        :param index: its number, `(1,)` integers.
+        """
+        if self.regularizer is None:
+            return self.problem.subset(index)
+        return replace(self.problem, regularizer=self.regularizer(index)).subset(index)
+
+    def posed(
+        self, y: Tensor, regularizer: Regularization, sigma: Sigma, lam: Tensor | float
+    ) -> Subproblem:
+        """With the problem of its own images, of the noisy images `y`, in the place of that of the whole."""
+        whole = self.problem
+        own = proximal_problem(self.of(y), regularizer, sigma, lam)
+        centre = None if whole.anchor == 0 or whole.centre is None else self.of(whole.centre)
+        return replace(
+            self, problem=replace(own, anchor=self.ratio**2 * whole.anchor, centre=centre)
+        )
+
     def back(self, z: Tensor) -> Tensor:
         """Its planes `(B, planes, H, W)` again."""
         return self.contrast * (z.reshape(-1, self._count, *z.shape[2:]) if self.single else z)
 
     def sum(self, value: Tensor) -> Tensor:
         """Of values of `G`, one per colour image."""
-        return self.contrast**2 * self._rows(value).sum(1)
+        return (self.contrast / self.ratio) ** 2 * self._rows(value).sum(1)
 
     def _rows(self, value: Tensor) -> Tensor:
         return value.reshape(-1, self._count if self.single else 1)
@@ -75,7 +103,7 @@ class Subproblem:
 
     def rms(self, value: Tensor) -> Tensor:
         """Over all planes, those of others zero, from that of the gradient of `G`."""
-        return self.contrast * self.share(value.square()).sqrt()
+        return self.contrast / self.ratio**2 * self.share(value.square()).sqrt()
 
     def share(self, value: Tensor) -> Tensor:
         """The mean over all planes, those of others zero."""
@@ -89,45 +117,48 @@ class Subproblem:
 def subproblems(problem: Problem, start: Tensor) -> list[Subproblem]:
     """Those the problem is a sum of: images seen as they are, without a box. Else none."""
     data, regularizer = problem.data, problem.regularizer
-    if (
-        not isinstance(data, LeastSquares)
-        or not data.sees_images
-        or start.shape[1:2] != (3,)
-        or not problem.box.everything
-    ):
+    y = _images(data)
+    if y is None or start.shape[1:2] != (3,) or not problem.box.everything:
         return []
-    if isinstance(regularizer, Regularizer) and isinstance(regularizer.network, ColourNetwork):
+    whole, in_turn = regularizer, None
+    if isinstance(regularizer, GivenInTurn):
+        whole, in_turn = regularizer.model.second, regularizer
+    if not isinstance(whole, Regularizer):
+        return []
+    if isinstance(whole.network, ColourNetwork):
         return [
-            _part(problem, start, part.planes, regularizer.of_part(part), part.contrast)
-            for part in regularizer.network.parts
+            _of_part(problem, y, part, whole.of_part(part), in_turn) for part in whole.network.parts
         ]
-    if isinstance(regularizer, (Regularizer, GivenInTurn)) and regularizer.in_channels == 1:
-        own = regularizer.of_planes() if isinstance(regularizer, Regularizer) else regularizer
-        return [_part(problem, start, slice(0, 3), own)]
-    return []
+    return [_of_planes(problem, y, whole.of_planes(), in_turn)] if whole.in_channels == 1 else []
 
 
-def _part(
-    problem: Problem,
-    start: Tensor,
-    planes: slice,
-    regularizer: Regularizer | GivenInTurn,
-    contrast: float | None = None,
+def _images(data: Objective) -> Tensor | None:
+    """The noisy images, if that is what is measured."""
+    if isinstance(data, LeastSquares) and data.sees_images:
+        return data.y
+    if isinstance(data, WeightedLeastSquares) and isinstance(data.operator, Planes):
+        return data.operator.A_adjoint(data.y)
+    return None
+
+
+def _of_part(
+    problem: Problem, y: Tensor, part: Part, regularizer: Regularizer, in_turn: GivenInTurn | None
 ) -> Subproblem:
-    """That of these planes; without a contrast every plane is an image."""
-    assert isinstance(problem.data, LeastSquares)
-    lam, sigma = problem.lam, problem.sigma
-    if contrast is None:
-        lam = torch.as_tensor(lam, dtype=torch.float64, device=start.device)
-        lam = colour.weighted(lam.expand(start.shape[0]).repeat_interleave(3))
-        sigma = colour.per_plane(sigma)
-    elif sigma is not None:
-        sigma = sigma / contrast
-    part = Subproblem(problem, planes, contrast is None, contrast or 1.0)
-    own = proximal_problem(part.of(problem.data.y), regularizer, sigma, lam)
-    centre = None if problem.anchor == 0 else problem.centre
-    centre = None if centre is None else part.of(centre)
-    return replace(part, problem=replace(own, anchor=problem.anchor, centre=centre))
+    make = None if in_turn is None else partial(in_turn.part, part)
+    own = Subproblem(problem, part.planes, False, part.contrast, part.ratio, make)
+    return own.posed(y, regularizer, part.level(problem.sigma), problem.lam)
+
+
+def _of_planes(
+    problem: Problem, y: Tensor, regularizer: Regularizer, in_turn: GivenInTurn | None
+) -> Subproblem:
+    """Every plane is an image."""
+    lam = torch.as_tensor(problem.lam, dtype=torch.float64, device=y.device)
+    lam = colour.weighted(lam.expand(y.shape[0]).repeat_interleave(3))
+    own = Subproblem(
+        problem, slice(0, 3), True, regularizer=None if in_turn is None else in_turn.plane
+    )
+    return own.posed(y, regularizer, colour.per_plane(problem.sigma), lam)
 
 
 def image_of(problems: Sequence[Subproblem], points: Sequence[Tensor]) -> Tensor:

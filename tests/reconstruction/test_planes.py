@@ -94,13 +94,15 @@ def test_a_colour_image_is_as_far_as_its_worst_plane() -> None:
     assert failure.value.solution.status.tolist() == [Status.CONVERGED, Status.NOT_FINITE]
 
 
+@pytest.mark.parametrize("native", [False, True], ids=["of gray", "of colour"])
 @pytest.mark.parametrize("adaptive", [False, True])
 def test_planes_in_turn_are_certified_in_float64_at_the_image_itself(
-    adaptive: bool, monkeypatch: pytest.MonkeyPatch
+    adaptive: bool, native: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Though each is certified before the image is put together, and rounded."""
     monkeypatch.setattr(colour, "LARGE", 1)
-    model = (small_adaptive() if adaptive else small_regularizer()).float()
+    gray = small_adaptive if adaptive else small_regularizer
+    model = (colour_model(adaptive) if native else gray()).float()
     y = noisy().float()
     result = reconstruct(y, Identity(), sigma=SIGMA, regularizer=model, gap_tol=1e-5)
     assert result.converged
