@@ -114,6 +114,6 @@ def _varying(pixels: Tensor, noise: NoiseEstimate) -> PictureNoise | None:
 def _doubt(noise: NoiseEstimate) -> str:
     return (
         "neighbouring pixels share their noise, as in JPEG, enlarged or smoothed pictures: differences "
-        f"between them say {noise.sigma:.3g}, those over four pixels {max(noise.coarse):.3g}; {noise.advised:.3g} is "
-        "taken, give sigma if too much or too little is removed"
+        f"between them say {noise.sigma:.3g}, those over four pixels {max(noise.coarse):.3g}; "
+        f"{noise.advised:.3g} is taken, give sigma if too much or too little is removed"
     )
