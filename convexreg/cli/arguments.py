@@ -49,7 +49,8 @@ def add_sigma(sub: argparse.ArgumentParser) -> None:
     noise.add_argument(
         "--sigma",
         default="auto",
-        help='noise level on the [0, 1] scale, such as 0.01 or "2.5/255", or "auto" (default: %(default)s)',
+        help='noise level on the [0, 1] scale, such as 0.01 or "2.5/255", two with a comma '
+        'for luminance and colour differences, or "auto" (default: %(default)s)',
     )
     noise.add_argument(
         "--noise-map",

@@ -10,6 +10,22 @@ from torch import Tensor
 
 from convexreg.pictures.noise_maps import NoiseMap, read_noise_map
 from convexreg.pictures.photograph import Photograph
+from convexreg.reconstruction.colour_noise import ColourNoise
+
+
+def parse_noise(text: str) -> ColourNoise | float:
+    """A level, or two with a comma, of luminance and colour differences.
+
+    :raises ValueError: neither of them.
+    """
+    if "," not in text:
+        return parse_sigma(text)
+    luminance, *rest = (parse_sigma(each) for each in text.split(","))
+    if len(rest) != 1:
+        raise ValueError(
+            f'give one noise level, or two (luminance,colour such as 5/255,15/255), got "{text}"'
+        )
+    return ColourNoise(luminance, rest[0])
 
 
 def parse_sigma(text: str) -> float:
@@ -34,7 +50,7 @@ class GivenNoise:
     :ivar sigma: `None` where it is to be estimated, or a map says it.
     """
 
-    sigma: float | None
+    sigma: ColourNoise | float | None
     map: NoiseMap | None = None
 
     @classmethod
@@ -42,7 +58,7 @@ class GivenNoise:
         """:raises ValueError: no number, or no map."""
         if options.noise_map is not None:
             return cls(None, read_noise_map(options.noise_map))
-        return cls(None if options.sigma == "auto" else parse_sigma(options.sigma))
+        return cls(None if options.sigma == "auto" else parse_noise(options.sigma))
 
     @property
     def of_channels(self) -> bool:
@@ -51,13 +67,16 @@ class GivenNoise:
 
     def levels(
         self, photograph: Photograph, parts: Sequence[Tensor]
-    ) -> Sequence[Tensor | float | None]:
+    ) -> Sequence[Tensor | ColourNoise | float | None]:
         """That of every part.
 
         :raises ImageError: a map that does not fit.
         """
+        sigma = self.sigma
+        if isinstance(sigma, ColourNoise):  # transparency is no colour
+            return [sigma if len(part) == 3 else sigma.level for part in parts]
         if self.map is None:
-            return [self.sigma] * len(parts)
+            return [sigma] * len(parts)
         levels = self.map.of(photograph)
         if len(levels) == 1:
             return [levels] * len(parts)

@@ -118,6 +118,9 @@ def _reported(restoration: Restoration) -> dict[str, Any]:
         extra["gain"] = float(f"{noise.gain:.6g}")
     elif noise.estimate is not None:
         extra["sigma_of_planes"] = [round(level, 7) for level in noise.estimate.levels]
+    if noise.colour is not None:
+        extra["sigma_of_luminance"] = round(noise.colour.luminance, 7)
+        extra["sigma_of_colour"] = round(noise.colour.chroma, 7)
     if restoration.result is None:
         return {**extra, "status": "copied"}
     return report(restoration.result, extra)

@@ -12,6 +12,7 @@ import functools
 from dataclasses import dataclass
 
 import numpy
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -147,6 +148,12 @@ class Blocks:
 def planes_of(pixels: Tensor) -> list[Plane]:
     """Of an image `(C, H, W)`, in float64."""
     return list(pixels.detach().cpu().double().numpy())
+
+
+def at_a_limit(pixels: Tensor) -> Tensor:
+    """Where a plane of `(C, H, W)` is saturated or black, `(H, W)`."""
+    limited = [_piled(plane) for plane in planes_of(pixels)]
+    return torch.from_numpy(numpy.logical_or.reduce(limited)).to(pixels.device)
 
 
 def _high_pass(plane: Plane, distance: int) -> Plane:

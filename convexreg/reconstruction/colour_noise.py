@@ -49,13 +49,18 @@ class ColourNoise:
         whole = torch.full((y.shape[0],), self.level, dtype=torch.float64, device=y.device)
         return PlaneNoise(whole, levels.expand_as(y))
 
+    @staticmethod
+    def suits(model: Any) -> bool:
+        """Whether it is a model for colour images."""
+        last = model.second if isinstance(model, AdaptiveRegularizer) else model
+        return isinstance(last, Regularizer) and isinstance(last.network, ColourNetwork)
+
     def of_model(self, model: Any) -> Any:
         """The model with each part at its level, where `level` is given.
 
         :raises ValueError: one that is not for colour images.
         """
-        last = model.second if isinstance(model, AdaptiveRegularizer) else model
-        if not isinstance(last, Regularizer) or not isinstance(last.network, ColourNetwork):
+        if not self.suits(model):
             raise ValueError(
                 "noise levels of luminance and colour differences need a model for colour images, such as "
                 "mgradnet-m-colour"

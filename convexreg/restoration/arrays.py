@@ -16,6 +16,7 @@ from torch import Tensor
 from convexreg.models.files import DEFAULT_MODEL
 from convexreg.pictures.kernels import Kernel, channels_first, kernel_of
 from convexreg.pictures.layout import ChannelAxis, Layout
+from convexreg.reconstruction.colour_noise import ColourNoise
 from convexreg.reconstruction.defaults import Accuracy
 from convexreg.restoration.picture import deblurred, denoised
 from convexreg.restoration.result import Restoration
@@ -40,7 +41,9 @@ def denoise(
         Three channels are colour, two and more than three are bands, each a gray picture of its own.
     :param sigma: standard deviation of the noise; estimated for each picture by default. As on the command
         line it is a fraction of white for integers of 8 and 16 bits (25/255), else in the unit of the
-        pixels. One number, one per picture of a stack, or one per pixel, `(H, W)` or in the image's shape.
+        pixels. One number, one per picture of a stack, or one per pixel, `(H, W)` or in the image's shape; a
+        `ColourNoise` for luminance and colour differences, which are also estimated apart where they clearly
+        differ.
     :param gain: of photon noise, whose variance at brightness `x` is `gain x + sigma^2` (`sigma` is zero by
         default then), or `"auto"` to estimate both. By default noise that clearly grows with the brightness
         is recognised (`pictures.photon_noise`); zero takes it for noise of one level.
@@ -126,8 +129,10 @@ def _each(
     layout = Layout.of(image, white=white, channel_axis=channel_axis)
     pictures = layout.pictures(image)
     found = []
-    for picture, level in zip(pictures, layout.levels(sigma), strict=True):
-        of_planes = isinstance(level, Tensor) and len(level) > 1
+    of_colour = isinstance(sigma, ColourNoise)
+    levels = [sigma] * len(pictures) if of_colour else layout.levels(sigma)
+    for picture, level in zip(pictures, levels, strict=True):
+        of_planes = of_colour or (isinstance(level, Tensor) and len(level) > 1)
         gray = (
             equal_is_gray and not of_planes and torch.equal(picture[:1].expand_as(picture), picture)
         )

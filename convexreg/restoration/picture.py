@@ -9,6 +9,8 @@ import numpy
 import torch
 from torch import Tensor
 
+from convexreg.models.files import DEFAULT_MODEL, regularizer_of
+from convexreg.reconstruction.colour_noise import ColourNoise
 from convexreg.reconstruction.from_measurements import reconstruct
 from convexreg.restoration.noise import PictureNoise, noise_of
 from convexreg.restoration.result import Restoration
@@ -23,7 +25,7 @@ brightest pixels, is next to nothing."""
 
 def denoised(
     pixels: Tensor,
-    sigma: Tensor | float | None = None,
+    sigma: Tensor | ColourNoise | float | None = None,
     *,
     gain: float | Literal["auto"] | None = None,
     step: float = 0.0,
@@ -38,13 +40,14 @@ def denoised(
     """
     import deepinv
 
-    noise = noise_of(pixels, sigma, gain)
+    model = regularizer_of(options.get("regularizer", DEFAULT_MODEL))
+    noise = noise_of(pixels, sigma, gain, of_planes=ColourNoise.suits(model))
     physics = deepinv.physics.Denoising()
     if noise.gain > 0:
-        return _solved(pixels, physics, noise, **options)
+        return _solved(pixels, physics, noise, **options | {"regularizer": model})
     if noise.rms < max(_ROUNDING * step, _NOTHING * _brightest(pixels)):
         return Restoration(pixels, noise)
-    return _solved(pixels, physics, noise, **options)
+    return _solved(pixels, physics, noise, **options | {"regularizer": model})
 
 
 def deblurred(
@@ -117,6 +120,8 @@ def _solved(
         physics.noise_model = PoissonGaussianNoise(
             gain=scale * noise.gain, sigma=scale * read_out
         ).to(pixels.device)
+    elif noise.colour is not None:
+        sigma = ColourNoise(scale * noise.colour.luminance, scale * noise.colour.chroma)
     elif isinstance(noise.level, Tensor):
         sigma = scale * noise.level.to(pixels).expand_as(pixels)[None]
     else:
