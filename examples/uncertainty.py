@@ -40,7 +40,6 @@ def main(arguments: list[str] | None = None) -> None:
         y,
         physics,
         sigma=SIGMA,
-        persistence=0.9,
         tol=0.15,
         max_steps=options.steps,
         callback=lambda steps, error: print(

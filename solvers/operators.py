@@ -103,7 +103,8 @@ def check_adjoint(operator: LinearOperator, x: Tensor) -> None:
         if bool((~((one - other).abs() <= allowed)).any()):
             raise ValueError(
                 "A_adjoint is not the adjoint of A (<A v, w> differs from <v, A^T w>), so the gradient "
-                "would be wrong and nothing could be certified; correct the physics"
+                "would be wrong and nothing could be certified; correct the physics "
+                "(deepinv.physics.adjoint_function makes the adjoint of any linear A)"
             )
 
 
@@ -139,6 +140,7 @@ def operator_in_float64(operator: Any, x: Tensor) -> Any:
         # .to(torch.float64) would corrupt deepinv's complex buffers
         exact = copy.deepcopy(operator).double() if isinstance(operator, nn.Module) else operator
         there = exact.A(x.double())
+        exact.A_adjoint(there)  # deepinv's tomography answers in float32, accurate as that is
     except torch.OutOfMemoryError:
         raise
     except (RuntimeError, TypeError) as error:
