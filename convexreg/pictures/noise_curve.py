@@ -54,5 +54,6 @@ def estimate_noise_curve(pixels: Tensor) -> NoiseCurve:
     if not len(one):
         raise NoNoise("the picture shows nowhere less noise where it is brighter")
     start = logarithm[one] + fall * x[one]
-    best, fit = Fit.best(numpy.exp(start[:, None] - fall[:, None] * x), variance, blocks)
+    exponents = (start[:, None] - fall[:, None] * x).clip(-500, 500)  # of numbers that there are
+    best, fit = Fit.best(numpy.exp(exponents), variance, blocks)
     return NoiseCurve(float(start[best]), float(fall[best]), (float(x.min()), float(x.max())), fit)
