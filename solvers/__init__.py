@@ -14,6 +14,7 @@ from .deepinv_rules import CurvatureBounds, data_term, operator_bounds
 from .fista import FISTA
 from .free_fista import FreeFISTA
 from .gradient_descent import GradientDescent
+from .history import History, Track
 from .implicit import ImplicitSolution, conjugate_gradient
 from .langevin import Moments, sample_moments
 from .loop import Progress, Solver, State, minimise
@@ -35,6 +36,7 @@ __all__ = [
     "CurvatureBounds",
     "FreeFISTA",
     "GradientDescent",
+    "History",
     "Identity",
     "ImplicitSolution",
     "LeastSquares",
@@ -55,6 +57,7 @@ __all__ = [
     "State",
     "Status",
     "Sum",
+    "Track",
     "WeightedLeastSquares",
     "certify",
     "conjugate_gradient",

@@ -49,6 +49,7 @@ from convexreg.regularizer import Regularizer
 from convexreg.solvers.box import Box
 from convexreg.solvers.data_terms import DataTerm
 from convexreg.solvers.deepinv_rules import data_term
+from convexreg.solvers.history import History
 from convexreg.solvers.loop import Progress, Solver
 from convexreg.solvers.objective import Objective
 from convexreg.solvers.precision import without_autocast
@@ -182,7 +183,7 @@ def reconstruct(
     else:
         noise = Noise(sigma)
     pixels = Box() if box is None else Box(*box)
-    began = time.perf_counter()
+    began, history = time.perf_counter(), History()
 
     def solve(convex: Regularization, there: Tensor, is_last: bool) -> Reconstruction:
         nonlocal weight, rule, began
@@ -203,7 +204,7 @@ def reconstruct(
                 solver=solver,
                 max_iter=max_iter - 1,
                 time_limit=left(),
-                callback=_to_be_continued(callback),
+                callback=history.before(_to_be_continued(callback)),
             )
             there = _differentiated(problem, spent.x)
             problem = problem.anchored(there, GOOD_ANCHOR)
@@ -215,7 +216,7 @@ def reconstruct(
             in_float64=is_last,
             max_iter=max_iter if spent is None else max_iter - int(spent.iterations.max()),
             time_limit=left(),
-            callback=callback if spent is None else _continued(callback, spent),
+            callback=history.before(callback if spent is None else _continued(callback, spent)),
         )
         return result if spent is None else result.including(spent)
 
@@ -228,7 +229,7 @@ def reconstruct(
     result, *others = rounds(model, solve, centre, sigma)
     for other in others:
         result = replace(other, first=result)
-    return replace(result, gain=gain)
+    return replace(result, gain=gain, history=history)
 
 
 @torch.no_grad()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -10,7 +11,11 @@ from torch import Tensor
 from convexreg.reconstruction.noise_gain import NoiseGain
 from convexreg.reconstruction.problem import Problem
 from convexreg.solvers.certificates import Certificate
+from convexreg.solvers.history import History
 from convexreg.solvers.solution import Solution, Status
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 
 @dataclass(frozen=True, repr=False)
@@ -37,6 +42,8 @@ class Reconstruction:
         included.
     :ivar first: with an adaptive regularizer the round before, whose image decided the weights and is
         the centre of the anchor here; what is proven holds given that image.
+    :ivar history: the certified gap after every iteration of every solve, the first ones included; of the
+        last round only.
     """
 
     image: Tensor
@@ -52,6 +59,7 @@ class Reconstruction:
     gain: NoiseGain | None = None
     preliminary: Solution | None = None
     first: Reconstruction | None = None
+    history: History = field(default_factory=History)
 
     @classmethod
     def of(
@@ -124,6 +132,16 @@ class Reconstruction:
     def rounds(self) -> tuple[Reconstruction, ...]:
         """The results of all rounds, this one last."""
         return (*(() if self.first is None else self.first.rounds), self)
+
+    def plot(self, axes: Axes | None = None) -> Axes:
+        """Draw how the certified gap fell, see `History.plot`: one line per solve and image.
+
+        An adaptive model solves in every round, and off denoising the last round begins with the solve for
+        the centre of the anchor.
+
+        :param axes: of matplotlib, to draw into; those of a new figure by default.
+        """
+        return self.history.plot(axes)
 
     def summary(self) -> str:
         """One line per image and round: status, certificate, iterations, noise level."""
