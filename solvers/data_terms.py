@@ -47,6 +47,10 @@ class DataTerm(Objective):
         self._normal: Curvature | None = bounds.normal
         self._checked = False
 
+    def __repr__(self) -> str:
+        operator, shape = type(self.operator).__name__, tuple(self.y.shape)
+        return f"{type(self).__name__}({operator}, measurements {shape})"
+
     @abstractmethod
     def distance(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """`d(z; y)` and its derivative, in the shape of `y`."""
@@ -326,6 +330,9 @@ class Proximity(Objective):
 
     def __init__(self, y: Tensor) -> None:
         self.y = y
+
+    def __repr__(self) -> str:
+        return f"Proximity({tuple(self.y.shape)})"
 
     def value_and_grad(self, x: Tensor) -> tuple[Tensor, Tensor]:
         residual = x - self.y

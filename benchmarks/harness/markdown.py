@@ -1,4 +1,4 @@
-"""Tables as Markdown, and those of docs/results.md and docs/behaviour.md, made from committed result files."""
+"""Tables as Markdown, and those of two pages in docs/, made from committed result files."""
 
 from __future__ import annotations
 

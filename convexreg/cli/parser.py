@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 
 from convexreg.cli import commands
 from convexreg.cli.arguments import add_files, add_sigma, add_solve_options, add_white
+from convexreg.cli.log import LOG, show_log
 from convexreg.cli.values import count, device, positive
 from convexreg.models.config import ARCHITECTURES
 from convexreg.models.files import CONVEX_MODEL, DEFAULT_MODEL, ModelFileError
@@ -27,10 +28,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     some failed."""
     options = parser().parse_args(arguments)
     keep_freed_memory()
+    show_log()
     try:
         return options.run(options) or 0
     except (ImageError, ModelFileError, SolverError, ValueError, OSError, ArithmeticError) as error:
-        print(f"convexreg: error: {error}", file=sys.stderr)
+        LOG.error("%s", error)
         return 2
     except KeyboardInterrupt as interrupt:
         print(f"convexreg: interrupted {interrupt}".rstrip(), file=sys.stderr)
