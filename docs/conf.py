@@ -17,6 +17,8 @@ version = release = version_of("convexreg")
 
 extensions = [
     "docstrings",
+    "included",
+    "mathml",
     "myst_parser",
     "sphinx.ext.autodoc",
     "sphinx.ext.viewcode",
@@ -38,8 +40,8 @@ toc_object_entries_show_parents = "hide"
 
 myst_enable_extensions = ["dollarmath", "amsmath", "deflist"]
 myst_heading_anchors = 3
-# tables and listings are as wide as they are; math is drawn by the browser from the site's own file
-suppress_warnings = ["config.cache"]
+# attributes of the same name in several classes, which the text leaves open
+suppress_warnings = ["config.cache", "ref.python"]
 
 sphinx_gallery_conf = {
     "examples_dirs": str(HERE.parent / "examples"),
@@ -58,6 +60,7 @@ sphinx_gallery_conf = {
     "copyfile_regex": r"^$",
 }
 
+html_math_renderer = "mathml"
 html_theme = "furo"
 html_title = "convexreg"
 html_static_path = ["static"]

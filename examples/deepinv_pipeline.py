@@ -2,8 +2,9 @@
 Plug into deepinv
 =================
 
-A deepinv pipeline gets a learned convex prior by one import and one line: FISTA with total variation, the same with our prior, plug-and-play with our denoiser, and our own solver as a deepinv
-model, all measured by ``deepinv.test``.
+A deepinv pipeline gets a learned convex prior by one import and one line: FISTA with total variation, the
+same with our prior, plug-and-play with our denoiser, and our own solver as a deepinv model, all measured by
+``deepinv.test``.
 """
 
 import deepinv

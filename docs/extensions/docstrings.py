@@ -86,6 +86,7 @@ def _found(env: BuildEnvironment, target: str) -> tuple[str, str, str] | None:
 
 def setup(app: Sphinx) -> dict[str, Any]:
     """Called by Sphinx."""
+    app.setup_extension("sphinx.ext.autodoc")
     app.connect("autodoc-process-docstring", _formulas)
     app.connect("missing-reference", _resolved)
     return {"parallel_read_safe": True}
