@@ -47,6 +47,11 @@ def _formulas(
     lines[:] = written
 
 
+def _bases(app: Sphinx, name: str, thing: Any, options: Any, bases: list[type]) -> None:
+    """Without `object`, of which every class is one."""
+    bases[:] = [base for base in bases if base is not object]
+
+
 def _resolved(
     app: Sphinx, env: BuildEnvironment, node: pending_xref, content: nodes.TextElement
 ) -> nodes.reference | None:
@@ -88,5 +93,6 @@ def setup(app: Sphinx) -> dict[str, Any]:
     """Called by Sphinx."""
     app.setup_extension("sphinx.ext.autodoc")
     app.connect("autodoc-process-docstring", _formulas)
+    app.connect("autodoc-process-bases", _bases)
     app.connect("missing-reference", _resolved)
     return {"parallel_read_safe": True}
