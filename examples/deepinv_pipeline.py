@@ -8,6 +8,7 @@ same with our prior, plug-and-play with our denoiser, and our own solver as a de
 """
 
 import deepinv
+import matplotlib.pyplot as plt
 import torch
 from deepinv.optim import FISTA, L2, PGD, PnP, TVPrior
 from skimage import data
@@ -84,6 +85,13 @@ def score(model: torch.nn.Module) -> float:
 scores = {name: max(map(score, models)) for name, models in variants.items()}
 for name, value in scores.items():
     print(f"{name}: {value:.2f} dB")
+
+# %%
+
+figure, axis = plt.subplots(figsize=(7, 2.6), layout="constrained")
+axis.barh(list(scores)[::-1], list(scores.values())[::-1])
+axis.set_xlim(min(scores.values()) - 1, max(scores.values()) + 0.2)
+axis.set_xlabel("mean PSNR in dB")
 
 # %%
 # The denoiser is firmly nonexpansive, so that plug-and-play converges, but its weight is one: a denoiser

@@ -48,7 +48,7 @@ def test_example(name, tmp_path, monkeypatch, capsys):
     found = {"__name__": "__main__"}
     try:
         exec(compile(text, str(EXAMPLES / f"{name}.py"), "exec"), found)
-        assert pyplot.get_fignums() or name == "deepinv_pipeline"
+        assert pyplot.get_fignums()
     finally:
         pyplot.close("all")
     assert not list(tmp_path.iterdir()), "an example leaves files behind"

@@ -1,4 +1,4 @@
-"""The demonstration: a photograph denoised and deblurred, with certificates, beside methods of scikit-image."""
+"""A photograph denoised and deblurred, with certificates, beside methods of scikit-image."""
 
 from __future__ import annotations
 
