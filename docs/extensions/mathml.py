@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from docutils import nodes
 from docutils.utils.math.latex2mathml import tex2mathml
 from sphinx.application import Sphinx
 
+_TIGHT = re.compile(r"<mo[^>]*>([|‖⟨⟩/])</mo>")
+"""Bars, brackets and slashes, which browsers would stretch and space as relations."""
+
+
+def _mathml(tex: str, *, block: bool = False) -> str:
+    tight = r'<mo stretchy="false" lspace="0" rspace="0">\1</mo>'
+    return _TIGHT.sub(tight, tex2mathml(tex, as_block=block))
+
 
 def _inline(translator: Any, node: nodes.math) -> None:
-    translator.body.append(tex2mathml(node.astext()))
+    translator.body.append(_mathml(node.astext()))
     raise nodes.SkipNode
 
 
 def _block(translator: Any, node: nodes.math_block) -> None:
-    translator.body.append(f'<div class="math">{tex2mathml(node.astext(), as_block=True)}</div>')
+    translator.body.append(f'<div class="math">{_mathml(node.astext(), block=True)}</div>')
     raise nodes.SkipNode
 
 
