@@ -15,6 +15,7 @@ from convexreg.models.files import (
     pretrained_names,
     save_model,
 )
+from convexreg.reconstruction.colour_noise import ColourNoise
 from convexreg.reconstruction.from_measurements import reconstruct
 from convexreg.reconstruction.result import Reconstruction
 from convexreg.regularizer import ConvexRegularizer
@@ -35,6 +36,7 @@ _NEEDS_DEEPINV = {
 
 __all__ = [
     "AdaptiveRegularizer",
+    "ColourNoise",
     "ConvexDenoiser",
     "ConvexPrior",
     "ConvexReconstructor",

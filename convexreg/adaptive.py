@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from convexreg.networks import colour, tiling
-from convexreg.networks.base import Sigma, converted
-from convexreg.networks.weight_network import ColourWeights, WeightNetwork
+from convexreg.networks.base import Sigma, converted, replaced
+from convexreg.networks.colour_network import Part
+from convexreg.networks.weight_network import ChromaWeights, ColourWeights, WeightNetwork
 from convexreg.regularizer import ConvexRegularizer
 from convexreg.solvers.objective import Objective
 
@@ -57,20 +58,28 @@ class AdaptiveRegularizer(nn.Module):
         return self.second.sigma_range
 
     def weights(self, x: Tensor, sigma: Sigma) -> Tensor:
-        """Weights from a reconstruction `x` `(B, C, H, W)`: `(B, terms, H, W)`, three per colour image of a
-        gray model."""
+        """Weights from a reconstruction `x` `(B, C, H, W)`: `(B, terms, H, W)`, of a gray model as many per
+        image as it has planes."""
         own, network = self.second.of(x.shape[1]), self.network
         if own is not self.second and isinstance(network, ColourWeights):
             network = network.luminance
         planes, levels = own.planes(x, sigma)
         return tiling.weights(own.network, network, planes, levels)
 
-    def given_in_turn(self, x: Tensor, sigma: Sigma) -> ConvexRegularizer | GivenInTurn:
-        """`given(x, sigma)`; of large colour images what makes the regularizers of their planes in turn."""
-        parts = (self.second.network, self.network)
-        large = (
-            x.shape[1] != self.second.of(x.shape[1]).in_channels and x[0, 0].numel() >= colour.LARGE
+    def with_noise_ratios(self, luminance: float, chroma: float) -> AdaptiveRegularizer:
+        """Of a model for colour images, see `Regularizer.with_noise_ratios`."""
+        assert isinstance(self.network, ColourWeights)
+        return replaced(
+            self,
+            first=self.first.with_noise_ratios(luminance, chroma),
+            second=self.second.with_noise_ratios(luminance, chroma),
+            network=self.network.with_ratios(luminance, chroma),
         )
+
+    def given_in_turn(self, x: Tensor, sigma: Sigma) -> ConvexRegularizer | GivenInTurn:
+        """`given(x, sigma)`; of large colour images what makes the regularizers of their parts in turn."""
+        parts = (self.second.network, self.network)
+        large = x.shape[1] == 3 and x[0, 0].numel() >= colour.LARGE
         if not large or any(tiling.differentiated(part, x) for part in parts):
             return self.given(x, sigma)
         return GivenInTurn(self, x, sigma)
@@ -85,15 +94,30 @@ class AdaptiveRegularizer(nn.Module):
         :param sigma: noise level that the weights are for, one number or one per image.
         """
         own = self.second.of(x.shape[1])
-        of_colour = x.shape[1] != own.in_channels
-        return own.with_weights(self.weights(x, sigma), colour=of_colour)
+        return own.with_weights(self.weights(x, sigma), channels=x.shape[1])
+
+    def given_part(self, x: Tensor, sigma: Sigma, part: Part) -> ConvexRegularizer:
+        """Of a model for colour images that for one of its parts (`Regularizer.of_part`).
+
+        :param part: one of those of the network of `second`.
+        """
+        own, network = self.second.of_part(part), self.network
+        assert isinstance(network, ColourWeights)
+        if part.planes.start == 0:
+            images = part.of(colour.in_planes(x))
+            planes, levels = own.planes(images, part.level(sigma))
+            weights = tiling.weights(part.network, network.luminance, planes, levels)
+        else:
+            planes, levels = self.second.planes(x, sigma)
+            weights = tiling.weights(self.second.network, ChromaWeights(network), planes, levels)
+        return own.with_weights(weights)
 
 
 class GivenInTurn:
-    """The convex regularizer of round 1 for large colour images, of which a plane can be had alone.
+    """The convex regularizer of round 1 for large colour images, of which a part can be had alone.
 
-    The weights of all planes together take a hundred times the memory of the image. As a whole it is what
-    `AdaptiveRegularizer.given` makes; that is made when it is asked for and kept.
+    The weights of all planes together take up to a hundred times the memory of the image. As a whole it is
+    what `AdaptiveRegularizer.given` makes; that is made when it is asked for and kept.
     """
 
     def __init__(self, model: AdaptiveRegularizer, x: Tensor, sigma: Sigma) -> None:
@@ -122,11 +146,21 @@ class GivenInTurn:
 
         :param index: its number, three planes in a row for every image, `(1,)` integers.
         """
-        x = colour.planes(self.x[index // 3])[index % 3]
+        x, sigma = self._image(index // 3)
+        return self.model.given(colour.planes(x)[index % 3], sigma)
+
+    def part(self, part: Part, index: Tensor) -> ConvexRegularizer:
+        """That of a part of one of the images, of a model for colour images.
+
+        :param index: the number of the image, `(1,)` integers.
+        """
+        return self.model.given_part(*self._image(index), part)
+
+    def _image(self, index: Tensor) -> tuple[Tensor, Sigma]:
         sigma = self.sigma
         if isinstance(sigma, Tensor) and sigma.numel() > 1:
-            sigma = sigma.reshape(-1)[(index // 3).to(sigma.device)]
-        return self.model.given(x, sigma)
+            sigma = sigma.reshape(-1)[index.to(sigma.device)]
+        return self.x[index], sigma
 
 
 class HasImage(Protocol):

@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from convexreg.networks import colour
+from convexreg.networks.bands import layout
 from convexreg.networks.base import GradientNetwork, Sigma, replaced, squeeze_batch
-from convexreg.networks.colour_network import ColourNetwork
-from convexreg.networks.evaluation import Evaluation
+from convexreg.networks.colour_network import CONTRAST, ColourNetwork, Part
+from convexreg.regularization_term import RegularizationTerm
 from convexreg.solvers.batch import per_image
 from convexreg.solvers.curvature import Curvature
-from convexreg.solvers.objective import Objective
 from convexreg.solvers.precision import without_autocast
 
 if TYPE_CHECKING:
@@ -25,10 +24,12 @@ class Regularizer(nn.Module):
 
     Images are `(B, C, H, W)` floating point, nominally in `[0, 1]`; `sigma` is the noise standard
     deviation on that scale, a float or one per image `(B,)`. With weight one, `R` is the right
-    regularizer for `|A x - y|^2 / 2` with noise of that level. A gray model takes colour images too:
-    it is applied to the three planes of an orthonormal colour transform, each with a weight, which keeps
-    convexity, and multiplies bounds by the largest weight at most. A model for colour images with a part for
-    the luminance (`ColourNetwork`) takes gray images too: that part is a gray model.
+    regularizer for `|A x - y|^2 / 2` with noise of that level. A gray model takes other images too,
+    as a sum over orthonormal planes (`networks.bands`): of colour images the three planes of a colour
+    transform, each with a weight, which keeps convexity, and multiplies bounds by the largest weight at most;
+    of images with any other number of channels (bands, real and imaginary part) the channels. A model for
+    colour images with a part for the luminance (`ColourNetwork`) takes those that are not of three channels
+    by that part, which is a gray model.
 
     Levels outside of the range that the network knows are reached by scale: there `R(x; sigma)` is
     `R(s x; s sigma) / s^2` with the `s` that takes `sigma` to the end of the range, the regularizer of
@@ -57,7 +58,7 @@ class Regularizer(nn.Module):
         self.name = name
         self.gray_range = sigma_range
         self.weighted_shape: tuple[int, int, int] | None = None
-        self.colour_weights = False
+        self.weighted_channels = in_channels
 
     def extra_repr(self) -> str:
         """Name and noise levels, above the parts."""
@@ -98,7 +99,7 @@ class Regularizer(nn.Module):
 
         :param image_size: `(H, W)` for a bound on that grid; for every size when omitted.
         :param channels: of the images; as many as the model has when omitted, or one for a model for colour
-            images as well. For colour images and a gray model it is the largest of the bounds of the planes,
+            images as well. For several planes and a gray model it is the largest of the bounds of the planes,
             each times its weight.
         """
         own = self.of(channels or 1)
@@ -109,10 +110,13 @@ class Regularizer(nn.Module):
         if own is not self:
             return own.lipschitz(image_size, sigma)
         sigma, _ = self.reached(sigma)
-        if channels in (None, self.in_channels) and not self.colour_weights:
+        if self.weighted_channels != self.in_channels:
+            channels = self.weighted_channels
+        if channels in (None, self.in_channels):
             return self.network.lipschitz(image_size, sigma)
-        bounds = self.network.lipschitz(image_size, colour.per_plane(sigma))
-        return squeeze_batch(colour.largest(bounds))
+        planes = layout(channels)
+        bounds = self.network.lipschitz(image_size, planes.per_plane(sigma))
+        return squeeze_batch(planes.largest(bounds))
 
     def strong_convexity(self) -> Tensor:
         """Proven modulus of strong convexity of a convex `R`, 0-dim in float64."""
@@ -126,26 +130,28 @@ class Regularizer(nn.Module):
     def magnitudes(self, x: Tensor, sigma: Sigma = None) -> Tensor:
         """Size of the argument of every term at every pixel, `(B, terms, H, W)`, nonnegative.
 
-        Colour images give three times as many images, three in a row for each: the channels of the colour
-        transform.
+        Images of several planes give as many images, in a row for each: of colour images the channels of the
+        colour transform.
         """
         own = self.of(x.shape[1])
         return own.network.magnitudes(*own.planes(x, sigma))
 
-    def with_weights(self, weights: Tensor, *, colour: bool = False) -> Self:
+    def with_weights(self, weights: Tensor, *, channels: int | None = None) -> Self:
         """The same regularizer, sharing its parameters, with a weight for every term and pixel.
 
         It stays convex, and its bounds scale with the largest weight of each term. Moving or converting
         it moves or converts the parameters of both: make it from a `copy.deepcopy` to avoid that.
 
         :param weights: nonnegative, `(B or 1, terms, H, W)`. The result takes images of that size.
-        :param colour: they are for colour images, `(3 B, terms, H, W)` as `magnitudes` gives them.
+        :param channels: of the images; as many as the model has when omitted. For images of several planes
+            and a gray model the weights are `(channels B, terms, H, W)`, as `magnitudes` gives them.
         :raises ValueError: a wrong shape or number, negative or not finite.
         """
-        if colour and (self.in_channels != 1 or weights.shape[0] % 3):
+        channels = channels or self.in_channels
+        if channels != self.in_channels and (self.in_channels != 1 or weights.shape[0] % channels):
             raise ValueError(
-                f"colour images have three weights each for a gray model, got {weights.shape[0]} for a model "
-                f"of {self.in_channels} channel(s)"
+                f"images of {channels} channels have as many weights each for a gray model, got "
+                f"{weights.shape[0]} for a model of {self.in_channels} channel(s)"
             )
         if weights.ndim != 4 or weights.shape[1] != self.network.terms:
             raise ValueError(
@@ -157,7 +163,7 @@ class Regularizer(nn.Module):
             raise ValueError("the weights must be finite and nonnegative")
         twin = replaced(self, network=self.network.with_weights(weights))
         twin.weighted_shape = (weights.shape[0], weights.shape[2], weights.shape[3])
-        twin.colour_weights = colour
+        twin.weighted_channels = channels
         return twin
 
     def subset(self, index: Tensor) -> Self:
@@ -167,24 +173,60 @@ class Regularizer(nn.Module):
         """
         if self.weighted_shape is None or self.weighted_shape[0] == 1:
             return self
-        if self.colour_weights:
-            index = (3 * index.unsqueeze(1) + index.new_tensor([0, 1, 2])).flatten()
+        if self.weighted_channels != self.in_channels:
+            planes = torch.arange(self.weighted_channels, device=index.device)
+            index = (len(planes) * index.unsqueeze(1) + planes).flatten()
         twin = replaced(self, network=self.network.part(index))
         twin.weighted_shape = (index.numel(), *self.weighted_shape[1:])
         return twin
 
     def of(self, channels: int) -> Self:
-        """The regularizer of images of so many channels: itself, for gray ones the part for the luminance."""
-        if channels != 1 or not isinstance(self.network, ColourNetwork):
+        """The regularizer of images of so many channels: itself, of a model for colour images and any other
+        number the part for the luminance."""
+        if channels == self.in_channels or not isinstance(self.network, ColourNetwork):
             return self
         gray = replaced(self, network=self.network.luminance)
-        gray.in_channels, gray.sigma_range = 1, self.gray_range
+        gray.in_channels = gray.weighted_channels = 1
+        gray.sigma_range = self.gray_range
         return gray
+
+    def with_noise_ratios(self, luminance: float, chroma: float) -> Self:
+        """A model for colour images, where noise is so many times as strong as the given level in luminance
+        and colour differences, see `ColourNetwork.with_ratios`.
+
+        :raises ValueError: farther apart than what the parts are for.
+        """
+        network = self.network
+        assert isinstance(network, ColourNetwork)
+        twin = replaced(self, network=network.with_ratios(luminance, chroma))
+        if self.sigma_range is not None and self.gray_range is not None:
+            low, high = (
+                limit(CONTRAST * gray / luminance, own / chroma)
+                for limit, gray, own in zip(
+                    (max, min), self.gray_range, self.sigma_range, strict=True
+                )
+            )
+            if low >= high:
+                raise ValueError(
+                    f"noise in the luminance and in the colour differences {chroma / luminance:.3g} times as "
+                    f"strong are farther apart than what {self.name} is for"
+                )
+            twin.sigma_range = low, high
+        return twin
+
+    def of_part(self, part: Part) -> Self:
+        """The regularizer of what a part of a model for colour images takes (`ColourNetwork.parts`)."""
+        twin = replaced(self, network=part.network)
+        twin.in_channels = twin.weighted_channels = part.planes.stop - part.planes.start
+        if self.sigma_range is not None:
+            low, high = self.sigma_range
+            twin.sigma_range = tuple(part.ratio / part.contrast * level for level in (low, high))
+        return twin
 
     def of_planes(self) -> Self:
         """The regularizer of the planes of colour images as gray images, without the weights of planes."""
         twin = replaced(self)
-        twin.colour_weights = False
+        twin.weighted_channels = self.in_channels
         return twin
 
     def term(self, sigma: Sigma = None) -> RegularizationTerm:
@@ -223,7 +265,7 @@ class Regularizer(nn.Module):
         return level, scale if scale.ndim == 0 else scale.reshape(-1)
 
     def planes(self, x: Tensor, sigma: Sigma) -> tuple[Tensor, Sigma]:
-        """The images as the network takes them, with their noise levels: colour images give three each.
+        """The images as the network takes them, with their noise levels: several planes give as many each.
 
         Those whose level is reached by scale are scaled.
 
@@ -250,31 +292,29 @@ class Regularizer(nn.Module):
             x = per_image(scale.to(x), x) * x
         if x.shape[1] == self.in_channels:
             return x, sigma
-        if x.shape[1] != 3 or self.in_channels != 1:
-            kinds = {1: "gray or colour images", 3: "colour images"}
-            if isinstance(self.network, ColourNetwork):
-                kinds[3] = kinds[1]
-            takes = kinds.get(self.in_channels, f"images of {self.in_channels} channels")
+        if self.in_channels != 1:
             raise ValueError(
-                f"the model {self.name} takes {takes}, got {x.shape[1]} channels (bands that are "
-                "neither gray nor colour are reconstructed one by one: per_channel=True of ConvexPrior)"
+                f"the model {self.name} takes images of {self.in_channels} channels only, got {x.shape[1]}; "
+                "models for gray images take any number"
             )
-        return colour.planes(x), colour.per_plane(sigma)
+        planes = layout(x.shape[1])
+        return planes.planes(x), planes.per_plane(sigma)
 
     def _check_weighted(self, x: Tensor) -> None:
         if self.weighted_shape is None:
             return
         count, *size = self.weighted_shape
-        colour = x.shape[1] != self.in_channels
-        if self.colour_weights:
-            fits = colour and count == 3 * x.shape[0]
+        batch, channels = x.shape[:2]
+        if self.weighted_channels != self.in_channels:
+            fits = channels == self.weighted_channels and count == channels * batch
         else:
-            fits = count == 1 or (not colour and count == x.shape[0])
+            fits = count == 1 or (channels == self.in_channels and count == batch)
         if not fits or size != list(x.shape[2:]):
-            kind = f"{count // 3} colour" if self.colour_weights else f"{count}"
+            images = count * self.in_channels // self.weighted_channels
             raise ValueError(
-                f"the weights of the model {self.name} are for {kind} image(s) of {tuple(size)} pixels, got "
-                f"{x.shape[0]}{' colour' if colour else ''} image(s) of {tuple(x.shape[2:])}"
+                f"the weights of the model {self.name} are for {images} image(s) of "
+                f"{self.weighted_channels} channel(s) of {tuple(size)} pixels, got {batch} of {channels} of "
+                f"{tuple(x.shape[2:])}"
             )
 
 
@@ -300,76 +340,3 @@ class ConvexRegularizer(Regularizer):
                 "monotone parts (mGradNet-C, mGradNet-M) or convexify it (StronglyMonotone)"
             )
         super().__init__(network, in_channels=in_channels, sigma_range=sigma_range, name=name)
-
-
-class RegularizationTerm(Objective):
-    """`R(.; sigma)` of a regularizer as a term of an objective: `sum_p w_p R(plane p)` on colour images."""
-
-    def __init__(self, regularizer: Regularizer, sigma: Sigma) -> None:
-        self.regularizer, self.sigma = regularizer, sigma
-        self._evaluations: dict[int, Evaluation] = {}
-
-    def _planes(self, x: Tensor) -> tuple[Evaluation, Tensor, bool, Tensor | None]:
-        """How to evaluate what the network takes, that, whether it is planes of colour images, and the scale
-        that takes them to its noise levels."""
-        regularizer, channels = self.regularizer.of(x.shape[1]), x.shape[1]
-        planes, levels = regularizer.planes(x, self.sigma)
-        if channels not in self._evaluations:
-            self._evaluations[channels] = Evaluation(regularizer.network, levels)
-        _, scale = regularizer.reached(self.sigma)
-        return self._evaluations[channels], planes, channels != regularizer.in_channels, scale
-
-    @without_autocast
-    def value_and_grad(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        evaluation, planes, of_colour, scale = self._planes(x)
-        value, grad = evaluation.value_and_grad(planes)
-        assert value is not None
-        assert grad is not None
-        return _value(value, of_colour, scale), _grad(grad, of_colour, scale)
-
-    @without_autocast
-    def value(self, x: Tensor) -> Tensor:
-        evaluation, planes, of_colour, scale = self._planes(x)
-        value, _ = evaluation.value_and_grad(planes, grad=False)
-        assert value is not None
-        return _value(value, of_colour, scale)
-
-    @without_autocast
-    def grad(self, x: Tensor) -> Tensor:
-        evaluation, planes, of_colour, scale = self._planes(x)
-        _, grad = evaluation.value_and_grad(planes, value=False)
-        assert grad is not None
-        return _grad(grad, of_colour, scale)
-
-    @without_autocast
-    def curvature(self, x: Tensor) -> Curvature | None:
-        evaluation, planes, of_colour, _ = self._planes(x)
-        model = evaluation.curvature(planes)
-        return colour.curvature(model) if of_colour and model is not None else model
-
-    def lipschitz(self, x: Tensor) -> Tensor:
-        size = (x.shape[-2], x.shape[-1])
-        return self.regularizer.lipschitz(size, self.sigma, channels=x.shape[1]).to(x.device)
-
-    def strong_convexity(self, x: Tensor) -> Tensor:
-        if self.regularizer.convex:
-            return self.regularizer.strong_convexity().to(x.device)
-        return -self.lipschitz(x)  # no Hessian of a function with L-Lipschitz gradient is below -L
-
-    def subset(self, index: Tensor) -> RegularizationTerm:
-        sigma = self.sigma
-        if isinstance(sigma, Tensor) and sigma.numel() > 1:
-            sigma = sigma.reshape(-1)[index.to(sigma.device)]
-        return RegularizationTerm(self.regularizer.subset(index), sigma)
-
-
-def _value(value: Tensor, of_colour: bool, scale: Tensor | None) -> Tensor:
-    """Of the images, `R(s x) / s^2`."""
-    value = colour.total(value) if of_colour else value
-    return value if scale is None else value / scale.to(value) ** 2
-
-
-def _grad(grad: Tensor, of_colour: bool, scale: Tensor | None) -> Tensor:
-    """Of the images, `grad R(s x) / s`."""
-    grad = colour.from_planes(colour.weighted(grad)) if of_colour else grad
-    return grad if scale is None else grad / per_image(scale.to(grad), grad)

@@ -7,7 +7,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .batch import norm
+from .batch import norm, per_image, rms
+
+_NEAR = 1e-6
+"""How near a bound a pixel is held at most, relative to the box or one. The proof takes any number; holding
+pixels that are not at the bound costs line searches, and this is as far as 30 halvings reach."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +56,20 @@ class Box:
     def project(self, x: Tensor) -> Tensor:
         """The nearest point of the box."""
         return x if self.everything else x.clamp(self.lower, self.upper)
+
+    def free_variables(self, x: Tensor, grad: Tensor) -> Tensor:
+        """One for pixels that can move, zero for those that the gradient holds at a bound; 0-dim if all can.
+
+        Those near it, closer than the projected gradient is long, are held as well (Bertsekas 1982, eq. 32):
+        a direction would be cut short by a pixel that leaves the box at once.
+        """
+        if self.everything:
+            return torch.ones((), dtype=x.dtype, device=x.device)
+        width = min(self.upper - self.lower, 1.0)
+        progress = rms(x - self.project(x - grad))
+        near = per_image(progress.clamp_max(_NEAR * width).to(x.dtype), x)
+        held = ((x <= self.lower + near) & (grad > 0)) | ((x >= self.upper - near) & (grad < 0))
+        return (~held).to(x.dtype)
 
     def gradient_mapping(self, x: Tensor, grad: Tensor, lipschitz: Tensor) -> Tensor:
         """`L (x - P(x - grad / L))`, zero at minimisers only; without a box it is `grad`.

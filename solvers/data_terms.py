@@ -9,7 +9,6 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from .batch import inner
 from .curvature import Curvature
 from .normal_curvature import probed_curvature
 from .objective import Objective
@@ -62,6 +61,17 @@ class DataTerm(Objective):
     @abstractmethod
     def weight(self, z: Tensor) -> Tensor:
         """About `d''(z; y)`, in the shape of `y`, for preconditioning."""
+
+    def noise_level(self) -> Tensor | None:
+        """Standard deviation of the noise that the distance is of, if it says so: `(B,)` in float64."""
+        return None
+
+    def scale(self, level: Tensor) -> Tensor | None:
+        """How many times `|A x - y|^2 / 2` it is, about, where the noise has that level, if that can be said.
+
+        :param level: `(B,)`.
+        """
+        return None
 
     def value_and_grad(self, x: Tensor) -> tuple[Tensor, Tensor]:
         value, derivative = self.distance(self.operator.A(x))
@@ -151,6 +161,9 @@ class LeastSquares(DataTerm):
             raise ValueError(f"sigma must be positive, got {sigma:g}")
         self.modulus = sigma**-2
 
+    def scale(self, level: Tensor) -> Tensor:
+        return torch.full_like(level, self.modulus)
+
     @property
     def sees_images(self) -> bool:
         """Whether it is `|x - y|^2 / 2`: the identity, of which that alone is known by its proof."""
@@ -177,7 +190,8 @@ class LeastSquares(DataTerm):
 class WeightedLeastSquares(DataTerm):
     """`sum_i w_i (A x - y)_i^2 / 2`: independent noise that is not equally strong everywhere.
 
-    :param weights: positive, in the shape of `y`: the inverse of the variances, up to a factor.
+    :param weights: positive, in the shape of `y`: the inverse of the variances, relative to that of the noise
+        level of the problem.
     :raises ValueError: weights that are not positive and finite, or of another shape.
     """
 
@@ -196,6 +210,9 @@ class WeightedLeastSquares(DataTerm):
                 f"{tuple(weights.shape)} from {weights.min().item():g} to {weights.max().item():g}"
             )
         self.weights = weights
+
+    def scale(self, level: Tensor) -> Tensor:
+        return torch.ones_like(level)
 
     def distance(self, z: Tensor) -> tuple[Tensor, Tensor]:
         residual = z - self.y
@@ -232,119 +249,3 @@ class WeightedLeastSquares(DataTerm):
         assert isinstance(exact, WeightedLeastSquares)
         exact.weights = self.weights.double()
         return exact
-
-
-class PoissonLikelihood(DataTerm):
-    """`sum_i z - y + y log(y / z)` with `z = A x / gain + background`: photon counts `y`.
-
-    The negative log-likelihood of Poisson counts with mean `z`, up to a constant. Below the background
-    `b`, where no `x >= 0` leads if `A` has no negative entries, it is continued by a parabola of the same
-    value and slope with the second derivative `max(y, b) / b^2`: its Taylor polynomial where `y >= b`, and
-    elsewhere the parabola whose minimum is at `z = y` (where the likelihood has its own), so that an
-    empty pixel cannot run off. Then the Lipschitz constant `max(y, b) / b^2 |A|^2 / gain^2` holds
-    everywhere.
-
-    :param gain: of the image per count, positive.
-    :param background: mean counts without an image, positive.
-    :raises ValueError: negative counts, or a gain or background that is not positive.
-    """
-
-    def __init__(
-        self,
-        operator: LinearOperator,
-        y: Tensor,
-        bounds: OperatorBounds = NOTHING_PROVEN,
-        *,
-        gain: float = 1.0,
-        background: float,
-    ) -> None:
-        super().__init__(operator, y, bounds)
-        if not gain > 0 or not background > 0:
-            raise ValueError(
-                f"the Poisson likelihood has a bounded second derivative for a positive background "
-                f"only; got gain={gain:g}, background={background:g}"
-            )
-        if bool((y < 0).any()):
-            raise ValueError(f"counts cannot be negative, got {y.min().item():g}")
-        self.gain, self.background = gain, background
-
-    def distance(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        mean = z / self.gain + self.background
-        inside = mean.clamp_min(self.background)
-        below = mean - inside
-        # the terms are of the size of the counts, their sum is about one half: in float64
-        counts, exact = self.y.double(), inside.double()
-        value = exact - counts + torch.xlogy(counts, counts / exact)
-        slope = (inside - self.y) / inside
-        bend = self.y.clamp_min(self.background) / self.background**2
-        value = value + below * (slope + bend * below / 2)
-        return value, (slope + bend * below) / self.gain
-
-    def curvature_bound(self) -> Tensor:
-        largest = self.y.flatten(1).amax(1).double().clamp_min(self.background)
-        return largest / (self.background * self.gain) ** 2
-
-    def weight(self, z: Tensor) -> Tensor:
-        mean = z / self.gain + self.background
-        counts = torch.where(mean < self.background, self.y.clamp_min(self.background), self.y)
-        return counts / (mean.clamp_min(self.background) * self.gain) ** 2
-
-
-class SmoothedL1(DataTerm):
-    """`sum_i h(A x - y)` with Huber's `h(r) = r^2 / (2 delta)` for `|r| <= delta`, else `|r| - delta / 2`.
-
-    `|A x - y|_1` exceeds it by at most `m delta / 2`, `m` the number of measurements: what a
-    certificate says of the smoothed problem holds for the exact one up to that.
-
-    :param delta: positive.
-    :raises ValueError: one that is not.
-    """
-
-    def __init__(
-        self,
-        operator: LinearOperator,
-        y: Tensor,
-        bounds: OperatorBounds = NOTHING_PROVEN,
-        *,
-        delta: float,
-    ) -> None:
-        super().__init__(operator, y, bounds)
-        if not delta > 0:
-            raise ValueError(f"delta must be positive, got {delta:g}")
-        self.delta = delta
-
-    def distance(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        residual = z - self.y
-        derivative = (residual / self.delta).clamp(-1, 1)
-        return derivative * (residual - self.delta / 2 * derivative), derivative
-
-    def curvature_bound(self) -> Tensor:
-        return torch.tensor(1 / self.delta, dtype=torch.float64, device=self.y.device)
-
-    def weight(self, z: Tensor) -> Tensor:
-        return 1 / (z - self.y).abs().clamp_min(self.delta)
-
-
-class Proximity(Objective):
-    """`|x - y|^2 / 2`: what draws an image towards another one."""
-
-    def __init__(self, y: Tensor) -> None:
-        self.y = y
-
-    def __repr__(self) -> str:
-        return f"Proximity({tuple(self.y.shape)})"
-
-    def value_and_grad(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        residual = x - self.y
-        return inner(residual, residual) / 2, residual
-
-    def lipschitz(self, x: Tensor) -> Tensor:
-        return torch.ones((), dtype=torch.float64, device=x.device)
-
-    strong_convexity = lipschitz
-
-    def curvature(self, x: Tensor) -> Curvature | None:
-        return None if x.ndim != 4 else Curvature.constant(x, 1.0)
-
-    def subset(self, index: Tensor) -> Proximity:
-        return Proximity(self.y[index])

@@ -10,9 +10,9 @@ from torch import Tensor
 from .batch import per_image
 from .box import Box
 from .contradictions import Evaluation, contradict, contradict_convexity
-from .loop import Solver, State
 from .objective import Objective
 from .proximal_step import Backtracking, describe_step, proximal_step, starting_constant
+from .solver import Solver, State
 
 
 @dataclass(frozen=True)

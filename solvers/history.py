@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from .loop import Progress
+from .progress import Progress
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

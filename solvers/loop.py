@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import time
-from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields, replace
-from typing import Any, Generic, TypeVar
+from dataclasses import fields, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,93 +16,9 @@ from .box import Box
 from .certificates import Certificate, relative_gap
 from .objective import Objective
 from .precision import without_autocast
+from .progress import Progress
 from .solution import Solution, SolverError, Status
-
-
-@dataclass(frozen=True)
-class State:
-    """Progress of a solve. Every tensor has the batch as its first dimension, or is the same for all images.
-
-    Whatever a solver adds is taken apart image by image when some have stopped (`solvers.batches`).
-
-    :ivar x: the current answer, feasible.
-    :ivar gap: proven bound on `F(x) - F*`, `(B,)`, `inf` when there is none.
-    :ivar lower: proven lower bound on `F*`, `(B,)`.
-    :ivar stationarity: rms of the gradient mapping, `(B,)`.
-    :ivar step_size: rms of the last change over rms of `x`, `(B,)`.
-    :ivar evaluations: gradient evaluations so far, `(B,)`; a value alone counts one half.
-    :ivar violated: an evaluation contradicted the stated constants, `(B,)` booleans.
-    :ivar value: `F(x)`, `(B,)`, or `None` of solvers that do not evaluate their iterates.
-    :ivar support: point whose value and gradient give `lower` (`certificates.lower_bound`), of the shape of
-        `x`, or `None` of solvers that do not keep it.
-    :ivar decrement: estimate of `F(x) - F*`, half the squared Newton decrement with the solver's matrix,
-        `(B,)`, or `None` of solvers without one. Nothing is proven of it.
-    """
-
-    x: Tensor
-    gap: Tensor
-    lower: Tensor
-    stationarity: Tensor
-    step_size: Tensor
-    evaluations: Tensor
-    violated: Tensor
-    value: Tensor | None
-    support: Tensor | None = field(default=None, kw_only=True)
-    decrement: Tensor | None = field(default=None, kw_only=True)
-
-
-S = TypeVar("S", bound=State)
-
-
-class Solver(ABC, Generic[S]):
-    """Hyper-parameters of a method; progress lives in the state, control in the loop."""
-
-    @property
-    def description(self) -> str:
-        """The method and where its steps come from, in a line; of other solvers their name alone."""
-        return type(self).__name__
-
-    @abstractmethod
-    def init(self, objective: Objective, x: Tensor, box: Box) -> S:
-        """The state at the feasible start `x`.
-
-        :raises ValueError: the objective lacks what the method needs.
-        """
-
-    @abstractmethod
-    def step(self, objective: Objective, state: S, box: Box) -> S:
-        """One iteration of every image."""
-
-    def sharpened(
-        self, objective: Objective, state: S, box: Box, gap_tol: float, wanted: Tensor
-    ) -> S:
-        """The state with a better lower bound for the images `wanted`, `(B,)` booleans, where the method
-        knows one that would end the solve and is worth its evaluations."""
-        return state
-
-
-@dataclass(frozen=True)
-class Progress:
-    """What a callback sees after every iteration: the whole batch in its order, nothing of the solver's own.
-
-    Images `(B, ...)`, whether they go on, and numbers `(B,)` as in `State`. Safe and cheap to keep: memory
-    for one batch of images.
-
-    :ivar done: share of the way to the tolerance, on a logarithmic scale, from the first iteration on that
-        has a bound; one for images that have stopped.
-    """
-
-    iteration: int
-    x: Tensor
-    value: Tensor | None
-    relative_gap: Tensor
-    gap: Tensor
-    stationarity: Tensor
-    step_size: Tensor
-    evaluations: Tensor
-    active: Tensor
-    done: Tensor
-    seconds: float
+from .solver import S, Solver, State
 
 
 @without_autocast
@@ -174,7 +89,7 @@ def minimise(
             begun = torch.where(begun.isfinite(), begun, left)
             running, seconds = status == Status.RUNNING, time.perf_counter() - started
             done = torch.where(running, (1 - left / begun).nan_to_num(0.0).clamp(0, 1), 1.0)
-            callback(_progress(iteration, reached, running, done, seconds))
+            callback(Progress.of(iteration, reached, running, done, seconds))
         going = codes == Status.RUNNING
         count = int(going.sum())
         if not count:
@@ -308,21 +223,3 @@ def _way_left(
         estimate = torch.where(state.value > 0, state.decrement / state.value, float("inf"))
         ways.append(estimate / decrement_tol)
     return torch.stack(ways).amin(0).log().clamp_min(0)
-
-
-def _progress(
-    iteration: int, state: State, active: Tensor, done: Tensor, seconds: float
-) -> Progress:
-    return Progress(
-        iteration,
-        state.x,
-        state.value,
-        relative_gap(state.gap, state.lower),
-        state.gap,
-        state.stationarity,
-        state.step_size,
-        state.evaluations,
-        active,
-        done,
-        seconds,
-    )

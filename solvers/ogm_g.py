@@ -13,9 +13,9 @@ from .batch import per_image, rms
 from .box import Box
 from .certificates import certificate_at
 from .contradictions import Evaluation, contradict
-from .loop import Solver, State
 from .objective import Objective
 from .proximal_step import describe_step, starting_constant
+from .solver import Solver, State
 
 
 @dataclass(frozen=True)

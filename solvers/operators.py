@@ -103,7 +103,8 @@ def check_adjoint(operator: LinearOperator, x: Tensor) -> None:
         if bool((~((one - other).abs() <= allowed)).any()):
             raise ValueError(
                 "A_adjoint is not the adjoint of A (<A v, w> differs from <v, A^T w>), so the gradient "
-                "would be wrong and nothing could be certified; correct the physics"
+                "would be wrong and nothing could be certified; correct the physics "
+                "(deepinv.physics.adjoint_function makes the adjoint of any linear A)"
             )
 
 
@@ -139,13 +140,15 @@ def operator_in_float64(operator: Any, x: Tensor) -> Any:
         # .to(torch.float64) would corrupt deepinv's complex buffers
         exact = copy.deepcopy(operator).double() if isinstance(operator, nn.Module) else operator
         there = exact.A(x.double())
+        back = exact.A_adjoint(there)
     except torch.OutOfMemoryError:
         raise
     except (RuntimeError, TypeError) as error:
         reason = str(error).splitlines()[0]
         raise PrecisionError(f"{name} cannot compute in float64 ({reason})") from error
-    if there.dtype != torch.float64:
-        raise PrecisionError(f"{name} computes in {there.dtype} whatever it is given")
+    for result in (there, back):
+        if result.dtype != torch.float64:
+            raise PrecisionError(f"{name} computes in {result.dtype} whatever it is given")
     if bool((there - operator.A(x)).abs().max() > _FLOAT32_AGREEMENT * there.abs().max()):
         raise PrecisionError(f"{name} becomes another operator when it is converted to float64")
     return exact

@@ -10,51 +10,16 @@ from torch import Tensor
 from .batch import inner, per_image, rms
 from .box import Box
 from .certificates import certificate_at, gap_above, lower_bound
-from .contradictions import Evaluation, contradict_convexity
+from .contradictions import Evaluation
 from .curvature import Curvature, SumPreconditioner
 from .extrapolation import evaluate_some, reduced_rank_extrapolation
-from .loop import Solver, State
+from .limited_memory import Pair, two_loop_recursion
+from .line_search import LineSearch
 from .objective import Objective
-
-_NEAR = 1e-6
-"""How near a bound a pixel is held at most, relative to the box or one. The proof takes any number; holding
-pixels that are not at the bound costs line searches, and this is as far as 30 halvings reach."""
+from .solver import Solver, State
 
 _IN_SIGHT = 30.0
 """How many times a gap may exceed the tolerance for a better lower bound to be looked for."""
-
-
-@dataclass(frozen=True)
-class Pair:
-    """A move, the change of the gradient along it, and `1 / <move, change>` (zero: not usable)."""
-
-    move: Tensor
-    change: Tensor
-    rho: Tensor
-
-    @classmethod
-    def of(cls, move: Tensor, change: Tensor) -> Pair:
-        """The pair, usable if the curvature along the move is clearly positive."""
-        product = inner(move, change)
-        usable = product > 1e-10 * (inner(move, move) * inner(change, change)).sqrt()
-        return cls(move, change, torch.where(usable, 1 / product, 0.0))
-
-    def rho_within(self, free: Tensor) -> Tensor:
-        """`1 / <move, change>` over the free variables, zero where the pair says too little of them.
-
-        Among them the curvature is that of a move of them only; the whole pairs would give a block of the
-        inverse Hessian, far too long steps. Usable is a pair where neither `<move, change> / <move, move>`
-        nor `<move, change> / <change, change>` is too small a fraction of the whole pair's, which bounds
-        the matrix.
-        """
-        move, change = free * self.move, free * self.change
-        product = inner(move, change)
-        share = torch.maximum(
-            inner(move, move) / inner(self.move, self.move),
-            inner(change, change) / inner(self.change, self.change),
-        )
-        usable = (self.rho > 0) & (product * self.rho > 1e-10 * share)
-        return torch.where(usable, 1 / product, 0.0)
 
 
 @dataclass(frozen=True)
@@ -158,17 +123,18 @@ class QuasiNewton(Solver[QuasiNewtonState]):
                 SumPreconditioner(curvature),
                 evaluations + _cost(curvature),
             )
-        free = _free_variables(state.x, state.grad, box)
+        free = box.free_variables(state.x, state.grad)
         # another application of the preconditioner costs more than a scale of every iteration's own gains
         kept = (
             preconditioner is not None and preconditioner is state.preconditioner and free.ndim == 0
         )
         scale = state.scale if kept and len(state.pairs) > 1 else None
-        direction, scale = _apply(state.pairs, preconditioner, state.grad, free, scale)
+        direction, scale = two_loop_recursion(state.pairs, preconditioner, state.grad, free, scale)
         slope = inner(direction, state.grad)
         if free.ndim > 0:
             direction = direction + (1 - free) * state.grad
-        search = _Search(objective, state, box)
+        start = Evaluation(state.x, state.value, state.grad)
+        search = LineSearch(objective, start, state.constant, box)
         search.along(direction, slope, free, self.armijo, self.max_halvings)
         x, value, grad = search.x, search.value, search.grad
         move = x - state.x
@@ -214,7 +180,7 @@ class QuasiNewton(Solver[QuasiNewtonState]):
         if len(state.pairs) < 2 or not wanted.any():
             return state
         moves, changes = zip(*((pair.move, pair.change) for pair in state.pairs), strict=True)
-        free = _free_variables(state.x, state.grad, box)
+        free = box.free_variables(state.x, state.grad)
         there = reduced_rank_extrapolation(state.x, state.grad, moves, changes, free)
         z = box.project(there.x)
         expected = box.furthest_descent(z, there.grad, state.mu) - there.rise
@@ -246,127 +212,5 @@ def _better(state: QuasiNewtonState, bound: Tensor, z: Tensor) -> tuple[Tensor, 
     )
 
 
-class _Search:
-    """A search for a better point, image by image: what it found, and what it spent and saw.
-
-    :ivar pending: images without a new point; they keep theirs.
-    :ivar violated: images of which a trial contradicts convexity.
-    """
-
-    def __init__(self, objective: Objective, state: QuasiNewtonState, box: Box) -> None:
-        self.objective, self.state, self.box = objective, state, box
-        self.x, self.value, self.grad = state.x, state.value, state.grad
-        self.constant = state.constant
-        self.trials = torch.zeros_like(state.value)
-        self.violated = torch.zeros_like(state.violated)
-        self.pending = torch.ones_like(state.violated)
-
-    def along(
-        self, direction: Tensor, slope: Tensor, free: Tensor, armijo: float, halvings: int
-    ) -> None:
-        """The first `P(x - t direction)`, `t = 1, 1/2, ...`, with enough decrease, else the proven step.
-
-        An image for which neither is found has a value of NaN if the last trial's was not finite.
-        """
-        state, t = self.state, torch.ones_like(slope)
-        rounding = 4 * torch.finfo(self.x.dtype).eps * state.value.abs() / self.x[0].numel() ** 0.5
-        last = state.value
-        for _ in range(halvings):
-            trial = self._evaluate(state.x - per_image(t.to(self.x.dtype), self.x) * direction)
-            last = trial.value
-            bound = inner((1 - free) * state.grad, state.x - trial.x)
-            limit = state.value - armijo * (t * slope + bound) + rounding
-            self._accept(trial, last <= limit)
-            if not self.pending.any():
-                return
-            t = t / 2
-        proven = self.objective.lipschitz(state.x).to(slope).expand_as(slope)
-        self.pending, lost = self.pending & proven.isfinite(), self.pending & ~last.isfinite()
-        if self.pending.any():
-            step = per_image((1 / proven).to(self.x.dtype), self.x) * state.grad
-            trial = self._evaluate(state.x - step)
-            self._accept(trial, trial.value < state.value)
-            lost = lost & (self.pending | ~proven.isfinite())
-        # no step however short gives a number: that is not stagnation
-        self.value = torch.where(lost, float("nan"), self.value)
-
-    def _evaluate(self, x: Tensor) -> Evaluation:
-        x, state = self.box.project(x), self.state
-        trial = Evaluation(x, *self.objective.value_and_grad(x))
-        self.trials = self.trials + self.pending.double()
-        start = Evaluation(state.x, state.value, state.grad)
-        violated, constant = contradict_convexity(self.objective, start, trial, self.constant)
-        # an image that has its point sees no more trials: it would not alone either
-        self.violated = self.violated | (violated & self.pending)
-        self.constant = torch.where(self.pending, constant, self.constant)
-        return trial
-
-    def _accept(self, trial: Evaluation, enough: Tensor) -> None:
-        accepted = self.pending & enough
-        self.pending = self.pending & ~enough
-        if bool(accepted.all()):
-            self.x, self.value, self.grad = trial.x, trial.value, trial.grad
-            return
-        where = per_image(accepted, self.x)
-        self.x = torch.where(where, trial.x, self.x)
-        self.grad = torch.where(where, trial.grad, self.grad)
-        self.value = torch.where(accepted, trial.value, self.value)
-
-
 def _cost(curvature: Curvature | None) -> float:
     return 0.0 if curvature is None else curvature.evaluations
-
-
-def _free_variables(x: Tensor, grad: Tensor, box: Box) -> Tensor:
-    """One for pixels that can move, zero for those that the gradient holds at a bound.
-
-    Those near it, closer than the projected gradient is long, are held as well (Bertsekas 1982, eq. 32):
-    the direction would be cut short by a pixel that leaves the box at once.
-    """
-    if box.everything:
-        return torch.ones((), dtype=x.dtype, device=x.device)
-    width = min(box.upper - box.lower, 1.0)
-    progress = rms(x - box.project(x - grad))
-    near = per_image(progress.clamp_max(_NEAR * width).to(x.dtype), x)
-    held = ((x <= box.lower + near) & (grad > 0)) | ((x >= box.upper - near) & (grad < 0))
-    return (~held).to(x.dtype)
-
-
-def _apply(
-    pairs: tuple[Pair, ...],
-    preconditioner: SumPreconditioner | None,
-    grad: Tensor,
-    free: Tensor,
-    scale: Tensor | None = None,
-) -> tuple[Tensor, Tensor]:
-    """The two-loop recursion (Nocedal 1980), `H_k grad`, with everything restricted to the free variables.
-
-    :param free: one or zero per pixel, or 0-dim when all are free.
-    :param scale: factor of the preconditioner, `(B,)`. By default the newest pair's: `<y, s> = <y, P y>`.
-    :return: the direction, and the scale.
-    """
-
-    def restricted(v: Tensor) -> Tensor:
-        return v if free.ndim == 0 else free * v
-
-    def preconditioned(v: Tensor) -> Tensor:
-        return v if preconditioner is None else restricted(preconditioner(v))
-
-    rhos = [pair.rho if free.ndim == 0 else pair.rho_within(free) for pair in pairs]
-    q, alphas = restricted(grad).clone(), []
-    for pair, rho in zip(reversed(pairs), reversed(rhos), strict=True):
-        alpha = rho * inner(pair.move, q)
-        alphas.append(alpha)
-        q.addcmul_(per_image(alpha.to(q.dtype), q), restricted(pair.change), value=-1)
-    r = preconditioned(q)
-    if scale is None:
-        scale = torch.ones(len(grad), dtype=torch.float64, device=grad.device)
-        if pairs:
-            newest = restricted(pairs[-1].change)
-            size = rhos[-1] * inner(newest, preconditioned(newest))
-            scale = torch.where(size > 0, 1 / size, scale)
-    r.mul_(per_image(scale.to(r.dtype), r))
-    for pair, rho, alpha in zip(pairs, rhos, reversed(alphas), strict=True):
-        beta = rho * inner(pair.change, r)
-        r.addcmul_(per_image((alpha - beta).to(r.dtype), r), restricted(pair.move))
-    return r, scale

@@ -125,7 +125,7 @@ def test_tiles_change_nothing_on_colour(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_a_colour_model_refuses_gray() -> None:
     regularizer = configured(channels=(3, 3, 6))()
-    with pytest.raises(ValueError, match="takes colour images"):
+    with pytest.raises(ValueError, match="takes images of 3 channels only, got 1"):
         regularizer.grad(torch.zeros(1, 1, 8, 8).double(), 0.1)
 
 

@@ -17,12 +17,14 @@ from convexreg.networks.modular import GradientModule
 from convexreg.networks.operators import Convolution
 from convexreg.networks.potentials import LogCosh, PooledNorm
 from convexreg.solvers.batch import inner, rms
+from convexreg.solvers.curvature import Preconditioner
 from tests.networks.table import Build
 from tests.oracles import gradient, jacobian
 from tests.tables import over, perturbed
 
 SMALL = ModelConfig("mgradnet-m", (1, 3, 6), (3, 3), "zero", 1 / 255, 0.5)
 CHROMA = replace(SMALL, channels=(2, 4), kernel_sizes=(5,))
+BLOCKS = replace(CHROMA, kernel_sizes=(3,), block=2)
 SIGMAS = torch.tensor([0.02, 0.1, 0.4]).double()
 
 
@@ -46,13 +48,20 @@ REGULARIZERS: dict[str, Build] = {
     "m-mixing": configured(mixing=True, group_size=3),
     "m-colour": configured(channels=(3, 3, 6)),
     "m-chroma": configured(chroma=CHROMA),
+    "m-chroma-blocks": configured(chroma=BLOCKS),
+    "m-chroma-ratios": lambda: configured(chroma=BLOCKS)().with_noise_ratios(0.6, 1.15),
+    "m-blocks": configured(channels=(1, 6), kernel_sizes=(3,), block=3),
     "c-zero": configured(architecture="mgradnet-c"),
     "c-circular": configured(architecture="mgradnet-c", padding="circular"),
     "crr-zero": configured(architecture="crr"),
     "crr-circular": configured(architecture="crr", padding="circular"),
     "mixed": _mixed,
 }
-GRAY = {name: build for name, build in REGULARIZERS.items() if name not in ("m-colour", "m-chroma")}
+GRAY = {
+    name: build
+    for name, build in REGULARIZERS.items()
+    if name != "m-colour" and "chroma" not in name
+}
 
 
 def images(regularizer: ConvexRegularizer, batch: int, height: int = 7, width: int = 8) -> Tensor:
@@ -77,7 +86,8 @@ def test_energy_and_gradient_agree(build: Build) -> None:
     term = regularizer.term(SIGMAS)
     torch.testing.assert_close(term.value_and_grad(x)[1], grad, rtol=1e-12, atol=1e-14)
     torch.testing.assert_close(term.value(x), value, rtol=1e-12, atol=1e-12)
-    torch.testing.assert_close(term.lipschitz(x), regularizer.lipschitz((7, 8), SIGMAS))
+    bound = regularizer.lipschitz((7, 8), SIGMAS, channels=x.shape[1])
+    torch.testing.assert_close(term.lipschitz(x), bound)
 
 
 @over("build", REGULARIZERS)
@@ -247,8 +257,6 @@ def test_noise_levels_that_are_none_are_refused() -> None:
     [
         (torch.zeros(1, 1, 8, 8, dtype=torch.uint8), "floating-point tensors"),
         (torch.zeros(1, 8, 8).double(), "floating-point tensors"),
-        (torch.zeros(1, 2, 8, 8).double(), "got 2 channels"),
-        (torch.zeros(1, 4, 8, 8).double(), "got 4 channels"),
         (torch.zeros(1, 1, 8, 8), "images are torch.float32 .* the model .* are torch.float64"),
     ],
 )
@@ -257,6 +265,31 @@ def test_images_of_another_kind_are_refused(x: Tensor, message: str) -> None:
     for call in (regularizer.grad, regularizer.energy, regularizer.value_and_grad):
         with pytest.raises(ValueError, match=message):
             call(x, 0.1)
+
+
+@pytest.mark.parametrize("channels", [2, 4])
+@pytest.mark.parametrize("level", [0.1, SIGMAS], ids=["one level", "a level each"])
+def test_bands_are_gray_images_each(channels: int, level: float | Tensor) -> None:
+    """In value, gradient, bound and model of the curvature."""
+    regularizer = configured()()
+    x = torch.rand(3, channels, 7, 8).double()
+    each = level if isinstance(level, float) else level.repeat_interleave(channels)
+    one, planes = regularizer.term(level), x.reshape(-1, 1, 7, 8)
+    value, grad = one.value_and_grad(x)
+    its_value, its_grad = regularizer.value_and_grad(planes, each)
+    torch.testing.assert_close(value, its_value.reshape(3, channels).sum(1))
+    torch.testing.assert_close(grad, its_grad.reshape(x.shape))
+    bounds = regularizer.lipschitz((7, 8), each).expand(3 * channels)
+    torch.testing.assert_close(one.lipschitz(x).expand(3), bounds.reshape(3, channels).amax(1))
+    model, its_model = one.curvature(x), regularizer.curvature(planes, each)
+    assert model is not None
+    assert its_model is not None
+    torch.testing.assert_close(model.diagonal, its_model.diagonal.reshape(x.shape))
+    v = torch.randn_like(x)
+    torch.testing.assert_close(
+        Preconditioner(model)(v),
+        Preconditioner(its_model)(v.reshape(planes.shape)).reshape(x.shape),
+    )
 
 
 def test_networks_that_are_not_monotone_are_refused() -> None:
@@ -300,7 +333,7 @@ def test_evaluations_apply_the_filters_once_each_way(build: Build) -> None:
     """Energy and gradient together cost no more filtering than the gradient alone, and a curvature model a
     fraction of it."""
     regularizer = build()
-    x, work = images(regularizer, 1, 64, 64), {}
+    x, work = images(regularizer, 1, 96, 96), {}
     for method in ("energy", "grad", "value_and_grad", "curvature"):
         with FlopCounterMode(display=False) as counter:
             getattr(regularizer, method)(x, 0.1)

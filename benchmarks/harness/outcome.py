@@ -31,12 +31,14 @@ class Result:
 
     :ivar evaluations: gradient evaluations, or whatever the method counts; NaN for none.
     :ivar certified: proven relative gap of the objective; NaN where nothing is claimed.
+    :ivar weight: that the method took by itself, in the place of the one it was given.
     """
 
     image: Tensor
     outcome: Outcome = Outcome.FINISHED
     evaluations: float = float("nan")
     certified: float = float("nan")
+    weight: float | None = None
 
 
 _OUTCOMES = {

@@ -52,6 +52,7 @@ class ReconstructionBenchmark(Benchmark):
     family: ClassVar[str]
     crop: ClassVar[int | None] = None
     colour: ClassVar[bool] = False
+    problems: ClassVar[tuple[str, ...]] = ()
     defaults: ClassVar[tuple[str, str]] = ("photographs", "tuning-photographs")
 
     def run(self, options: Options, folder: Path) -> None:
@@ -71,7 +72,8 @@ class ReconstructionBenchmark(Benchmark):
         table = methods(options, self.family)
         if self.colour and any(image.shape[0] != 3 for _, image in images):
             raise ValueError(f"{self.name} is for folders of colour images: give --images FOLDER")
-        chosen = problems(self.family, options.problems)[: 1 if options.tiny else None]
+        chosen = problems(self.family, options.problems or self.problems)
+        chosen = chosen[: 1 if options.tiny else None]
         keep_protocol(folder, protocol)
         _check_baselines(folder, {problem.name for problem in chosen}, table)
         for problem in chosen:
@@ -132,6 +134,23 @@ class Physics(ReconstructionBenchmark):
     family = "physics"
     crop = 128
     description = "PSNR of inpainting, super-resolution, MRI and tomography"
+
+
+@register
+class ColourDeblurring(Deblurring):
+    name = "colour-deblurring"
+    colour = True
+    defaults = ColourDenoising.defaults
+    description = "PSNR of deblurring in colour, every channel by the same kernel"
+
+
+@register
+class ColourInpainting(Physics):
+    name = "colour-inpainting"
+    colour = True
+    defaults = ColourDenoising.defaults
+    problems = ("inpainting",)
+    description = "PSNR of inpainting in colour, all channels of a pixel missing"
 
 
 def _check_baselines(folder: Path, chosen: Container[str], table: Container[str]) -> None:
@@ -231,6 +250,7 @@ def _measure(
                 row["psnr"] = f"{measurement.psnr(result.image):.4f}"
                 row["evaluations"] = f"{result.evaluations:g}"
                 row["certified"] = f"{result.certified:.2e}"
+                row["weight"] = f"{weights[name] if result.weight is None else result.weight:.4g}"
                 if number == 0:
                     _save_example(folder, problem, name, result.image)
             rows.append(row)

@@ -45,7 +45,7 @@ def _row(its: DataFrame, baseline: str, reference: Series | None) -> dict[str, o
         **dict.fromkeys(("psnr", "psnr_error")),
         "baseline": baseline,
         **dict.fromkeys(("difference", "difference_error")),
-        "weight": its["weight"].iloc[0],
+        "weight": f"{its['weight'].astype(float).median():.4g}",
         **dict.fromkeys(("evaluations", "certified", "seconds", "seconds_min", "seconds_max")),
     }
     if its["psnr"].isna().any() or str(Outcome.SKIPPED) in outcomes:

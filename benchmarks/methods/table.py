@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from benchmarks.harness.options import Options
@@ -79,12 +80,24 @@ def methods(options: Options, family: str) -> dict[str, Method]:
             1.0,
             tuned=FAMILIES if model.tune_denoising else FAMILIES[1:],
         )
+        if not model.tune_denoising:
+            table[f"{model.name} (auto)"] = Method(
+                "the same with the weight that users get",
+                partial(_by_default, model, options.time_limit),
+                families=FAMILIES[1:],
+            )
     table = {name: row for name, row in table.items() if family in row.families}
     return selected(table, options.methods, "method", f" for {family}")
 
 
-def _variational(
+def _by_default(
     model: NamedModel, time_limit: float, measurement: Measurement, weight: float
+) -> Result:
+    return _variational(model, time_limit, measurement, "auto")
+
+
+def _variational(
+    model: NamedModel, time_limit: float, measurement: Measurement, weight: float | str
 ) -> Result:
     """`reconstruct` as users call it; evaluations are those of all rounds.
 
@@ -109,4 +122,5 @@ def _variational(
         outcome_of(int(result.status)),
         evaluations=sum(float(each.evaluations) for each in result.rounds),
         certified=float(result.certificate.relative_gap),
+        weight=float(torch.as_tensor(result.problem.lam)),
     )

@@ -16,7 +16,7 @@ from convexreg.models.files import DEFAULT_MODEL
 from convexreg.reconstruction.defaults import MAX_ITER, Accuracy
 from convexreg.reconstruction.from_measurements import reconstruct
 from convexreg.reconstruction.result import Reconstruction
-from convexreg.solvers.loop import Progress
+from convexreg.solvers.progress import Progress
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from convexreg.cli.completion import complete_files
 from convexreg.cli.log import LOG, show_log
 from convexreg.cli.values import count, device, positive
 from convexreg.models.config import ARCHITECTURES
-from convexreg.models.files import CONVEX_MODEL, DEFAULT_MODEL, ModelFileError
+from convexreg.models.files import ModelFileError
 from convexreg.pictures.photograph import ImageError
 from convexreg.solvers.solution import SolverError
 
@@ -168,7 +168,7 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument(
         "--luminance",
         metavar="MODEL",
-        help=f"that gray model (default: {CONVEX_MODEL}, {DEFAULT_MODEL} with --adaptive)",
+        help="that gray model (default: mgradnet-m, mgradnet-m-adaptive with --adaptive)",
     )
     sub.add_argument(
         "--objective",
@@ -228,7 +228,7 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument(
         "--resume",
         action="store_true",
-        help="continue an interrupted run, with the same options (steps cannot be added)",
+        help="continue an interrupted run, with the same options, or a finished one with more --steps",
     )
     sub.add_argument("--seed", type=int, default=0, help=f"of patches and noise, {shown}")
     sub.add_argument("--device", default="cpu", type=device, help=shown)

@@ -6,7 +6,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from convexreg.solvers.loop import Progress
+from convexreg.solvers.progress import Progress
 
 
 class ProgressBar:

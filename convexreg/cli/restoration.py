@@ -14,7 +14,7 @@ from convexreg.pictures.noise import PictureTooSmall
 from convexreg.pictures.photograph import Photograph
 from convexreg.reconstruction.result import Reconstruction
 from convexreg.restoration import Restoration
-from convexreg.solvers.loop import Progress
+from convexreg.solvers.progress import Progress
 from convexreg.solvers.solution import Status
 
 Follow = Callable[[Progress], None]

@@ -20,10 +20,11 @@ from convexreg.adaptive import AdaptiveRegularizer
 from convexreg.cli.log import LOG
 from convexreg.models.colour import colour_model
 from convexreg.models.config import AnyRegularizer, ModelConfig, parameter_count
-from convexreg.models.files import CONVEX_MODEL, DEFAULT_MODEL, load_model, save_model
+from convexreg.models.files import load_model, save_model
 from convexreg.pictures.files import ImageError
 from convexreg.training.data import ImageFolder
 from convexreg.training.objectives import Equilibrium, Score, TrainingObjective, Unrolled
+from convexreg.training.parallel import own_device, place, processes
 from convexreg.training.run import Record, TrainingRun, TrainingSettings
 
 OBJECTIVES: dict[str, type[TrainingObjective]] = {
@@ -36,8 +37,18 @@ OBJECTIVES: dict[str, type[TrainingObjective]] = {
 def train(options: argparse.Namespace) -> None:
     """Train, write the model file with its card, and say where everything is.
 
+    Among the processes of `torchrun` the first one does all but its share of the batches.
+
     :raises ValueError: no images, a start of another architecture, or nothing to resume from.
     """
+    device = own_device(options.device)
+    with processes(device):
+        _train(options, device)
+
+
+def _train(options: argparse.Namespace, device: torch.device) -> None:
+    if place()[0] > 0:
+        options.quiet, options.validation = True, None
     if not options.output.parent.is_dir():
         raise ImageError(
             f"the output folder {options.output.parent} does not exist; create it first"
@@ -75,14 +86,15 @@ def train(options: argparse.Namespace) -> None:
         settings,
         validation=validation,
         started_from=Path(options.start).name if options.start else "random filters",
-        device=options.device,
+        device=device,
     )
     if options.resume:
         run.resume()
-    try:
-        run.check_folder()
-    except ValueError as error:
-        raise ValueError(f"{error} (--resume, --run FOLDER)") from error
+    if run.writes:
+        try:
+            run.check_folder()
+        except ValueError as error:
+            raise ValueError(f"{error} (--resume, --run FOLDER)") from error
     bar = tqdm(total=settings.steps, initial=run.step, disable=options.quiet or None, unit="step")
 
     def show_psnr(step: int, levels: dict[str, float]) -> None:
@@ -111,6 +123,8 @@ def train(options: argparse.Namespace) -> None:
                 raise KeyboardInterrupt(f"after step {record.step}; continue with --resume")
 
         regularizer = run.run(show)
+    if not run.writes:
+        return
     card = model_card(options, regularizer, run, len(images.images))
     save_model(options.output, regularizer.cpu(), config, card)
     print(f"model: {options.output}\nlog: {folder / 'log.jsonl'}")
@@ -180,7 +194,7 @@ def _initial_colour(options: argparse.Namespace) -> tuple[ModelConfig, AnyRegula
     if options.filters:
         raise ValueError("--filters is for gray models; leave it out with --colour")
     luminance = load_model(
-        options.luminance or (DEFAULT_MODEL if options.adaptive else CONVEX_MODEL)
+        options.luminance or ("mgradnet-m-adaptive" if options.adaptive else "mgradnet-m")
     )
     if luminance.config.adaptive != options.adaptive:
         raise ValueError(

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import cast
 
 from torch import Tensor
+from torch.nn.functional import pixel_unshuffle
 
 from convexreg.models.config import AnyRegularizer, ModelConfig
 from convexreg.models.files import Model
@@ -15,12 +16,11 @@ from convexreg.networks.conditioning import NoiseScaling
 from convexreg.networks.modular import GradientModule
 from convexreg.networks.operators import Convolution
 
-CHROMA = ModelConfig(
-    channels=(2, 32), kernel_sizes=(11,), group_size=2, weight_width=96, weight_block=2
-)
-"""Of the part for the two colour differences: pairs of filters on both of them, with one threshold."""
-_STRENGTH = 1.45
-"""Of a gray regularizer on colour differences, about `colour.PLANE_WEIGHTS`."""
+CHROMA = ModelConfig(channels=(2, 48), kernel_sizes=(5,), group_size=2, block=2, weight_width=64)
+"""Of the part for the two colour differences: pairs of filters on both of them, with one threshold, of
+10 x 10 pixels at every second row and column."""
+_STRENGTH = 2.9
+"""Of the first filters on colour differences, relative to what they have in gray."""
 
 
 def colour_model(
@@ -82,14 +82,16 @@ def _first_filters(luminance: Model) -> dict[str, Tensor]:
     slopes = conditioning.log_slope.detach()
     slopes = slopes.repeat_interleave(thresholds.shape[1] // slopes.shape[1], 1)
     strongest = (slopes.exp().mean(0) * kernel.flatten(1).norm(dim=1)).argsort()[-groups:]
-    size, margin = CHROMA.kernel_sizes[0], (kernel.shape[-1] - CHROMA.kernel_sizes[0]) // 2
+    size, block = CHROMA.kernel_sizes[0] * CHROMA.block, CHROMA.block
+    margin = (kernel.shape[-1] - size) // 2
     inside = slice(margin, margin + size)
     filters = kernel.new_zeros(CHROMA.channels[1], 2, size, size)
     for difference in range(2):
         filters[difference::2, difference] = kernel[strongest, 0, inside, inside]
-    part = "network.chroma.networks.0"
+    part = "network.chroma.network.networks.0"
+    strength = math.log(_STRENGTH * block**2)  # as many times fewer responses
     return {
-        f"{part}.operator.kernels.0": filters,
+        f"{part}.operator.kernels.0": pixel_unshuffle(filters, block),
         f"{part}.conditioning.log_threshold": thresholds[:, strongest].repeat_interleave(2, 1),
-        f"{part}.conditioning.log_slope": slopes[:, strongest] + math.log(_STRENGTH),
+        f"{part}.conditioning.log_slope": slopes[:, strongest] + strength,
     }

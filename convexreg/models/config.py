@@ -9,6 +9,7 @@ from torch import nn
 
 from convexreg.adaptive import AdaptiveRegularizer
 from convexreg.networks.base import GradientNetwork
+from convexreg.networks.blocks import BlockNetwork
 from convexreg.networks.cascaded import MGradNetC
 from convexreg.networks.colour_network import CONTRAST, ColourNetwork
 from convexreg.networks.combinations import MGradNetM
@@ -44,6 +45,7 @@ class ModelConfig:
         side of the blocks of pixels it works on (adaptive).
     :ivar chroma: the settings of the part for the two colour differences of a model for colour images
         (`ColourNetwork`); the others are those of the luminance's then.
+    :ivar block: side of the blocks of pixels that the convolutions work on, see `BlockNetwork`.
     :ivar first: the settings of what comes before the last round (adaptive), adaptive themselves if that is
         more than one round; one round with the same settings by default.
     """
@@ -62,6 +64,7 @@ class ModelConfig:
     weight_block: int = 1
     first: ModelConfig | None = None
     chroma: ModelConfig | None = None
+    block: int = 1
 
     @property
     def in_channels(self) -> int:
@@ -104,6 +107,7 @@ class ModelConfig:
                 guides=guides,
             ),
             contrast=CONTRAST,
+            block=self.chroma.block,
         )
 
     def build(self, name: str | None = None) -> ConvexRegularizer:
@@ -113,7 +117,8 @@ class ModelConfig:
         """
         if self.chroma is not None:
             return self._build_colour(self.chroma, name)
-        operator = Convolution(self.channels, self.kernel_sizes, padding=self.padding)
+        channels = (self.channels[0] * self.block**2, *self.channels[1:])
+        operator = Convolution(channels, self.kernel_sizes, padding=self.padding, block=self.block)
         width = self.channels[-1]
         groups = width // self.group_size if self.architecture == "mgradnet-m" else width
         conditioning = NoiseScaling(
@@ -140,6 +145,8 @@ class ModelConfig:
                 raise ValueError(
                     f"unknown architecture {self.architecture!r}; known: {', '.join(ARCHITECTURES)}"
                 )
+        if self.block > 1:
+            network = BlockNetwork(network, self.block)
         return ConvexRegularizer(
             network,
             in_channels=self.channels[0],

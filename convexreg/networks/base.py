@@ -104,7 +104,11 @@ class GradientNetwork(nn.Module, ABC):
 
     `sigma` is the noise level a conditioned network is evaluated at, a float or one per image `(B,)`;
     networks without conditioning do not depend on it.
+
+    :ivar block: parts of images begin at multiples of so many rows and columns.
     """
+
+    block: int = 1
 
     @property
     @abstractmethod

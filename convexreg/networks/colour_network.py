@@ -6,6 +6,7 @@ those of the parts. What couples the parts is weights that depend on all planes 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -23,11 +24,20 @@ weaker than a channel's."""
 
 @dataclass(frozen=True)
 class Part:
-    """A network and the planes it takes: `contrast^2 V(planes / contrast; sigma / contrast)`."""
+    """A network and the planes it takes: `(contrast / ratio)^2 V(planes / contrast; ratio sigma / contrast)`.
+
+    :ivar ratio: of the noise level of its planes to the one that is given.
+    """
 
     network: GradientNetwork
     planes: slice
     contrast: float
+    ratio: float = 1.0
+
+    @property
+    def coefficient(self) -> float:
+        """Of `V`."""
+        return (self.contrast / self.ratio) ** 2
 
     def of(self, planes: Tensor) -> Tensor:
         """What the network takes, from all planes `(B, 3, H, W)`."""
@@ -35,7 +45,7 @@ class Part:
 
     def level(self, sigma: Sigma) -> Sigma:
         """The noise level of what the network takes."""
-        return None if sigma is None else sigma / self.contrast
+        return None if sigma is None else sigma * (self.ratio / self.contrast)
 
 
 class ColourNetwork(GradientNetwork):
@@ -43,16 +53,32 @@ class ColourNetwork(GradientNetwork):
 
     :param luminance: of gray images.
     :param chroma: of images of two channels.
+    :ivar ratios: see `with_ratios`.
     """
 
     def __init__(self, luminance: GradientNetwork, chroma: GradientNetwork) -> None:
         super().__init__()
-        self.luminance, self.chroma = luminance, chroma
+        self.luminance, self.chroma, self.ratios = luminance, chroma, (1.0, 1.0)
+        self.block = math.lcm(luminance.block, chroma.block)
 
     @property
     def parts(self) -> tuple[Part, Part]:
         """The two networks with the planes they take."""
-        return Part(self.luminance, slice(0, 1), CONTRAST), Part(self.chroma, slice(1, 3), 1.0)
+        luminance, chroma = self.ratios
+        return (
+            Part(self.luminance, slice(0, 1), CONTRAST, luminance),
+            Part(self.chroma, slice(1, 3), 1.0, chroma),
+        )
+
+    def with_ratios(self, luminance: float, chroma: float) -> ColourNetwork:
+        """Where noise is so many times as strong in the luminance and in the colour differences as `sigma`.
+
+        Each part is divided by the square of it, as a data term is that weighs its planes by their variances:
+        the trade between the two is that of the level of the plane.
+        """
+        twin = replaced(self)
+        twin.ratios = luminance, chroma
+        return twin
 
     @property
     def monotone(self) -> bool:
@@ -64,12 +90,15 @@ class ColourNetwork(GradientNetwork):
             yield part, part.of(planes), part.level(sigma)
 
     def forward(self, x: Tensor, sigma: Sigma = None) -> Tensor:
-        grads = [p.contrast * p.network(z, level) for p, z, level in self._inputs(x, sigma)]
+        grads = [
+            p.coefficient / p.contrast * p.network(z, level)
+            for p, z, level in self._inputs(x, sigma)
+        ]
         return in_colour(torch.cat(grads, 1))
 
     def density(self, x: Tensor, sigma: Sigma = None) -> Tensor:
         densities = [
-            p.contrast**2 * p.network.density(z, level) for p, z, level in self._inputs(x, sigma)
+            p.coefficient * p.network.density(z, level) for p, z, level in self._inputs(x, sigma)
         ]
         return densities[0] + densities[1]
 
@@ -77,8 +106,8 @@ class ColourNetwork(GradientNetwork):
         density, grads = x.new_zeros(()), []
         for part, z, level in self._inputs(x, sigma):
             its_density, its_grad = part.network.density_and_grad(z, level)
-            density = density + part.contrast**2 * its_density
-            grads.append(part.contrast * its_grad)
+            density = density + part.coefficient * its_density
+            grads.append(part.coefficient / part.contrast * its_grad)
         return density, in_colour(torch.cat(grads, 1))
 
     def reach(self) -> Reach | None:
@@ -93,10 +122,12 @@ class ColourNetwork(GradientNetwork):
     def lipschitz(self, image_size: tuple[int, int] | None = None, sigma: Sigma = None) -> Tensor:
         """The larger one of the parts' bounds: the Jacobian is block-diagonal in an orthonormal basis, and
         `contrast^2 V(z / contrast)` has the Jacobian of `V`."""
-        return torch.maximum(*(p.network.lipschitz(image_size, p.level(sigma)) for p in self.parts))
+        return torch.maximum(
+            *(p.network.lipschitz(image_size, p.level(sigma)) / p.ratio**2 for p in self.parts)
+        )
 
     def strong_convexity(self) -> Tensor:
-        return torch.minimum(*(part.network.strong_convexity() for part in self.parts))
+        return torch.minimum(*(p.network.strong_convexity() / p.ratio**2 for p in self.parts))
 
     @property
     def terms(self) -> int:

@@ -94,7 +94,7 @@ def _correlate_adjoint(z: Tensor, kernel: Tensor, padding: str, bfloat16: bool) 
     size, in_channels = kernel.shape[-1], kernel.shape[1]
     flipped = kernel.flip(2, 3).transpose(0, 1)
     height, width = z.shape[-2:]
-    if z.device.type != "cpu" or in_channels * 2 > _BLOCK**2 or min(height, width) < 2 * _BLOCK:
+    if z.device.type != "cpu" or in_channels > _BLOCK or min(height, width) < 2 * _BLOCK:
         return _correlate(z, flipped, padding)
     blocks = kernel.new_zeros(
         in_channels, _BLOCK, _BLOCK, kernel.shape[0], size + _BLOCK - 1, size + _BLOCK - 1

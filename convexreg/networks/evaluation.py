@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from convexreg.networks import tiling
 from convexreg.networks.base import GradientNetwork, Sigma
+from convexreg.networks.blocks import BlockNetwork, from_blocks, in_blocks
 from convexreg.networks.colour import colour_transform, in_colour, in_planes
 from convexreg.networks.colour_network import ColourNetwork
 from convexreg.networks.modular import GradientModule
@@ -39,6 +40,10 @@ class Evaluation:
             (part, Evaluation(part.network, part.level(sigma)))
             for part in (network.parts if isinstance(network, ColourNetwork) else ())
         ]
+        # of blocks of pixels what is on the blocks
+        self._of_blocks = (
+            Evaluation(network.network, sigma) if isinstance(network, BlockNetwork) else None
+        )
         self._strips: dict[int, list[tuple[Tensor | float, Strips]]] = {}
         self._modules: list[tuple[Tensor | float, GradientModule]] = []
         summands = network.summands()
@@ -55,6 +60,14 @@ class Evaluation:
             return tiling.whole(self.network, x, self.sigma, value, grad)
         if self._parts:
             return self._of_parts(x, value, grad)
+        if self._of_blocks is not None:
+            block = self.network.block
+            total, grad_of_blocks = self._of_blocks.value_and_grad(
+                in_blocks(x, block), value=value, grad=grad
+            )
+            if grad_of_blocks is None:
+                return total, None
+            return total, from_blocks(grad_of_blocks, block, (x.shape[-2], x.shape[-1]))
         if not self._in_strips:
             return tiling.value_and_grad(self.network, x, self.sigma, value=value, grad=grad)
         total = x.new_zeros(x.shape[0], dtype=torch.float64) if value else None
@@ -76,9 +89,9 @@ class Evaluation:
             z = part.of(planes)
             its_value, its_grad = evaluation.value_and_grad(z, value=value, grad=grad)
             if total is not None and its_value is not None:
-                total += part.contrast**2 * its_value
+                total += part.coefficient * its_value
             if gradient is not None and its_grad is not None:
-                gradient[:, part.planes] = part.contrast * its_grad
+                gradient[:, part.planes] = part.coefficient / part.contrast * its_grad
         return total, None if gradient is None else in_colour(gradient)
 
     def _of_image(self, number: int, x: Tensor) -> list[tuple[Tensor | float, Strips]]:
@@ -106,10 +119,13 @@ class Evaluation:
         """
         if self._parts:
             return self._curvature_of_parts(x)
-        grid = (x.shape[-2], x.shape[-1])
-        step = _STEP if min(grid) >= 8 * _STEP else 1
-        step = 2 * step if grid[0] * grid[1] >= _LARGE else step
-        parts = self.network.curvatures(x, self.sigma, step)
+        grid, block, network = (x.shape[-2], x.shape[-1]), 1, self.network
+        if isinstance(network, BlockNetwork):
+            block, network = network.block, network.network
+            x = in_blocks(x, block)
+        step = _STEP if min(x.shape[-2:]) >= 8 * _STEP else 1
+        step = 2 * step if x.shape[-2] * x.shape[-1] >= _LARGE else step
+        parts = network.curvatures(x, self.sigma, step)
         if parts is None:
             return None
         # folding the symbol back needs grids larger than the filters' autocorrelations
@@ -120,7 +136,7 @@ class Evaluation:
                 return None
             symbol = symbol + operator.normal_symbol(curvatures.mean((2, 3)), fast)
             diagonal = diagonal + operator.normal_diagonal(curvatures, step)
-        if step > 1:
+        if step * block > 1:
             diagonal = nn.functional.interpolate(diagonal, grid, mode="bilinear")
         # responses of one pixel in so many, and their adjoint from fewer places still
         own = None if fast == grid else fast
@@ -133,8 +149,8 @@ class Evaluation:
             model = evaluation.curvature(z)
             if model is None:
                 return None
-            symbols.append(model.symbol.expand(-1, z.shape[1], -1, -1))
-            diagonals.append(model.diagonal.expand(-1, z.shape[1], -1, -1))
+            for models, its in ((symbols, model.symbol), (diagonals, model.diagonal)):
+                models.append(its.expand(-1, z.shape[1], -1, -1) / part.ratio**2)
             cost, grid = max(cost, model.evaluations), model.grid
         basis = colour_transform(x.dtype, x.device)
         return Curvature(

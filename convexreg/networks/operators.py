@@ -124,6 +124,8 @@ class Convolution(LinearOperator):
     :param padding: `"zero"` or `"circular"`.
     :param zero_mean: make every kernel of the first convolution sum to zero, so that constants
         are in the null space of `W` (away from the border with zero padding).
+    :param block: the input channels are the pixels of blocks of so many a side (`networks.blocks`), over
+        which kernels sum to zero together.
     :param staged: apply the convolutions one after the other, padding before each. By default the
         chain is materialised as one kernel and padded once; with circular padding both are the
         same operator.
@@ -148,6 +150,7 @@ class Convolution(LinearOperator):
         padding: Padding = "zero",
         zero_mean: bool = True,
         staged: bool = False,
+        block: int = 1,
     ) -> None:
         super().__init__()
         if len(channels) != len(kernel_sizes) + 1 or len(kernel_sizes) < 1:
@@ -161,6 +164,7 @@ class Convolution(LinearOperator):
             raise ValueError(f'padding must be "zero" or "circular", got {padding!r}')
         self.in_channels, self.out_channels = channels[0], channels[-1]
         self.padding, self.zero_mean, self.staged = padding, zero_mean, staged
+        self.block = block
         self.in_bfloat16 = False
         self.kernels = nn.ParameterList(
             torch.randn(after, before, size, size, dtype=torch.float32) / (size * math.sqrt(before))
@@ -172,7 +176,8 @@ class Convolution(LinearOperator):
         """The kernels as applied, `(C_k, C_{k-1}, size, size)` each."""
         kernels = list(self.kernels)
         if self.zero_mean:
-            kernels[0] = kernels[0] - kernels[0].mean((2, 3), keepdim=True)
+            blocks = kernels[0].unflatten(1, (-1, self.block**2))
+            kernels[0] = (blocks - blocks.mean((2, 3, 4), keepdim=True)).flatten(1, 2)
         return kernels
 
     @property
@@ -215,14 +220,16 @@ class Convolution(LinearOperator):
         """Eigenvalues of the circulant `W^T Diag(weights) W` on a grid, `(B, 1, H, W // 2 + 1)`.
 
         :param weights: one per image and channel, `(B, out_channels)`. Input channels share the average.
+        :param grid: of pixels, also where the channels are those of blocks: the average over their places in
+            a block is circulant.
         """
-        kernel = self.kernel.detach()
+        kernel = nn.functional.pixel_shuffle(self.kernel.detach(), self.block) / self.block
         size = kernel.shape[-1]
         scaled = torch.einsum("bo,oihw->boihw", weights, kernel).flatten(1, 2)
         autocorrelation = nn.functional.conv2d(
             kernel.flatten(0, 1).unsqueeze(0), scaled, padding=size - 1
         ).transpose(0, 1)
-        symbol = transform(autocorrelation, grid).real / self.in_channels
+        symbol = transform(autocorrelation, grid).real / kernel.shape[1]
         return symbol.clamp_min(0).to(weights.dtype)
 
     def normal_diagonal(self, weights: Tensor, step: int = 1) -> Tensor:

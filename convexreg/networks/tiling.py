@@ -7,6 +7,7 @@ makes evaluation faster on the CPU as well.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 
 from convexreg.networks.base import GradientNetwork, Sigma
 from convexreg.networks.operators import Reach
-from convexreg.networks.weight_network import ColourWeights, WeightNetwork
+from convexreg.networks.weight_network import ChromaWeights, ColourWeights, WeightNetwork
 from convexreg.solvers.precision import without_autocast
 
 _SIDE = {"cpu": 256, "cuda": 2048}
@@ -35,7 +36,7 @@ def value_and_grad(
         return whole(network, x, sigma, value, grad)
     total = x.new_zeros(x.shape[0], dtype=torch.float64) if value else None
     gradient = torch.empty_like(x) if grad else None
-    for tile in _tiles(network, x, sigma):
+    for tile in _tiles(network, x, sigma, block=network.block):
         if value and grad:
             density, piece_grad = tile.network.density_and_grad(tile.piece, tile.sigma)
         elif value:
@@ -51,7 +52,10 @@ def value_and_grad(
 
 @without_autocast
 def weights(
-    network: GradientNetwork, weigh: WeightNetwork | ColourWeights, x: Tensor, sigma: Sigma
+    network: GradientNetwork,
+    weigh: WeightNetwork | ColourWeights | ChromaWeights,
+    x: Tensor,
+    sigma: Sigma,
 ) -> Tensor:
     """`weigh` of the network's magnitudes at `x`, `(B, terms, H, W)`, tile by tile as well."""
     reach = network.reach()
@@ -63,10 +67,12 @@ def weights(
         or _whole(network, x)
     ):
         return weigh(network.magnitudes(x, sigma), sigma)
-    shape = (x.shape[0], network.terms, *x.shape[2:])
+    shape = (x.shape[0], weigh.terms, *x.shape[2:])
     # terms are the fastest dimension where strips read them
     field = torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
-    for tile in _tiles(network, x, sigma, margin=weigh.radius, block=weigh.block):
+    block = math.lcm(network.block, weigh.block)
+    margin = -(-weigh.radius // block) * block
+    for tile in _tiles(network, x, sigma, margin=margin, block=block):
         piece = weigh(tile.network.magnitudes(tile.piece, tile.sigma), tile.sigma)
         field[tile.place] = piece[(slice(None), slice(None), *tile.core)]
     return field

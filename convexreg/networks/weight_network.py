@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from convexreg.networks.base import Sigma
+from convexreg.networks.base import Sigma, replaced
+from convexreg.networks.blocks import from_blocks, in_blocks, repeated
 
 _DILATIONS = (1, 2, 4, 4)
 
@@ -74,11 +75,8 @@ class WeightNetwork(nn.Module):
 
         :param guides: the magnitudes of the other terms, `(B, guides, H, W)`.
         """
-        height, width = magnitudes.shape[-2:]
         sizes = magnitudes if guides is None else torch.cat([magnitudes, guides], 1)
-        # what completes a block beyond the border is zero, as everything beyond it is for the layers
-        beyond = (0, -width % self.block, 0, -height % self.block)
-        inputs = functional.pixel_unshuffle(functional.pad(sizes.log1p(), beyond), self.block)
+        inputs = in_blocks(sizes.log1p(), self.block)
         level = torch.as_tensor(sigma, dtype=magnitudes.dtype, device=magnitudes.device)
         level = (4 * level).log().reshape(-1, 1, 1, 1).expand_as(inputs[:, :1])
         v = torch.cat([inputs, level], 1).contiguous(memory_format=torch.channels_last)
@@ -86,7 +84,7 @@ class WeightNetwork(nn.Module):
             for layer in self.layers[:-1]:
                 v = functional.relu(layer(v), inplace=True)
             v = self.layers[-1](v).to(magnitudes.dtype)
-        v = functional.pixel_shuffle(v, self.block)[..., :height, :width]
+        v = from_blocks(v, self.block, (magnitudes.shape[-2], magnitudes.shape[-1]))
         v = v - (self.log_slope.exp().reshape(-1, 1, 1) * magnitudes).log1p()
         low, high = self.log_limits
         return torch.where(v < 0, low * torch.tanh(v / low), high * torch.tanh(v / high)).exp()
@@ -101,23 +99,60 @@ class ColourWeights(nn.Module):
     :param luminance: for the terms of the luminance.
     :param chroma: for those of the colour differences, with those of the luminance as guides.
     :param contrast: of the luminance, see `ColourNetwork`.
+    :param block: side of the blocks of pixels that the terms of the colour differences are for
+        (`BlockNetwork`). Their weights are decided at that resolution, luminance averaged over a block.
     """
 
-    def __init__(self, luminance: WeightNetwork, chroma: WeightNetwork, *, contrast: float) -> None:
+    def __init__(
+        self,
+        luminance: WeightNetwork,
+        chroma: WeightNetwork,
+        *,
+        contrast: float,
+        block: int = 1,
+    ) -> None:
         super().__init__()
         self.luminance, self.chroma, self.contrast = luminance, chroma, contrast
-        self.block = math.lcm(luminance.block, chroma.block)
-        self.radius = -(-max(luminance.radius, chroma.radius) // self.block) * self.block
+        self.chroma_block, self.ratios = block, (1.0, 1.0)
+        self.block = math.lcm(luminance.block, block * chroma.block)
+        radius = max(luminance.radius, block * chroma.radius)
+        self.radius = -(-radius // self.block) * self.block
+
+    def with_ratios(self, luminance: float, chroma: float) -> ColourWeights:
+        """The same network, sharing its parameters, for noise that strong."""
+        twin = replaced(self)
+        twin.ratios = luminance, chroma
+        return twin
 
     def forward(self, magnitudes: Tensor, sigma: Sigma) -> Tensor:
         """Weights `(B, terms, H, W)`, those of the luminance first, as the magnitudes."""
-        terms = self.luminance.terms
+        level = self.ratios[0] / self.contrast * torch.as_tensor(sigma)
+        luminance = self.luminance(magnitudes[:, : self.luminance.terms], level)
+        return torch.cat([luminance, self.of_chroma(magnitudes, sigma)], 1)
+
+    @property
+    def terms(self) -> int:
+        """Of luminance and colour differences."""
+        return self.luminance.terms + self.chroma.terms
+
+    def of_chroma(self, magnitudes: Tensor, sigma: Sigma) -> Tensor:
+        """The weights of the colour differences alone, from the magnitudes of all terms."""
+        terms, block = self.luminance.terms, self.chroma_block
         luminance, chroma = magnitudes[:, :terms], magnitudes[:, terms:]
-        level = torch.as_tensor(sigma)
-        return torch.cat(
-            [
-                self.luminance(luminance, level / self.contrast),
-                self.chroma(chroma, level, luminance),
-            ],
-            1,
-        )
+        guides = functional.avg_pool2d(luminance, block, ceil_mode=True) if block > 1 else luminance
+        level = self.ratios[1] * torch.as_tensor(sigma)
+        weights = self.chroma(chroma[..., ::block, ::block], level, guides)
+        return repeated(weights, block, (chroma.shape[-2], chroma.shape[-1]))
+
+
+class ChromaWeights(nn.Module):
+    """Those of a `ColourWeights` for the colour differences, as a network of their own."""
+
+    def __init__(self, whole: ColourWeights) -> None:
+        super().__init__()
+        self.whole = whole
+        self.terms, self.block, self.radius = whole.chroma.terms, whole.block, whole.radius
+
+    def forward(self, magnitudes: Tensor, sigma: Sigma) -> Tensor:
+        """`(B, terms, H, W)`, from the magnitudes of all terms."""
+        return self.whole.of_chroma(magnitudes, sigma)

@@ -13,7 +13,7 @@ from convexreg.models.files import CONVEX_MODEL, regularizer_of
 from convexreg.reconstruction.noise_gain import noise_gain
 from convexreg.reconstruction.proximal import LastPoint, proximal_point
 from convexreg.regularizer import ConvexRegularizer
-from convexreg.solvers.deepinv_rules import operator_bounds
+from convexreg.solvers.operator_rules import operator_bounds
 
 Level = Tensor | float | None
 

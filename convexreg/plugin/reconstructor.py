@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from deepinv.loss.metric import PSNR
 from deepinv.models import Reconstructor
 from torch import Tensor
 
+from convexreg.adaptive import AdaptiveRegularizer
 from convexreg.models.files import DEFAULT_MODEL, regularizer_of
+from convexreg.reconstruction.arrangement import arranged
 from convexreg.reconstruction.from_measurements import reconstruct
 from convexreg.reconstruction.noise import measurement_noise
 from convexreg.reconstruction.start import starting_image
-from convexreg.solvers.loop import Progress
+from convexreg.regularizer import Regularizer
+from convexreg.solvers.progress import Progress
 
 Metrics = dict[str, list[list[float]]]
 
@@ -43,9 +45,18 @@ class ConvexReconstructor(Reconstructor):
         self.regularizer = regularizer_of(regularizer)
         self.sigma, self.options = sigma, options
 
+    def _usual_start(self, y: Any, physics: Any) -> Tensor:
+        """Where `reconstruct` begins."""
+        ours = isinstance(self.regularizer, (Regularizer, AdaptiveRegularizer))
+        plan, sigma = arranged(physics, y, slices=ours), self.sigma
+        if plan is None:
+            return starting_image(y, physics, measurement_noise(sigma, physics, y).level)
+        sigma, y = plan.sigma(sigma, y), plan.measurements(y)
+        return plan.image(starting_image(y, plan, measurement_noise(sigma, plan, y).level))
+
     def forward(
         self,
-        y: Tensor,
+        y: Any,
         physics: Any,
         x_gt: Tensor | None = None,
         compute_metrics: bool = False,
@@ -64,10 +75,8 @@ class ConvexReconstructor(Reconstructor):
         if compute_metrics:
             start = options.get("x0")
             if start is None:
-                level = measurement_noise(self.sigma, physics, y).level
-                start = starting_image(y, physics, level)
-            start = start.to(y)
-            metrics = _Metrics(start, x_gt)
+                start = self._usual_start(y, physics)
+            metrics = _Metrics(start if x_gt is None else start.to(x_gt), x_gt)
         followers = [f for f in (options.pop("callback", None), metrics) if f is not None]
 
         def follow(progress: Progress) -> None:
@@ -77,9 +86,7 @@ class ConvexReconstructor(Reconstructor):
         result = reconstruct(
             y, physics, sigma=self.sigma, regularizer=self.regularizer, callback=follow, **options
         )
-        problem, image = result.problem, result.image
-        if torch.is_grad_enabled() and problem.inputs:
-            image = problem.differentiable(problem.refined(image))
+        image = result.differentiable()
         return image if metrics is None else (image, metrics.record)
 
 

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from convexreg.reconstruction.defaults import ACCURACIES
 from convexreg.solvers.batch import inner
 from convexreg.solvers.data_terms import DataTerm
-from convexreg.solvers.loop import Solver
 from convexreg.solvers.objective import Objective
+from convexreg.solvers.solver import Solver
+
+_WEIGHT_RULES = ("auto", "discrepancy", "sure")
 
 
-def check_operator(physics: Any, y: Tensor) -> None:
+def check_operator(physics: Any, y: Tensor) -> Tensor:
     """Refuse what is not an operator with its adjoint that takes these measurements.
 
+    :return: `A^T y`.
     :raises TypeError: no such operator.
     :raises ValueError: measurements of another shape or precision than it works with.
     """
@@ -49,6 +54,7 @@ def check_operator(physics: Any, y: Tensor) -> None:
         raise ValueError(
             f"the physics {name} makes measurements of {tuple(again.shape)}, but y is {tuple(y.shape)}"
         )
+    return image
 
 
 def _others(physics: Any, y: Tensor) -> str:
@@ -62,6 +68,25 @@ def _others(physics: Any, y: Tensor) -> str:
         if tensor.is_floating_point() and tensor.dtype != y.dtype and not name.startswith("_")
     ]
     return f" ({', '.join(other)})" if other else ""
+
+
+def check_request(lam: Any, anchor: Any, accuracy: str, gap_tol: float | None) -> None:
+    """Refuse settings that are none, or that contradict each other.
+
+    :raises ValueError: they are.
+    """
+    if isinstance(lam, str) and lam not in _WEIGHT_RULES:
+        raise ValueError(f'lam must be a number, "auto", "discrepancy" or "sure"; got {lam!r}')
+    if accuracy != "default" and gap_tol is not None:
+        raise ValueError(
+            f"accuracy={accuracy!r} and gap_tol={gap_tol!r} both say when to stop; give one of them"
+        )
+    if accuracy not in ACCURACIES:
+        raise ValueError(
+            f'accuracy must be "fast", "default" or "exact", gap_tol takes a number; got {accuracy!r}'
+        )
+    if anchor != "auto" and (isinstance(anchor, str) or not 0 <= anchor < math.inf):
+        raise ValueError(f'anchor must be a finite number, zero or more, or "auto"; got {anchor!r}')
 
 
 def check_solver(solver: Solver[Any] | None) -> None:

@@ -2,70 +2,59 @@
 
 from __future__ import annotations
 
-import math
-import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any, Literal
 
-import torch
 from torch import Tensor, nn
 
 from convexreg.adaptive import AdaptiveRegularizer, rounds
 from convexreg.models.files import DEFAULT_MODEL, regularizer_of
 from convexreg.networks.base import converted
-from convexreg.reconstruction import planes
+from convexreg.networks.colour import in_planes
+from convexreg.reconstruction.arrangement import arranged
 from convexreg.reconstruction.checks import (
     check_contradictions,
     check_measurements,
     check_operator,
     check_positive,
+    check_request,
     check_solver,
     checked_start,
     warn_of_other_scales,
 )
-from convexreg.reconstruction.defaults import (
-    ACCURACIES,
-    FIRST_ROUND,
-    GOOD_ANCHOR,
-    GOOD_START,
-    MAX_ITER,
-    Accuracy,
-    Tolerance,
-)
+from convexreg.reconstruction.colour_noise import ColourNoise, Planes
+from convexreg.reconstruction.defaults import MAX_ITER, Accuracy
 from convexreg.reconstruction.noise import (
     Noise,
     depends_on_the_image,
+    estimated_photon_noise,
     measurement_noise,
-    photon_noise,
 )
 from convexreg.reconstruction.noise_gain import noise_gain
 from convexreg.reconstruction.problem import Problem, Regularization
 from convexreg.reconstruction.regularization import as_regularization
 from convexreg.reconstruction.result import Reconstruction
-from convexreg.reconstruction.start import starting_image
-from convexreg.reconstruction.weight import WEIGHT_RULES
+from convexreg.reconstruction.round import Clock, Rounds
+from convexreg.reconstruction.start import is_identity, starting_image
+from convexreg.reconstruction.weight import WEIGHT_RULES, likelihood_scale
 from convexreg.regularizer import Regularizer
 from convexreg.solvers.box import Box
 from convexreg.solvers.data_terms import DataTerm
 from convexreg.solvers.deepinv_rules import data_term
-from convexreg.solvers.history import History
-from convexreg.solvers.loop import Progress, Solver
 from convexreg.solvers.objective import Objective
 from convexreg.solvers.precision import without_autocast
-from convexreg.solvers.solution import Solution
-
-_ESTIMATES = 2
-"""Rough reconstructions that say how strong noise is that depends on the image: what one leaves of it where
-the image is bright shows in its variances."""
+from convexreg.solvers.progress import Progress
+from convexreg.solvers.solver import Solver
 
 
 @without_autocast
 def reconstruct(
-    y: Tensor,
+    y: Any,
     physics: Any,
     *,
-    sigma: Tensor | float | None = None,
+    sigma: Any = None,
     regularizer: Any = DEFAULT_MODEL,
     fidelity: Any = None,
     lam: Tensor | float | Literal["auto", "discrepancy", "sure"] = "auto",
@@ -85,11 +74,17 @@ def reconstruct(
     Minimises `|A x - y|^2 / 2 + lam R(x; sigma) + anchor |x - x0|^2 / 2`, a convex problem, and says
     how far the result can be from its minimum.
 
-    :param y: measurements `(B, ...)`, floating point.
-    :param physics: a deepinv `LinearPhysics`, or any object with `A` and its exact `A_adjoint`.
+    :param y: measurements `(B, ...)`, floating point or complex, or a list of them (deepinv's `TensorList`),
+        one for each part of a stacked physics.
+    :param physics: a deepinv `LinearPhysics`, or any object with `A` and its exact `A_adjoint`. Its images
+        are `(B, C, H, W)`: gray, colour (three channels), or any other number of channels (bands, real and
+        imaginary part), which our regularizers see one by one; or complex; or volumes `(B, C, D, H, W)`,
+        seen slice by slice (`reconstruction.arrangement`).
     :param sigma: standard deviation of the noise in `y`: one number, one per image, or one per measurement
-        in the shape of `y`, which then weighs `|A x - y|^2` (`reconstruction.noise`). By default that of the
-        physics' noise model, if it is Gaussian, Poisson or both.
+        in the shape of `y`, which then weighs `|A x - y|^2` (`reconstruction.noise`); of a stacked physics
+        one number, or a list of one for each part; of colour images that are denoised a `ColourNoise`. By
+        default that of the physics' noise model, if it is Gaussian, Poisson or both. Of complex noise it is
+        the root of `E |n|^2`.
     :param regularizer: the name of a shipped model (`mgradnet-m-colour-adaptive` by default), the path of a
         model file, a regularizer, a deepinv prior whose constants are known or that states them as
         `lipschitz` and `strong_convexity`, an object with `energy(x, sigma)`, one number per image `(B,)`,
@@ -97,8 +92,8 @@ def reconstruct(
         adaptive one solves a problem in every round, the first ones loosely (result `first`), the last one,
         convex given the one before, as asked for.
     :param fidelity: a deepinv data fidelity instead of `|A x - y|^2 / 2`, see `solvers.data_term`, or an
-        `Objective` that takes its place. The weight has to be given then, since the noise level says
-        nothing about it.
+        `Objective` that takes its place. Of a `PoissonLikelihood` the noise level and the weight, relative to
+        `1 / sigma^2`, are known by its gain; of `L1` and an `Objective` the weight has to be given.
     :param lam: weight of the regularizer. `"auto"` is one for denoising and for regularizers that are not
         ours, else what the noise asks for as it passes the operator (`reconstruction.noise_gain`, result
         `gain`). At the price of several rough solves `"discrepancy"` finds the weight whose misfit is
@@ -127,55 +122,51 @@ def reconstruct(
     :raises TypeError: an argument that is not what it has to be at all.
     :raises solvers.SolverError: the solve failed.
     """
-    check_measurements(y)
-    y = y.contiguous()  # FFTs of old versions of PyTorch fail on expanded tensors
-    check_operator(physics, y)
-    check_solver(solver)
-    noise = measurement_noise(sigma, physics, y)
-    check_contradictions(noise.level, y)
-    if isinstance(lam, str) and fidelity is not None:
-        raise ValueError(
-            "another fidelity than |A x - y|^2 / 2 needs lam as a number: the noise level says nothing of it"
-        )
-    if isinstance(lam, str) and lam not in ("auto", *WEIGHT_RULES):
-        raise ValueError(f'lam must be a number, "auto", "discrepancy" or "sure"; got {lam!r}')
-    if accuracy != "default" and gap_tol is not None:
-        raise ValueError(
-            f"accuracy={accuracy!r} and gap_tol={gap_tol!r} both say when to stop; give one of them"
-        )
-    if accuracy not in ACCURACIES:
-        raise ValueError(
-            f'accuracy must be "fast", "default" or "exact", gap_tol takes a number; got {accuracy!r}'
-        )
-    if anchor != "auto" and (isinstance(anchor, str) or not 0 <= anchor < math.inf):
-        raise ValueError(f'anchor must be a finite number, zero or more, or "auto"; got {anchor!r}')
-    rule = WEIGHT_RULES.get(lam) if isinstance(lam, str) else None
-    weight = check_positive("lam", 1.0 if isinstance(lam, str) else lam, y, allow_zero=True)
     model = regularizer_of(regularizer)
+    plan = arranged(physics, y, slices=isinstance(model, (Regularizer, AdaptiveRegularizer)))
+    if plan is not None:
+        sigma, x0 = plan.sigma(sigma, y), None if x0 is None else plan.planes(x0)
+        y, physics, callback = plan.measurements(y), plan, plan.following(callback)
+    check_measurements(y)
+    planes = None
+    if isinstance(sigma, ColourNoise):
+        sigma.check(physics, y)
+        model, planes = sigma.of_model(model), sigma.noise(y)
+        x0 = starting_image(y, physics, sigma.level, identity=True) if x0 is None else x0
+        y, physics, sigma = in_planes(y), Planes(), sigma.level
+    y = y.contiguous()  # FFTs of old versions of PyTorch fail on expanded tensors
+    back_projected = check_operator(physics, y)
+    check_solver(solver)
+    check_request(lam, anchor, accuracy, gap_tol)
+    if isinstance(lam, str) and lam != "auto" and fidelity is not None:
+        raise ValueError(
+            f"the rule {lam!r} for the weight is of |A x - y|^2 / 2: give lam as a number"
+        )
+    data: Objective = (
+        fidelity if isinstance(fidelity, Objective) else data_term(physics, y, fidelity)
+    )
+    if sigma is None and isinstance(data, DataTerm):
+        sigma = data.noise_level()
+    noise = measurement_noise(sigma, physics, y) if planes is None else planes
+    check_contradictions(noise.level, y)
     if isinstance(model, nn.Module):
         model = converted(model, y.device, y.dtype)
     if not isinstance(model, AdaptiveRegularizer):
         model = as_regularization(model)
-    last = replace(ACCURACIES[accuracy], gap_tol=gap_tol, gtol=gtol)
-    if sigma is None and fidelity is None and depends_on_the_image(physics, y):
+    if sigma is None and depends_on_the_image(physics, y):
         convex = model.first if isinstance(model, AdaptiveRegularizer) else model
-        for _ in range(_ESTIMATES):
-            told = noise.level if noise.levels is None else noise.levels
-            rough = reconstruct(
-                y,
-                physics,
-                sigma=told,
-                regularizer=convex,
-                lam=weight,
-                anchor=anchor,
-                accuracy="fast",
-            )
-            noise = photon_noise(physics, rough.image, y)
+        told = "auto" if isinstance(lam, str) else lam
+        rough = partial(
+            reconstruct, y, physics, regularizer=convex, lam=told, anchor=anchor, accuracy="fast"
+        )
+        noise = estimated_photon_noise(physics, y, noise, lambda levels: rough(sigma=levels).image)
     sigma = noise.level
+    identity = planes is not None or is_identity(physics, back_projected)
     # differentiated in the measurements, as the minimiser depends on them through its anchor too
-    centre = starting_image(y, physics, sigma) if x0 is None else checked_start(x0, y, physics)
-    data: Objective = (
-        fidelity if isinstance(fidelity, Objective) else data_term(physics, y, fidelity)
+    centre = (
+        starting_image(y, physics, sigma, image=back_projected, identity=identity)
+        if x0 is None
+        else checked_start(x0, y, physics)
     )
     if fidelity is None and isinstance(data, DataTerm):  # else the measurements may be counts
         warn_of_other_scales(centre, sigma, data)
@@ -183,123 +174,32 @@ def reconstruct(
     else:
         noise = Noise(sigma)
     pixels = Box() if box is None else Box(*box)
-    began, history = time.perf_counter(), History()
+    weight, gain = (
+        check_positive("lam", 1.0 if isinstance(lam, str) else lam, y, allow_zero=True),
+        None,
+    )
+    rule = WEIGHT_RULES.get(lam) if isinstance(lam, str) else None
+    if lam == "auto":
+        weight = weight * likelihood_scale(data, sigma)
+    if lam == "auto" and isinstance(model, (Regularizer, AdaptiveRegularizer)):
+        gain = noise_gain(physics, centre.detach(), y.detach(), identity=identity)
+        frozen = isinstance(model, Regularizer) and model.weighted_shape is not None
+        weight = weight * gain.weight(adaptive=frozen or isinstance(model, AdaptiveRegularizer))
+    clock = Clock(time_limit)
+    way = Rounds(accuracy, gap_tol, gtol, anchor, solver, max_iter, clock, callback)
 
     def solve(convex: Regularization, there: Tensor, is_last: bool) -> Reconstruction:
-        nonlocal weight, rule, began
+        nonlocal weight, rule
         convex = noise.adjusted(convex, there)
         problem = Problem(data, convex, sigma, weight, box=pixels).anchored(there, anchor)
         if rule is not None:
             weight, rule = rule(problem, there.detach()), None
-            problem, began = problem.with_weight(weight), time.perf_counter()
+            problem = problem.with_weight(weight)
+            clock.restart()
+        return way.solved(problem, there, last=is_last)
 
-        def left() -> float | None:
-            return None if time_limit is None else max(time_limit - time.perf_counter() + began, 0)
-
-        spent = None
-        if is_last and anchor == "auto" and problem.anchor > 0 and max_iter > 1:
-            spent = problem.minimise(
-                there.detach(),
-                tolerance=GOOD_START[accuracy],
-                solver=solver,
-                max_iter=max_iter - 1,
-                time_limit=left(),
-                callback=history.before(_to_be_continued(callback)),
-            )
-            there = _differentiated(problem, spent.x)
-            problem = problem.anchored(there, GOOD_ANCHOR)
-        result = _solve(
-            problem,
-            there.detach(),
-            last if is_last else FIRST_ROUND,
-            solver or problem.solver(there),
-            in_float64=is_last,
-            max_iter=max_iter if spent is None else max_iter - int(spent.iterations.max()),
-            time_limit=left(),
-            callback=history.before(callback if spent is None else _continued(callback, spent)),
-        )
-        return result if spent is None else result.including(spent)
-
-    gain = None
-    ours = isinstance(model, (Regularizer, AdaptiveRegularizer))
-    if isinstance(lam, str) and lam == "auto" and ours:
-        gain = noise_gain(physics, centre.detach(), y.detach())
-        frozen = isinstance(model, Regularizer) and model.weighted_shape is not None
-        weight = gain.weight(adaptive=frozen or isinstance(model, AdaptiveRegularizer))
     result, *others = rounds(model, solve, centre, sigma)
     for other in others:
         result = replace(other, first=result)
-    return replace(result, gain=gain, history=history)
-
-
-@torch.no_grad()
-def _solve(
-    problem: Problem,
-    start: Tensor,
-    tolerance: Tolerance,
-    solver: Solver[Any],
-    *,
-    in_float64: bool,
-    **limits: Any,
-) -> Reconstruction:
-    """One convex problem from `start`, certified."""
-    gap_tol, gtol = problem.tolerances(tolerance, start)
-    # A margin, so that rounding of the solve does not decide about the certificate; what is not
-    # positive is passed on as it is, to be refused.
-    margin = None if gap_tol is None else min(gap_tol, 0.99 * gap_tol)
-    tolerance = replace(tolerance, gap_tol=margin, gtol=gtol)
-    solution, remark = planes.minimise(
-        problem, start, in_float64=in_float64, tolerance=tolerance, solver=solver, **limits
-    )
-    method = _method(solver, problem)
-    return Reconstruction.of(problem, solution, gap_tol, gtol, method, remark)
-
-
-def _differentiated(problem: Problem, x: Tensor) -> Tensor:
-    """The solution `x` as a function of what is being differentiated, where it is one."""
-    if not torch.is_grad_enabled() or not problem.inputs or not problem.box.everything:
-        return x
-    return problem.differentiable(problem.refined(x))
-
-
-def _to_be_continued(
-    callback: Callable[[Progress], None] | None,
-) -> Callable[[Progress], None] | None:
-    """The callback of a solve at whose end all images go on in another one."""
-    if callback is None:
-        return None
-
-    def follow(progress: Progress) -> None:
-        ended = not bool(progress.active.any())
-        callback(replace(progress, active=progress.active | ended))
-
-    return follow
-
-
-def _continued(
-    callback: Callable[[Progress], None] | None, spent: Solution
-) -> Callable[[Progress], None] | None:
-    """The callback of a solve that goes on where another one has stopped."""
-    if callback is None:
-        return None
-
-    def follow(progress: Progress) -> None:
-        callback(
-            replace(
-                progress,
-                iteration=progress.iteration + int(spent.iterations.max()),
-                evaluations=progress.evaluations + spent.evaluations,
-                seconds=progress.seconds + spent.seconds,
-            )
-        )
-
-    return follow
-
-
-def _method(solver: Solver[Any], problem: Problem) -> str:
-    """The solver, and where its step size comes from."""
-    if isinstance(problem.data, DataTerm) and "1/L" in solver.description:
-        bounds = problem.data.bounds
-        largest = float(torch.as_tensor(bounds.largest, device="cpu").max())
-        return f"{solver.description} (|A|^2 <= {largest:.4g}, {bounds.proof})"
-    return solver.description
+    result = replace(result, gain=gain, history=way.history)
+    return result if plan is None else result.arranged(plan)

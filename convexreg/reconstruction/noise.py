@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +21,9 @@ _STRENGTH = 0.25
 noise is weaker `R(x; sigma) / sigma^2` grows. On five photographs with noise four times as strong on one half
 the powers 0, 1/4, 0.4 and 1/2 gave 26.42, 26.96, 27.09 and 27.07 dB (both halves apart: 27.07), with photon
 noise (gain 0.05) 24.85, 24.80, 24.67 and 24.54."""
+_ESTIMATES = 2
+"""Rough reconstructions that say how strong noise is that depends on the image: what one leaves of it where
+the image is bright shows in its variances."""
 _DARK = 0.04
 """Photons that are added to the mean, so that where a reconstruction has none there is a variance."""
 
@@ -55,12 +59,11 @@ class Noise:
         if weights.shape[0] != x.shape[0] or weights.shape[2:] != x.shape[2:]:
             return regularizer
         regularizer = regularizer.of(x.shape[1])
-        of_colour = x.shape[1] != regularizer.in_channels
         field = weights.mean(1, keepdim=True) ** _STRENGTH
         field = field.expand(-1, regularizer.network.terms, -1, -1)
-        if of_colour:
-            field = field.repeat_interleave(3, 0)
-        return regularizer.with_weights(field, colour=of_colour)
+        if x.shape[1] != regularizer.in_channels:
+            field = field.repeat_interleave(x.shape[1], 0)
+        return regularizer.with_weights(field, channels=x.shape[1])
 
     def _weights(self) -> Tensor | None:
         if self.levels is None:
@@ -91,6 +94,21 @@ def measurement_noise(sigma: Tensor | float | None, physics: Any, y: Tensor) -> 
 def depends_on_the_image(physics: Any, y: Tensor) -> bool:
     """Whether it is the physics' noise model that says so."""
     return noise_level(physics) is None and noise_variance(physics, y) is not None
+
+
+def estimated_photon_noise(
+    physics: Any, y: Tensor, noise: Noise, rough: Callable[[Tensor], Tensor]
+) -> Noise:
+    """The noise of the physics' noise model, from rough reconstructions with what is known before each.
+
+    :param noise: what is known at first.
+    :param rough: a reconstruction from noise levels as `reconstruct` takes them.
+    """
+    for _ in range(_ESTIMATES):
+        noise = photon_noise(
+            physics, rough(noise.level if noise.levels is None else noise.levels), y
+        )
+    return noise
 
 
 @torch.no_grad()

@@ -53,14 +53,17 @@ class NoiseGain:
 
 
 @torch.no_grad()
-def noise_gain(operator: LinearOperator, x: Tensor, y: Tensor) -> NoiseGain:
+def noise_gain(
+    operator: LinearOperator, x: Tensor, y: Tensor, *, identity: bool | None = None
+) -> NoiseGain:
     """That of an operator, by a few vectors of random signs (Hutchinson 1990); exactly one for the identity.
 
     :param x: images of the shape that the operator takes, `(B, ..., H, W)`.
     :param y: measurements `(B, ...)`.
+    :param identity: whether the operator is the identity, where that is known.
     """
     one = torch.ones(len(x), dtype=torch.float64, device=x.device)
-    if is_identity(operator, x):
+    if is_identity(operator, x) if identity is None else identity:
         return NoiseGain(one, one)
     generator = torch.Generator().manual_seed(0)
     white = pink = torch.zeros_like(one)

@@ -1,37 +1,28 @@
-"""Denoising a colour image with a gray model, plane by plane.
-
-The colour transform is orthonormal, so that data term and regularizer are sums over the planes, and so is
-their minimum: every plane is an image of its own, with its own steps, and stops when it is done.
-"""
+"""Denoising colour images by subproblems: each takes its own steps, and stops when it is done."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from convexreg.adaptive import GivenInTurn
 from convexreg.networks import colour
-from convexreg.reconstruction.problem import Problem, proximal_problem
-from convexreg.regularizer import Regularizer
-from convexreg.solvers.certificates import Certificate, certify
-from convexreg.solvers.data_terms import LeastSquares
-from convexreg.solvers.loop import Progress
-from convexreg.solvers.operators import PrecisionError
-from convexreg.solvers.solution import Solution, SolverError, Status
-
-_SEVERITY = (
-    Status.CONVERGED,
-    Status.STAGNATED,
-    Status.MAX_ITERATIONS,
-    Status.TIME_LIMIT,
-    Status.BOUND_VIOLATED,
-    Status.NOT_FINITE,
+from convexreg.reconstruction.problem import Problem
+from convexreg.reconstruction.subproblems import (
+    Subproblem,
+    image_of,
+    joined,
+    merged,
+    subproblems,
 )
+from convexreg.solvers.certificates import certify
+from convexreg.solvers.operators import PrecisionError
+from convexreg.solvers.progress import Progress
+from convexreg.solvers.solution import Solution, SolverError, Status
 
 
 def minimise(
@@ -43,61 +34,75 @@ def minimise(
     callback: Callable[[Progress], None] | None = None,
     **options: Any,
 ) -> tuple[Solution, str]:
-    """`problem.minimise(start, **options)`, on the planes of colour images where the problem is theirs.
+    """`problem.minimise(start, **options)`, by its subproblems where it is a sum of such.
 
-    A callback is told of the colour images; of large ones of their planes, each as a gray image, in turn.
+    A callback is told of the colour images; of large ones of the images of their subproblems, one by one.
 
     :param in_float64: certify the result in float64, free of the rounding of a float32 solve.
     :return: the solution, and why that was not possible, empty where it was or was not asked for.
     """
-    planes = _of_planes(problem, start)
-    if planes is not None and start[0, 0].numel() >= colour.LARGE:
-        solution, remark = _in_turn(planes, colour.planes(start), callback, in_float64, options)
+    parts = subproblems(problem, start)
+    if parts and start[0, 0].numel() >= colour.LARGE:
+        solution, remark = _in_turn(parts, start, callback, in_float64, options)
     else:
-        if planes is None:
-            solution = problem.minimise(start, callback=callback, throw=throw, **options)
+        if parts:
+            solution = _one_after_another(parts, start, callback, options)
         else:
-            follow = None if callback is None else lambda progress: callback(_of_colour(progress))
-            points = colour.planes(start)
-            solution = planes.minimise(points, callback=follow, throw=False, **options)
-            solution = _merged([solution])
+            solution = problem.minimise(start, callback=callback, throw=throw, **options)
         solution, remark = _certified(problem, solution) if in_float64 else (solution, "")
     if throw and any(Status(int(code)).failed for code in solution.status):
         raise SolverError(solution)
     return solution, remark
 
 
+def _one_after_another(
+    parts: Sequence[Subproblem],
+    start: Tensor,
+    callback: Callable[[Progress], None] | None,
+    options: dict[str, Any],
+) -> Solution:
+    limit, began = options.pop("time_limit", None), time.perf_counter()
+    points, solved = [part.of(start) for part in parts], list[Solution]()
+    for number, part in enumerate(parts):
+        left = None if limit is None else max(limit - time.perf_counter() + began, 0)
+        follow = None if callback is None else _told(callback, parts, points, solved)
+        solution = part.problem.minimise(
+            points[number], callback=follow, time_limit=left, throw=False, **options
+        )
+        points[number] = solution.x
+        solved.append(solution)
+    return merged(parts, solved)
+
+
 def _in_turn(
-    planes: Problem,
-    points: Tensor,
+    parts: Sequence[Subproblem],
+    start: Tensor,
     callback: Callable[[Progress], None] | None,
     in_float64: bool,
     options: dict[str, Any],
 ) -> tuple[Solution, str]:
-    """Plane after plane, certified while its weights, if it has any, are in memory."""
+    """Image after image, certified while its weights, if it has any, are in memory."""
     limit, began = options.pop("time_limit", None), time.perf_counter()
     solved, constants, remark = [], [], ""
-    for index in torch.arange(len(points), device=points.device).split(1):
-        left = None if limit is None else max(limit - time.perf_counter() + began, 0)
-        one, point = _plane(planes, index), points[index]
-        solution = one.minimise(point, callback=callback, time_limit=left, throw=False, **options)
-        if in_float64:
-            solution, remark = _certified(one, solution)
-            constants.append(one.objective.lipschitz(point).expand(1))
-        solved.append(solution)
-        del one  # with its weights, before there are those of the next plane
-    whole = _merged(solved)
+    for part in parts:
+        points = part.of(start)
+        solved.append([])
+        constants.append([])
+        for index in torch.arange(len(points), device=points.device).split(1):
+            left = None if limit is None else max(limit - time.perf_counter() + began, 0)
+            one, point = part.alone(index), points[index]
+            solution = one.minimise(
+                point, callback=callback, time_limit=left, throw=False, **options
+            )
+            if in_float64:
+                solution, remark = _certified(one, solution)
+                constants[-1].append(one.objective.lipschitz(point).expand(1))
+            solved[-1].append(solution)
+            del one  # with its weights, before there are those of the next one
+    whole = merged(parts, [joined(each) for each in solved])
     if not in_float64:
         return whole, ""
-    return _at_image(whole, solved, torch.cat(constants)), remark
-
-
-def _plane(planes: Problem, index: Tensor) -> Problem:
-    """The problem of one of the planes."""
-    regularizer = planes.regularizer
-    if not isinstance(regularizer, GivenInTurn):
-        return planes.subset(index)
-    return replace(planes, regularizer=regularizer.plane(index)).subset(index)
+    return _at_image(whole, parts, solved, [torch.cat(each) for each in constants]), remark
 
 
 def _certified(problem: Problem, solution: Solution) -> tuple[Solution, str]:
@@ -116,110 +121,87 @@ def _certified(problem: Problem, solution: Solution) -> tuple[Solution, str]:
     return replace(solution, certificate=certificate), ""
 
 
-def _at_image(whole: Solution, solved: list[Solution], lipschitz: Tensor) -> Solution:
-    """With the certificate of the image itself, which is not exactly that of its planes: it is rounded.
+def _at_image(
+    whole: Solution,
+    parts: Sequence[Subproblem],
+    solved: Sequence[Sequence[Solution]],
+    constants: Sequence[Tensor],
+) -> Solution:
+    """With the certificate of the image itself, which is not exactly that of its parts: it is rounded.
 
-    A plane moves by `d`, and `F(x + d) <= F(x) + |grad F(x)| |d| + L/2 |d|^2` with
+    A part moves by `d`, and `F(x + d) <= F(x) + |grad F(x)| |d| + L/2 |d|^2` with
     `|grad F(x)|^2 <= 2 L (F(x) - F*)` (Nesterov 2018, Thm 2.1.5).
 
-    :param lipschitz: `L` of every plane.
+    :param constants: `L` of all images of every part.
     """
-    gap, distance = (
-        torch.cat([getattr(solution.certificate, name) for solution in solved])
-        for name in ("gap", "distance")
-    )
-    square = torch.zeros_like(gap)
+    gaps, distances = [], []
     rows = 256  # in float64 a whole image takes twice its memory, a few times
-    strips = [solution.x.split(rows, 2) for solution in solved]
-    for image, *points in zip(whole.x.split(rows, 2), *strips, strict=True):
-        moved = colour.planes(image.double()) - torch.cat(points).double()
-        square += moved.square().sum((1, 2, 3))
-    lipschitz = lipschitz.to(gap)
-    gap = gap + (2 * lipschitz * gap * square).sqrt() + lipschitz / 2 * square
+    for part, solutions, lipschitz in zip(parts, solved, constants, strict=True):
+        gap, distance = (
+            torch.cat([getattr(solution.certificate, name) for solution in solutions])
+            for name in ("gap", "distance")
+        )
+        square = torch.zeros_like(gap)
+        strips = [solution.x.split(rows, 2) for solution in solutions]
+        for image, *points in zip(whole.x.split(rows, 2), *strips, strict=True):
+            moved = part.of(image.double()) - torch.cat(points).double()
+            square += moved.square().sum((1, 2, 3))
+        bound = lipschitz.to(gap)
+        gap = gap + (2 * bound * gap * square).sqrt() + bound / 2 * square
+        gaps.append(part.sum(gap))
+        distances.append(part.norm(distance + square.sqrt()))
     certificate = replace(
-        whole.certificate, gap=_sum(gap), distance=_norm(distance + square.sqrt())
+        whole.certificate,
+        gap=torch.stack(gaps).sum(0),
+        distance=torch.stack(distances).norm(dim=0),
     )
     return replace(whole, certificate=certificate)
 
 
-def _of_planes(problem: Problem, start: Tensor) -> Problem | None:
-    """The problem of the planes, if it is a sum over them: images seen as they are, without a box."""
-    data, regularizer = problem.data, problem.regularizer
-    if (
-        not isinstance(data, LeastSquares)
-        or not data.sees_images
-        or not isinstance(regularizer, (Regularizer, GivenInTurn))
-        or (regularizer.in_channels, *start.shape[1:2]) != (1, 3)
-        or not problem.box.everything
-    ):
-        return None
-    lam = torch.as_tensor(problem.lam, dtype=torch.float64, device=start.device)
-    planes = proximal_problem(
-        colour.planes(data.y),
-        regularizer.of_planes() if isinstance(regularizer, Regularizer) else regularizer,
-        colour.per_plane(problem.sigma),
-        colour.weighted(lam.expand(start.shape[0]).repeat_interleave(3)),
-    )
-    centre = None if problem.anchor == 0 else problem.centre
-    centre = None if centre is None else colour.planes(centre)
-    return replace(planes, anchor=problem.anchor, centre=centre)
+def _told(
+    callback: Callable[[Progress], None],
+    parts: Sequence[Subproblem],
+    points: Sequence[Tensor],
+    solved: Sequence[Solution],
+) -> Callable[[Progress], None]:
+    """The callback of the subproblem to be solved next, which tells of the colour images.
 
+    As long as others wait nothing is known of their value and gap.
+    """
+    number, points = len(solved), list(points)
+    part, waiting = parts[number], len(parts) - number - 1
+    before = merged(parts[:number], solved) if solved else None
 
-def _sum(value: Tensor) -> Tensor:
-    return value.reshape(-1, 3).sum(1)
+    def follow(progress: Progress) -> None:
+        points[number] = progress.x
+        told = replace(
+            progress,
+            x=image_of(parts, points),
+            value=None if progress.value is None else part.sum(progress.value),
+            gap=part.sum(progress.gap),
+            relative_gap=part.largest(progress.relative_gap),
+            stationarity=part.rms(progress.stationarity),
+            step_size=part.largest(progress.step_size),
+            evaluations=part.share(progress.evaluations),
+            active=part.largest(progress.active.to(torch.uint8)).bool(),
+            done=(number - part.largest(-progress.done)) / len(parts),
+        )
+        if before is not None:
+            certificate, value = before.certificate, told.value
+            told = replace(
+                told,
+                iteration=told.iteration + int(before.iterations.max()),
+                value=None if value is None else value + certificate.lower + certificate.gap,
+                gap=told.gap + certificate.gap,
+                relative_gap=told.relative_gap.maximum(certificate.relative_gap),
+                stationarity=told.stationarity.hypot(before.stationarity),
+                evaluations=told.evaluations + before.evaluations,
+                seconds=told.seconds + before.seconds,
+            )
+        if waiting:
+            unknown = torch.full_like(told.gap, float("inf"))
+            active = torch.ones_like(told.active)
+            told = replace(told, value=None, gap=unknown, relative_gap=unknown, active=active)
+        callback(told)
 
-
-def _norm(value: Tensor) -> Tensor:
-    return value.reshape(-1, 3).norm(dim=1)
-
-
-def _rms(value: Tensor) -> Tensor:
-    return value.reshape(-1, 3).square().mean(1).sqrt()
-
-
-def _of_colour(progress: Progress) -> Progress:
-    gap = _sum(progress.gap)
-    value = None if progress.value is None else _sum(progress.value)
-    return replace(
-        progress,
-        x=colour.from_planes(progress.x),
-        value=value,
-        gap=gap,
-        relative_gap=progress.relative_gap.reshape(-1, 3).amax(1),
-        stationarity=_rms(progress.stationarity),
-        step_size=progress.step_size.reshape(-1, 3).amax(1),
-        evaluations=_sum(progress.evaluations) / 3,
-        active=progress.active.reshape(-1, 3).any(1),
-        done=progress.done.reshape(-1, 3).amin(1),
-    )
-
-
-def _support(solutions: list[Solution]) -> Tensor | None:
-    found = [s.support for s in solutions if s.support is not None]
-    return colour.from_planes(torch.cat(found)) if len(found) == len(solutions) else None
-
-
-def _merged(solutions: list[Solution]) -> Solution:
-    """That of the colour images: bounds add up, evaluations are of one plane in three, the worst status."""
-
-    def joined(of: Callable[[Solution], Tensor]) -> Tensor:
-        return torch.cat([of(solution) for solution in solutions])
-
-    gap, lower = (
-        _sum(joined(lambda s: s.certificate.gap)),
-        _sum(joined(lambda s: s.certificate.lower)),
-    )
-    distance = _norm(joined(lambda s: s.certificate.distance))
-    codes = joined(lambda s: s.status).reshape(-1, 3)
-    severity = torch.tensor([_SEVERITY.index(Status(int(code))) for code in codes.flatten()])
-    worst = severity.to(codes.device).reshape(-1, 3).argmax(1, keepdim=True)
-    return Solution(
-        colour.from_planes(joined(lambda s: s.x)),
-        codes.gather(1, worst).squeeze(1),
-        joined(lambda s: s.iterations).reshape(-1, 3).amax(1),
-        _sum(joined(lambda s: s.evaluations)) / 3,
-        Certificate(gap, lower, distance, solutions[0].certificate.dtype),
-        _rms(joined(lambda s: s.stationarity)),
-        sum(solution.seconds for solution in solutions),
-        _support(solutions),
-    )
+    return follow

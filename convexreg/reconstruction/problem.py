@@ -17,15 +17,18 @@ from convexreg.regularizer import Regularizer
 from convexreg.solvers.batch import of_images, per_image, rms
 from convexreg.solvers.box import Box
 from convexreg.solvers.curvature import Preconditioner
-from convexreg.solvers.data_terms import DataTerm, LeastSquares, Proximity
-from convexreg.solvers.deepinv_rules import operator_bounds
+from convexreg.solvers.data_terms import DataTerm, LeastSquares
 from convexreg.solvers.implicit import ImplicitSolution
 from convexreg.solvers.linear_systems import HessianSolve, conjugate_gradient
-from convexreg.solvers.loop import Progress, Solver, minimise
+from convexreg.solvers.loop import minimise
 from convexreg.solvers.objective import Objective, Sum
+from convexreg.solvers.operator_rules import operator_bounds
 from convexreg.solvers.operators import Identity, PrecisionError
+from convexreg.solvers.progress import Progress
+from convexreg.solvers.proximity import Proximity
 from convexreg.solvers.quasi_newton import QuasiNewton
 from convexreg.solvers.solution import Solution
+from convexreg.solvers.solver import Solver
 
 
 class Regularization(Protocol):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import Tensor
@@ -18,13 +18,25 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
+class ImageLayout(Protocol):
+    """How the images of a physics are the planes that a problem is about (`reconstruction.arrangement`)."""
+
+    def planes(self, image: Tensor) -> Tensor:
+        """Of an image, `(B, planes, H, W)`."""
+        ...
+
+    def image(self, x: Tensor) -> Tensor:
+        """The inverse."""
+        ...
+
+
 @dataclass(frozen=True, repr=False)
 class Reconstruction:
     """A minimiser of `D(A x, y) + lam R(x; sigma) + anchor |x - x0|^2 / 2`, and what is proven.
 
     Per-image tensors have shape `(B,)`.
 
-    :ivar image: `(B, C, H, W)`, in the dtype of the measurements.
+    :ivar image: as the physics has it, usually `(B, C, H, W)`, in the dtype of the measurements.
     :ivar status: `solvers.Status` codes.
     :ivar certificate: at `image`: `gap` bounds how far the objective is above its minimum,
         `relative_gap` the same relative to the minimum, `distance` (with a strongly convex objective)
@@ -33,7 +45,7 @@ class Reconstruction:
         last, that of the solve.
     :ivar iterations, evaluations: steps and gradient evaluations.
     :ivar stationarity: rms of the gradient (of the projected gradient with a box).
-    :ivar problem: what was minimised.
+    :ivar problem: what was minimised; of complex images and volumes a problem of their planes.
     :ivar method: solver, and where its step size comes from.
     :ivar seconds: wall time of this solve.
     :ivar remark: what has to be known about the result; empty when there is nothing.
@@ -42,6 +54,7 @@ class Reconstruction:
         included.
     :ivar first: with an adaptive regularizer the round before, whose image decided the weights and is
         the centre of the anchor here; what is proven holds given that image.
+    :ivar layout: how the image is the planes of the problem, where it is not them.
     :ivar history: the certified gap after every iteration of every solve, the first ones included; of the
         last round only.
     """
@@ -59,6 +72,7 @@ class Reconstruction:
     gain: NoiseGain | None = None
     preliminary: Solution | None = None
     first: Reconstruction | None = None
+    layout: ImageLayout | None = None
     history: History = field(default_factory=History)
 
     @classmethod
@@ -105,6 +119,20 @@ class Reconstruction:
             evaluations=self.evaluations + before.evaluations,
             seconds=self.seconds + before.seconds,
         )
+
+    def arranged(self, layout: ImageLayout) -> Reconstruction:
+        """The same result, its images laid out from their planes."""
+        first = None if self.first is None else self.first.arranged(layout)
+        return replace(self, image=layout.image(self.image), first=first, layout=layout)
+
+    def differentiable(self) -> Tensor:
+        """The image with the derivatives of the exact minimiser, after one Newton step; without any where
+        nothing is being differentiated."""
+        if not torch.is_grad_enabled() or not self.problem.inputs:
+            return self.image
+        x = self.image if self.layout is None else self.layout.planes(self.image)
+        x = self.problem.differentiable(self.problem.refined(x))
+        return x if self.layout is None else self.layout.image(x)
 
     @property
     def lam(self) -> Tensor:

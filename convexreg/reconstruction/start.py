@@ -12,7 +12,14 @@ from convexreg.networks import colour
 from convexreg.solvers.batch import inner, per_image
 
 
-def starting_image(y: Tensor, physics: Any, sigma: Tensor | float) -> Tensor:
+def starting_image(
+    y: Tensor,
+    physics: Any,
+    sigma: Tensor | float,
+    *,
+    image: Tensor | None = None,
+    identity: bool | None = None,
+) -> Tensor:
     """A rough reconstruction, `(B, C, H, W)`.
 
     Denoising starts from a local Wiener filter, of the planes of colour images. Otherwise it is the
@@ -23,9 +30,11 @@ def starting_image(y: Tensor, physics: Any, sigma: Tensor | float) -> Tensor:
     :param y: measurements, `(B, ...)`.
     :param physics: with `A` and `A_adjoint`.
     :param sigma: standard deviation of the noise, a number or `(B,)`.
+    :param image: `A^T y`, where it is known.
+    :param identity: whether the physics is the identity, where that is known.
     """
-    image = physics.A_adjoint(y)
-    if is_identity(physics, image):
+    image = physics.A_adjoint(y) if image is None else image
+    if is_identity(physics, image) if identity is None else identity:
         return denoised(y, sigma) if y.ndim == 4 else y
     again = physics.A(image)
     energy = inner(again, again)

@@ -14,7 +14,8 @@ from torch import Tensor
 from convexreg.reconstruction.defaults import Tolerance
 from convexreg.reconstruction.problem import Problem
 from convexreg.solvers.batch import inner
-from convexreg.solvers.data_terms import LeastSquares
+from convexreg.solvers.data_terms import DataTerm, LeastSquares
+from convexreg.solvers.objective import Objective
 
 _SMALLEST, _BISECTIONS = 2.0**-6, 6
 WEIGHTS = [2.0**exponent for exponent in range(2, -7, -1)]
@@ -87,6 +88,25 @@ WEIGHT_RULES: dict[str, Callable[[Problem, Tensor], Tensor]] = {
     "discrepancy": discrepancy_weight,
     "sure": sure_weight,
 }
+
+
+def likelihood_scale(data: Objective, level: Tensor) -> Tensor:
+    """How many times `|A x - y|^2 / 2` a data term is where the noise has that level, `(B,)`: what the weight
+    has to be multiplied by.
+
+    Negative log-likelihoods are about `1 / sigma^2` times it. With photon counts (peaks 3, 20 and 100; blur,
+    denoising, tomography; two photographs) no weight on a grid around that was better by more than the same
+    grid found for weighted least squares.
+
+    :raises ValueError: a data term of which that is not known.
+    """
+    scale = data.scale(level) if isinstance(data, DataTerm) else None
+    if scale is None:
+        raise ValueError(
+            f"the data term {type(data).__name__} needs lam as a number: the noise level says nothing about "
+            "its weight"
+        )
+    return scale
 
 
 def _data(problem: Problem) -> LeastSquares:

@@ -16,6 +16,8 @@ from convexreg.files import write_atomically
 
 Identity = Mapping[str, Mapping[str, Any]]
 """What a run is: names and values of everything that its result depends on, as JSON takes it."""
+_MAY_DIFFER = ("steps", "checkpoint_every", "validate_every")
+"""Of a run and of the one that resumes it: how long it goes on, and what is written meanwhile."""
 
 
 def write_checkpoint(
@@ -83,4 +85,5 @@ def _differences(one: str, other: str) -> list[str]:
         {name: value for part in json.loads(text).values() for name, value in part.items()}
         for text in (one, other)
     ]
-    return [name for name in {**flat[0], **flat[1]} if flat[0].get(name) != flat[1].get(name)]
+    names = (name for name in {**flat[0], **flat[1]} if name not in _MAY_DIFFER)
+    return [name for name in names if flat[0].get(name) != flat[1].get(name)]

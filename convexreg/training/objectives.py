@@ -54,11 +54,7 @@ def trained(regularizer: ConvexRegularizer) -> ConvexRegularizer:
     network = regularizer.network
     if not isinstance(network, ColourNetwork):
         return regularizer
-    chroma = ConvexRegularizer(
-        network.chroma, in_channels=2, sigma_range=regularizer.sigma_range, name=regularizer.name
-    )
-    chroma.weighted_shape = regularizer.weighted_shape
-    return chroma
+    return regularizer.of_part(network.parts[1])
 
 
 @dataclass(frozen=True)

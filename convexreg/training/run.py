@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from convexreg.adaptive import AdaptiveRegularizer
@@ -25,6 +25,7 @@ from convexreg.training.checkpoint import read_checkpoint, write_checkpoint
 from convexreg.training.data import PatchSampler, digest
 from convexreg.training.log import Record
 from convexreg.training.objectives import TrainingObjective, trained
+from convexreg.training.parallel import Loss, mean, place, share
 from convexreg.training.validation import validation_psnr
 
 
@@ -59,6 +60,9 @@ class TrainingSettings:
 
 class TrainingRun:
     """Trains a regularizer; interrupted, it resumes from its last checkpoint to the same result.
+
+    Among the processes of `torchrun` every batch is divided (`training.parallel`), with the result of one
+    process to rounding; the first one writes and validates.
 
     :param images: to train on, in [0, 1], `(1, H, W)` each, or `(3, H, W)` for a model for colour images.
     :param folder: where `checkpoint.safetensors` and `log.jsonl` go.
@@ -118,6 +122,11 @@ class TrainingRun:
         self.schedule = self._half_cosine()
 
     @property
+    def writes(self) -> bool:
+        """Whether this process keeps log and checkpoints: the first one, or the only one."""
+        return place()[0] == 0
+
+    @property
     def checkpoint(self) -> Path:
         """Where the run's state is kept."""
         return self.folder / "checkpoint.safetensors"
@@ -139,22 +148,29 @@ class TrainingRun:
         :raises ValueError: the folder holds another run that was not resumed.
         :raises FloatingPointError: the loss, its gradient or a solve became NaN or infinite.
         """
-        self.check_folder()
-        self.folder.mkdir(parents=True, exist_ok=True)
-        log.cut(self.log, self.step)
+        if self.writes:
+            self.check_folder()
+            self.folder.mkdir(parents=True, exist_ok=True)
+            log.cut(self.log, self.step)
         self.regularizer.train().requires_grad_(True)
         for part in self.regularizer.modules():
             if isinstance(part, AdaptiveRegularizer):
                 part.first.requires_grad_(False)
             if isinstance(part, (ColourNetwork, ColourWeights)):
                 part.luminance.requires_grad_(False)
+        loss_of = Loss(self.regularizer, self._loss).shared()
         started = time.perf_counter() - self.seconds
         while self.step < self.settings.steps:
-            loss = self._optimise()
+            loss = self._optimise(loss_of)
             self.step += 1
             self.seconds = time.perf_counter() - started
-            validate = len(self.validation) > 0 and (
-                self.step % self.settings.validate_every == 0 or self.step == self.settings.steps
+            validate = (
+                len(self.validation) > 0
+                and self.writes
+                and (
+                    self.step % self.settings.validate_every == 0
+                    or self.step == self.settings.steps
+                )
             )
             record = Record(
                 self.step,
@@ -163,19 +179,21 @@ class TrainingRun:
                 self.objective.diagnostics,
                 self.validate() if validate else None,
             )
-            log.append(self.log, record)
+            if self.writes:
+                log.append(self.log, record)
             if callback is not None:
                 callback(record)
             if self.step % self.settings.checkpoint_every == 0 or self.step == self.settings.steps:
                 self.save_checkpoint()
         return self.regularizer.eval().requires_grad_(False)
 
-    def _optimise(self) -> float:
-        clean, noisy, sigma = (tensor.to(self.device) for tensor in self.sampler.sample())
+    def _optimise(self, loss_of: nn.Module) -> float:
+        batch = [tensor.to(self.device) for tensor in self.sampler.sample()]
+        level = batch[-1][0]
         self.optimizer.zero_grad(set_to_none=True)
         try:
             with self._bfloat16():
-                loss = self._loss(clean, noisy, sigma)
+                loss = loss_of(*(share(tensor) for tensor in batch), level)
                 loss.backward()
         except SolverError as error:
             raise self._diverged("the model cannot be solved with any more") from error
@@ -185,7 +203,7 @@ class TrainingRun:
             raise self._diverged(f"the loss became {loss.item()} or its gradient not finite")
         self.optimizer.step()
         self.schedule.step()
-        return loss.item()
+        return mean(loss).item()
 
     @contextmanager
     def _bfloat16(self) -> Iterator[None]:
@@ -207,15 +225,18 @@ class TrainingRun:
         kept = f". The last checkpoint is {self.checkpoint}" if self.checkpoint.exists() else ""
         return FloatingPointError(f"{what} at step {self.step + 1}; lower the learning rate{kept}")
 
-    def _loss(self, clean: Tensor, noisy: Tensor, sigma: Tensor) -> Tensor:
-        """The objective's loss with what its settings add, 0-dim."""
+    def _loss(self, clean: Tensor, noisy: Tensor, sigma: Tensor, level: Tensor) -> Tensor:
+        """The objective's loss with what its settings add, 0-dim.
+
+        :param level: noise level of the bound that flatness is about, 0-dim.
+        """
         loss = self.objective.loss(
             self.regularizer, clean, noisy, sigma, emphasis=self.settings.emphasis
         )
         if self.settings.flatness > 0:
             model = self.regularizer
             last = model.second if isinstance(model, AdaptiveRegularizer) else model
-            loss = loss + self.settings.flatness * trained(last).lipschitz(sigma=sigma[0]).log()
+            loss = loss + self.settings.flatness * trained(last).lipschitz(sigma=level).log()
         penalty = spline_roughness(self.regularizer)
         if penalty is not None:
             loss = loss + self.settings.tv2 * penalty
@@ -250,6 +271,8 @@ class TrainingRun:
 
     def save_checkpoint(self) -> None:
         """Write everything a resumed run needs, all or nothing."""
+        if not self.writes:
+            return
         write_checkpoint(
             self.checkpoint,
             self.regularizer,
@@ -263,7 +286,11 @@ class TrainingRun:
     def resume(self) -> None:
         """Continue from the checkpoint in the folder.
 
-        :raises ValueError: there is none, it is damaged, or it belongs to a run with other settings.
+        A run of more steps may continue one of fewer. Its learning rates are those of the longer run from
+        there on, so that it ends near, and not at, what a run of as many steps from the start gives.
+
+        :raises ValueError: there is none, it is damaged, or it belongs to a run with other settings or past
+            the last step of this one.
         """
         self.step, self.seconds = read_checkpoint(
             self.checkpoint,
@@ -272,4 +299,8 @@ class TrainingRun:
             self.generator,
             identity=self.identity,
         )
+        if self.step > self.settings.steps:
+            raise ValueError(
+                f"{self.checkpoint} is of a run that has taken {self.step} steps; give as many or more"
+            )
         self.schedule = self._half_cosine()

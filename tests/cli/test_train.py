@@ -75,11 +75,11 @@ def test_a_second_interrupt_does_not_wait(tmp_path, capsys, monkeypatch):
     command += ["--patch-size", 16, "--filters", 2, "-o", tmp_path / "out.safetensors"]
     optimise = TrainingRun._optimise
 
-    def interrupted(self):
+    def interrupted(self, loss_of):
         if self.step == 200:
             for _ in range(2):
                 signal.raise_signal(signal.SIGINT)
-        return optimise(self)
+        return optimise(self, loss_of)
 
     monkeypatch.setattr(TrainingRun, "_optimise", interrupted)
     assert run(*command) == 130
@@ -102,11 +102,11 @@ def test_interrupted_training_resumes(tmp_path, capsys, monkeypatch):
     common += ["--patch-size", 32, "-q"]
     optimise, steps = TrainingRun._optimise, []
 
-    def interrupted(self):
+    def interrupted(self, loss_of):
         steps.append(self.step)
         if len(steps) == 2:
             signal.raise_signal(signal.SIGINT)
-        return optimise(self)
+        return optimise(self, loss_of)
 
     monkeypatch.setattr(TrainingRun, "_optimise", interrupted)
     out = tmp_path / "out.safetensors"

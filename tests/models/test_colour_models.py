@@ -40,8 +40,9 @@ def test_the_luminance_is_that_of_the_gray_model_and_filters_start_from_it() -> 
     torch.testing.assert_close(model.grad(x, 0.1), luminance.regularizer.grad(x, 0.1))
     network = model.network
     assert isinstance(network, ColourNetwork)
-    kernel = network.chroma.networks[0].operator.kernel
-    assert kernel.shape == (CHROMA.channels[1], 2, 11, 11)
+    blocks = network.chroma.network.networks[0].operator.kernel
+    assert blocks.shape == (CHROMA.channels[1], 8, 5, 5)
+    kernel = torch.nn.functional.pixel_shuffle(blocks, 2)
     # pairs: the same filter on either difference
     torch.testing.assert_close(kernel[0::2, 0], kernel[1::2, 1])
     assert kernel[0::2, 1].abs().max() < 1e-6

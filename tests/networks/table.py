@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from convexreg.networks.base import GradientNetwork
+from convexreg.networks.blocks import BlockNetwork
 from convexreg.networks.cascaded import GradNetC, MGradNetC
 from convexreg.networks.combinations import (
     CMGN,
@@ -172,4 +173,11 @@ PAIRS: dict[str, tuple[NetworkCase, Build, tuple[int, ...]]] = {
     for name, case in NETWORKS.items()
     for geometry in GEOMETRIES
 }
-"""Every architecture over every operator."""
+"""Every architecture over every operator, and over blocks of pixels."""
+for _name in ("mgradnet-c-conditioned", "module-groups", "mgradnet-m"):
+    _case = NETWORKS[_name]
+    PAIRS[f"{_name}-blocks"] = (
+        replace(_case, build=lambda w, build=_case.build: BlockNetwork(build(w), 2)),
+        lambda: Convolution((8, WIDTH), (3,), block=2),
+        (2, 5, 4),
+    )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
@@ -15,7 +17,9 @@ from convexreg.solvers import Progress, SolverError, Status
 from convexreg.solvers.certificates import certify
 from convexreg.solvers.operators import Identity
 from tests.problems import small_regularizer
+from tests.tables import perturbed
 from tests.test_adaptive import adaptive as small_adaptive
+from tests.test_regularizer import BLOCKS, SMALL
 
 SIGMA = torch.tensor([0.05, 0.1], dtype=torch.float64)
 
@@ -26,16 +30,23 @@ def noisy() -> Tensor:
     return ramp + 0.1 * torch.randn(ramp.shape, generator=generator, dtype=torch.float64)
 
 
+def colour_model(adaptive: bool = False):
+    config = replace(SMALL, chroma=BLOCKS, adaptive=adaptive, weight_width=4)
+    return perturbed(config.build_adaptive() if adaptive else config.build(), 0.1)
+
+
 @pytest.mark.parametrize("large", [False, True])
+@pytest.mark.parametrize("native", [False, True], ids=["of gray", "of colour"])
 @pytest.mark.parametrize("adaptive", [False, True])
 def test_the_minimum_is_that_of_the_colour_image(
-    adaptive: bool, large: bool, monkeypatch: pytest.MonkeyPatch
+    adaptive: bool, native: bool, large: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A different weight and noise level per image; the planes together or in turn."""
     y, lam = noisy(), torch.tensor([0.7, 1.2]).double()
     if large:
         monkeypatch.setattr(colour, "LARGE", 1)
-    model = small_adaptive() if adaptive else small_regularizer()
+    gray = small_adaptive if adaptive else small_regularizer
+    model = colour_model(adaptive) if native else gray()
     result = reconstruct(y, Identity(), sigma=SIGMA, regularizer=model, lam=lam, gap_tol=1e-11)
     assert result.converged
     assert result.image.shape == y.shape
@@ -49,9 +60,10 @@ def test_the_minimum_is_that_of_the_colour_image(
     torch.testing.assert_close(alone.image, result.image[1:], rtol=0, atol=1e-5)
 
 
-def test_a_callback_is_told_of_the_colour_images() -> None:
+@pytest.mark.parametrize("native", [False, True], ids=["of gray", "of colour"])
+def test_a_callback_is_told_of_the_colour_images(native: bool) -> None:
     y, seen = noisy(), list[Progress]()
-    problem = proximal_problem(y, small_regularizer(), SIGMA)
+    problem = proximal_problem(y, colour_model() if native else small_regularizer(), SIGMA)
     tolerance = Tolerance(gap_tol=1e-8)
     solution, _ = planes.minimise(problem, y, tolerance=tolerance, callback=seen.append)
     last = seen[-1]
@@ -59,6 +71,11 @@ def test_a_callback_is_told_of_the_colour_images() -> None:
     assert torch.equal(last.gap, solution.certificate.gap)
     assert torch.equal(last.evaluations, solution.evaluations)
     assert not last.active.any()
+    assert all(bool(progress.active.any()) for progress in seen[:-1])
+    shares = torch.stack([progress.done for progress in seen])
+    assert bool((shares.diff(dim=0) >= 0).all())
+    assert bool((shares[-1] == 1).all())
+    assert [progress.iteration for progress in seen] == list(range(1, len(seen) + 1))
     assert last.value is not None
     torch.testing.assert_close(last.value, problem.objective.value(solution.x))
     torch.testing.assert_close(
@@ -77,13 +94,15 @@ def test_a_colour_image_is_as_far_as_its_worst_plane() -> None:
     assert failure.value.solution.status.tolist() == [Status.CONVERGED, Status.NOT_FINITE]
 
 
+@pytest.mark.parametrize("native", [False, True], ids=["of gray", "of colour"])
 @pytest.mark.parametrize("adaptive", [False, True])
 def test_planes_in_turn_are_certified_in_float64_at_the_image_itself(
-    adaptive: bool, monkeypatch: pytest.MonkeyPatch
+    adaptive: bool, native: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Though each is certified before the image is put together, and rounded."""
     monkeypatch.setattr(colour, "LARGE", 1)
-    model = (small_adaptive() if adaptive else small_regularizer()).float()
+    gray = small_adaptive if adaptive else small_regularizer
+    model = (colour_model(adaptive) if native else gray()).float()
     y = noisy().float()
     result = reconstruct(y, Identity(), sigma=SIGMA, regularizer=model, gap_tol=1e-5)
     assert result.converged

@@ -32,7 +32,6 @@ GOOD = torch.rand(1, 1, 16, 16)
         ({"y": torch.zeros(8)}, "batch"),
         ({"y": torch.zeros(1, 1, 8, 8, dtype=torch.uint8)}, "floating-point"),
         ({"y": numpy.zeros((1, 1, 8, 8))}, "floating-point tensor"),
-        ({"y": torch.rand(1, 2, 8, 8)}, "2 channels"),
         ({"sigma": 0.0}, "sigma must be positive"),
         ({"sigma": -1.0}, "sigma must be positive"),
         ({"sigma": math.nan}, "sigma must be positive"),

@@ -9,7 +9,7 @@ import torch
 
 from convexreg.solvers import Box, QuasiNewton, Status, minimise
 from convexreg.solvers.curvature import Curvature, Preconditioner
-from convexreg.solvers.quasi_newton import Pair, _apply, _free_variables
+from convexreg.solvers.limited_memory import Pair, two_loop_recursion
 from tests.oracles import matrix
 from tests.problems import UNIT, Counting, Quadratic, quadratic, spectra, spectrum_matrix
 
@@ -39,7 +39,7 @@ def test_two_loops_apply_the_matrix_of_bfgs(count: int, preconditioned: bool) ->
             keep = torch.eye(12).double() - torch.outer(t, s) / s.dot(t)
             expected[image] = keep.T @ expected[image] @ keep + torch.outer(s, s) / s.dot(t)
     grad = torch.randn(2, *SHAPE).double()
-    applied, _ = _apply(tuple(pairs), preconditioner, grad, torch.ones(()))
+    applied, _ = two_loop_recursion(tuple(pairs), preconditioner, grad, torch.ones(()))
     product = (expected @ grad.flatten(1).unsqueeze(2)).reshape(2, *SHAPE)
     torch.testing.assert_close(applied, product)
 
@@ -56,8 +56,8 @@ def test_among_free_variables_the_matrix_is_their_own() -> None:
         pairs.append(Pair.of(move, change))
         fewer.append(Pair.of(move.flatten()[None, kept], change.flatten()[None, kept]))
     grad = torch.randn(1, *SHAPE).double()
-    applied = _apply(tuple(pairs), None, grad, free)[0].flatten()
-    expected, _ = _apply(tuple(fewer), None, grad.flatten()[None, kept], torch.ones(()))
+    applied = two_loop_recursion(tuple(pairs), None, grad, free)[0].flatten()
+    expected, _ = two_loop_recursion(tuple(fewer), None, grad.flatten()[None, kept], torch.ones(()))
     torch.testing.assert_close(applied[kept], expected[0])
     assert (applied[~kept] == 0).all()
 
@@ -77,7 +77,7 @@ def test_free_variables_are_those_that_no_bound_holds() -> None:
     x = torch.tensor([[0.0, 0.0, 1e-9, 1e-9, 1e-3, 0.5, 1.0, 1.0, 1 - 1e-9]]).double()
     grad = torch.tensor([[1.0, -1.0, 1.0, -1.0, 1.0, 1.0, 1.0, -1.0, -1.0]]).double()
     expected = [[0.0, 1.0, 0.0, 1.0, 1.0, 1.0, 1.0, 0.0, 0.0]]
-    assert _free_variables(x, grad, UNIT).tolist() == expected
+    assert UNIT.free_variables(x, grad).tolist() == expected
 
 
 @pytest.mark.parametrize(

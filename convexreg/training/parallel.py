@@ -1,0 +1,85 @@
+"""Training in several processes, as `torchrun` starts them: each takes its share of every batch."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, distributed, nn
+from torch.nn.parallel import DistributedDataParallel
+
+
+@contextmanager
+def processes(device: torch.device) -> Iterator[None]:
+    """Within it the processes of `torchrun` know of each other; nothing without it.
+
+    By gloo on the CPU, by nccl on GPUs.
+    """
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        yield
+        return
+    distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    try:
+        yield
+    finally:
+        distributed.destroy_process_group()
+
+
+def own_device(name: str) -> torch.device:
+    """`cuda` is a GPU of its own for every process of a machine."""
+    device = torch.device(name)
+    if device.type == "cuda" and device.index is None and "LOCAL_RANK" in os.environ:
+        return torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+    return device
+
+
+def place() -> tuple[int, int]:
+    """The number of this process and how many there are: 0 and 1 without others."""
+    if distributed.is_available() and distributed.is_initialized():
+        return distributed.get_rank(), distributed.get_world_size()
+    return 0, 1
+
+
+class Loss(nn.Module):
+    """A loss of a model as a module, whose gradient is the mean over the processes after `backward`.
+
+    :param model: its parameters are those that are differentiated.
+    :param function: of tensors to a mean over their images, 0-dim.
+    """
+
+    def __init__(self, model: nn.Module, function: Callable[..., Tensor]) -> None:
+        super().__init__()
+        self.model, self.function = model, function
+
+    def forward(self, *tensors: Tensor) -> Tensor:
+        return self.function(*tensors)
+
+    def shared(self) -> nn.Module:
+        """Itself, or with the gradients of all processes."""
+        return self if place()[1] == 1 else DistributedDataParallel(self)
+
+
+def share(batch: Tensor) -> Tensor:
+    """What of a batch is for this process: an equal part.
+
+    :raises ValueError: it cannot be divided.
+    """
+    number, count = place()
+    if len(batch) % count:
+        raise ValueError(
+            f"a batch of {len(batch)} cannot be divided among {count} processes; give a batch size that "
+            f"is a multiple of {count}"
+        )
+    return batch.unflatten(0, (count, -1))[number]
+
+
+def mean(value: Tensor) -> Tensor:
+    """Over the processes."""
+    _, count = place()
+    if count == 1:
+        return value
+    value = value.detach().clone()
+    distributed.all_reduce(value)
+    return value / count
