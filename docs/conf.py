@@ -19,6 +19,7 @@ extensions = [
     "docstrings",
     "included",
     "mathml",
+    "reference",
     "myst_parser",
     "sphinx.ext.autodoc",
     "sphinx.ext.viewcode",

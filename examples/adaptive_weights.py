@@ -64,7 +64,7 @@ panels = [
 figure, axes = plt.subplots(2, 3, figsize=(10, 7), layout="constrained")
 for axis, (image, title, colours) in zip(axes.flat, panels, strict=True):
     top = 1.0 if colours == "gray" else float(image.max())
-    axis.imshow(image, cmap=colours, vmin=0, vmax=top)
+    axis.imshow(image.numpy(), cmap=colours, vmin=0, vmax=top)
     axis.set_title(title)
     axis.axis("off")
 

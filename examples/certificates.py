@@ -88,7 +88,7 @@ attempts = {
 figure, axes = plt.subplots(1, 4, figsize=(13, 3.6), layout="constrained")
 for axis, (name, attempt) in zip(axes, {"measured": None, **attempts}.items(), strict=True):
     image = blurred if attempt is None else attempt.image
-    axis.imshow(image[0, 0], cmap="gray", vmin=0, vmax=1)
+    axis.imshow(image[0, 0].numpy(), cmap="gray", vmin=0, vmax=1)
     axis.set_title(f"{name}: {psnr(image):.2f} dB")
     axis.axis("off")
     if attempt is not None:

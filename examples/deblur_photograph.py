@@ -76,6 +76,6 @@ for name, score in scores.items():
 figure, axes = plt.subplots(2, 3, figsize=(10, 7), layout="constrained")
 shown = {"photograph": truth, "measured": y, **images}
 for axis, (name, image) in zip(axes.flat, shown.items(), strict=True):
-    axis.imshow(image[0].permute(1, 2, 0).clamp(0, 1))
+    axis.imshow(image[0].permute(1, 2, 0).clamp(0, 1).numpy())
     axis.set_title(f"{name}, {scores[name]:.2f} dB" if name in scores else name)
     axis.axis("off")

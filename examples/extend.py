@@ -206,6 +206,6 @@ figure, axes = plt.subplots(1, 4, figsize=(12, 3.4), layout="constrained")
 shown = {"photograph": clean, "rows repeated": repeated}
 shown |= {name: result.image for name, result in results.items()}
 for axis, (name, image) in zip(axes, shown.items(), strict=True):
-    axis.imshow(image[0, 0], cmap="gray", vmin=0, vmax=1)
+    axis.imshow(image[0, 0].numpy(), cmap="gray", vmin=0, vmax=1)
     axis.set_title(f"{name}, {scores[name]:.2f} dB" if name in scores else name)
     axis.axis("off")

@@ -111,5 +111,5 @@ for axis, (name, image) in zip(axes, {"measured": counted, **blurred_images}.ite
     axis.axis("off")
 
 # %%
-# Counts as they are, with the exact Poisson likelihood instead of weighted squares, are
-# ``reconstruct(..., fidelity=deepinv.optim.PoissonLikelihood(bkg=...), lam=...)``; the weight is yours then.
+# The exact Poisson likelihood instead of weighted squares is
+# ``reconstruct(..., fidelity=deepinv.optim.PoissonLikelihood(gain=..., bkg=...))``.

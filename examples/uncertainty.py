@@ -50,6 +50,6 @@ panels = (
 )
 figure, axes = plt.subplots(1, 5, figsize=(14, 3.1), layout="constrained")
 for axis, (image, title, top) in zip(axes.flat, panels, strict=True):
-    axis.imshow(image[0, 0], cmap="gray" if top == 1 else "magma", vmin=0, vmax=top)
+    axis.imshow(image[0, 0].numpy(), cmap="gray" if top == 1 else "magma", vmin=0, vmax=top)
     axis.set_title(title)
     axis.axis("off")
