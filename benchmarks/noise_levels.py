@@ -14,7 +14,8 @@ from benchmarks.harness.drawing import canvas, style_of
 from benchmarks.harness.options import Options
 from benchmarks.harness.records import write_rows
 from benchmarks.harness.registry import Benchmark, Figure, Table, register
-from convexreg.pictures.noise import NoNoise, estimate_noise
+from convexreg.pictures.blocks import NoNoise
+from convexreg.pictures.noise import estimate_noise
 
 Plane = numpy.ndarray
 LEVELS = (5, 25)

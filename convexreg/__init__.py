@@ -19,7 +19,7 @@ from convexreg.reconstruction.colour_noise import ColourNoise
 from convexreg.reconstruction.from_measurements import reconstruct
 from convexreg.reconstruction.result import Reconstruction
 from convexreg.regularizer import ConvexRegularizer
-from convexreg.restoration import deblur, denoise
+from convexreg.restoration.arrays import deblur, denoise
 
 if TYPE_CHECKING:
     from convexreg.plugin.denoiser import ConvexDenoiser

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from convexreg.networks import colour, tiling
 from convexreg.networks.base import Sigma, converted, replaced
 from convexreg.networks.colour_network import Part
+from convexreg.networks.holes import filled
 from convexreg.networks.weight_network import ChromaWeights, ColourWeights, WeightNetwork
 from convexreg.regularizer import ConvexRegularizer
 from convexreg.solvers.objective import Objective
@@ -57,14 +58,22 @@ class AdaptiveRegularizer(nn.Module):
         """The noise levels it is valid for."""
         return self.second.sigma_range
 
-    def weights(self, x: Tensor, sigma: Sigma) -> Tensor:
+    def weights(self, x: Tensor, sigma: Sigma, seen: Tensor | None = None) -> Tensor:
         """Weights from a reconstruction `x` `(B, C, H, W)`: `(B, terms, H, W)`, of a gray model as many per
-        image as it has planes."""
+        image as it has planes.
+
+        :param seen: where the measurements say something of `x`, `(B, 1, H, W)`. A reconstruction is smooth
+            elsewhere whatever is there: there weights are those around, in the geometric mean.
+        """
         own, network = self.second.of(x.shape[1]), self.network
         if own is not self.second and isinstance(network, ColourWeights):
             network = network.luminance
         planes, levels = own.planes(x, sigma)
-        return tiling.weights(own.network, network, planes, levels)
+        weights = tiling.weights(own.network, network, planes, levels)
+        if seen is None or bool(seen.all()):
+            return weights
+        of_weights = seen.repeat_interleave(weights.shape[0] // seen.shape[0], 0)
+        return filled(weights.log(), of_weights.expand_as(weights)).exp()
 
     def with_noise_ratios(self, luminance: float, chroma: float) -> AdaptiveRegularizer:
         """Of a model for colour images, see `Regularizer.with_noise_ratios`."""
@@ -76,15 +85,19 @@ class AdaptiveRegularizer(nn.Module):
             network=self.network.with_ratios(luminance, chroma),
         )
 
-    def given_in_turn(self, x: Tensor, sigma: Sigma) -> ConvexRegularizer | GivenInTurn:
-        """`given(x, sigma)`; of large colour images what makes the regularizers of their parts in turn."""
+    def given_in_turn(
+        self, x: Tensor, sigma: Sigma, seen: Tensor | None = None
+    ) -> ConvexRegularizer | GivenInTurn:
+        """`given(x, sigma, seen)`; of large colour images, seen everywhere, what makes the regularizers of
+        their parts in turn."""
         parts = (self.second.network, self.network)
         large = x.shape[1] == 3 and x[0, 0].numel() >= colour.LARGE
-        if not large or any(tiling.differentiated(part, x) for part in parts):
-            return self.given(x, sigma)
+        whole = not large or not (seen is None or bool(seen.all()))
+        if whole or any(tiling.differentiated(part, x) for part in parts):
+            return self.given(x, sigma, seen)
         return GivenInTurn(self, x, sigma)
 
-    def given(self, x: Tensor, sigma: Sigma) -> ConvexRegularizer:
+    def given(self, x: Tensor, sigma: Sigma, seen: Tensor | None = None) -> ConvexRegularizer:
         """The convex regularizer of the last round, its weights frozen at the reconstruction `x`.
 
         The result takes images of that size, any number of them if `x` is one gray image, and a noise
@@ -92,9 +105,10 @@ class AdaptiveRegularizer(nn.Module):
 
         :param x: `(B, C, H, W)`.
         :param sigma: noise level that the weights are for, one number or one per image.
+        :param seen: see `weights`.
         """
         own = self.second.of(x.shape[1])
-        return own.with_weights(self.weights(x, sigma), channels=x.shape[1])
+        return own.with_weights(self.weights(x, sigma, seen), channels=x.shape[1])
 
     def given_part(self, x: Tensor, sigma: Sigma, part: Part) -> ConvexRegularizer:
         """Of a model for colour images that for one of its parts (`Regularizer.of_part`).
@@ -176,21 +190,31 @@ R = TypeVar("R", bound=HasImage)
 
 
 def rounds(
-    model: Any, solve: Callable[[Any, Tensor, bool], R], start: Tensor, sigma: Sigma
+    model: Any,
+    solve: Callable[[Any, Tensor, bool], R],
+    start: Tensor,
+    sigma: Sigma,
+    seen: Tensor | None = None,
 ) -> list[R]:
     """Solve with a model in as many rounds as it has: their results, the last one last.
 
     :param model: an adaptive regularizer has one round more than its first part, any other one.
     :param solve: `(regularizer, start, whether it is the last round)` to a result.
+    :param seen: see `AdaptiveRegularizer.weights`.
     """
-    return _rounds(model, solve, start, sigma, True)
+    return _rounds(model, solve, start, sigma, seen, True)
 
 
 def _rounds(
-    model: Any, solve: Callable[[Any, Tensor, bool], R], start: Tensor, sigma: Sigma, is_last: bool
+    model: Any,
+    solve: Callable[[Any, Tensor, bool], R],
+    start: Tensor,
+    sigma: Sigma,
+    seen: Tensor | None,
+    is_last: bool,
 ) -> list[R]:
     if not isinstance(model, AdaptiveRegularizer):
         return [solve(model, start, is_last)]
-    before = _rounds(model.first, solve, start, sigma, False)
+    before = _rounds(model.first, solve, start, sigma, seen, False)
     image = before[-1].image
-    return [*before, solve(model.given_in_turn(image, sigma), image, is_last)]
+    return [*before, solve(model.given_in_turn(image, sigma, seen), image, is_last)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from convexreg.cli.values import count, device, positive, white
 from convexreg.models.files import DEFAULT_MODEL
@@ -13,7 +14,7 @@ def add_files(sub: argparse.ArgumentParser) -> None:
     sub.add_argument(
         "input",
         nargs="+",
-        help="PNG, TIFF, JPEG, BMP, NPY or NPZ files, folders of them, patterns",
+        help="PNG, TIFF, JPEG, WebP, BMP, NPY or NPZ files, folders of them, patterns",
     )
     sub.add_argument(
         "-o",
@@ -46,11 +47,18 @@ def add_white(sub: argparse.ArgumentParser, *, auto: bool = False) -> None:
 def add_sigma(sub: argparse.ArgumentParser, *, auto: bool = False) -> None:
     """:param auto: whether it can be estimated."""
     usual = ', or "auto" (default: %(default)s)' if auto else ""
-    sub.add_argument(
+    noise = sub.add_mutually_exclusive_group(required=not auto)
+    noise.add_argument(
         "--sigma",
-        required=not auto,
         default="auto" if auto else None,
         help=f'noise level on the [0, 1] scale, such as 0.01 or "2.5/255"{usual}',
+    )
+    noise.add_argument(
+        "--noise-map",
+        type=Path,
+        metavar="FILE",
+        help="picture or NPY file of the photograph's size with the noise level of every pixel, in the "
+        "numbers of the photograph's file (10 in one of 8 bits is 10/255)",
     )
 
 

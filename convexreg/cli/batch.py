@@ -46,7 +46,8 @@ def restore_files(options: argparse.Namespace, restore: Restore) -> int:
     sources, output = found(options.input), Path(options.output)
     parse_weight(options.lam)
     # what is read beside the inputs may not be overwritten either
-    others = [Path(name) for key in ("kernel", "mask") if (name := getattr(options, key, None))]
+    beside = (getattr(options, key, None) for key in ("kernel", "mask", "noise_map"))
+    others = [Path(name) for name in beside if name]
     into_folder = (
         len(sources) > 1
         or Path(options.input[0]) != sources[0]
@@ -117,6 +118,7 @@ def _restored_file(
     """
     told: list[Told] = []
     own_white = options.white == "auto"
+    any_unit = options.sigma == "auto" or options.noise_map is not None
     white = None if own_white else options.white
     with _named_white(), PictureFile(source, white=white) as file:
         numbers = [options.page] if options.page else list(range(1, len(file) + 1))
@@ -127,7 +129,7 @@ def _restored_file(
 
         def photographs() -> Iterator[Photograph]:
             for number in numbers:
-                photograph = _read(file, number, own_white, options.sigma == "auto")
+                photograph = _read(file, number, own_white, any_unit)
                 check_writable(target, photograph)
                 _remark(photograph, source)
                 follow = ProgressBar(quiet=options.quiet) if single else None
@@ -205,11 +207,16 @@ def _say(options: argparse.Namespace, target: Path, told: list[Told]) -> None:
             names = [f"page {number}"] * (len(told) > 1) + [f"part {part}"] * (
                 len(page.reports) > 1
             )
-            lines = [f"sigma: {report['sigma']:g}", *summary.split("\n")]
+            lines = [_noise(report), *summary.split("\n")]
             lines += [f"lam: {report['lam']:.4g}"] if by_rule and "lam" in report else []
             if names:
                 lines = [f"{', '.join(names)}: {lines[0]}; {'; '.join(lines[1:])}"]
             print("\n".join(lines))
+
+
+def _noise(report: dict[str, Any]) -> str:
+    gain = f", of photon noise of gain {report['gain']:.4g}" if "gain" in report else ""
+    return f"sigma: {report['sigma']:.4g}{gain}"
 
 
 def _reported(page: Told) -> dict[str, Any]:

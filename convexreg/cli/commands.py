@@ -12,6 +12,7 @@ from torch import Tensor
 
 from convexreg.adaptive import AdaptiveRegularizer
 from convexreg.cli.batch import note, restore_files
+from convexreg.cli.noise import GivenNoise, channels_of, parse_sigma
 from convexreg.cli.progress import ProgressBar
 from convexreg.cli.restoration import Follow, Told, parse_weight, report, restored
 from convexreg.cli.text import card_text, table
@@ -22,38 +23,22 @@ from convexreg.pictures import kernels
 from convexreg.pictures.files import check_writable
 from convexreg.pictures.masks import read_missing
 from convexreg.pictures.photograph import ImageError, Photograph
-from convexreg.restoration import Restoration, deblurred, denoised, reconstructed
-
-
-def parse_sigma(text: str) -> float:
-    """`"0.1"` or `"25/255"` as a number.
-
-    :raises ValueError: neither of them.
-    """
-    numerator, _, denominator = text.partition("/")
-    try:
-        value = float(numerator) / float(denominator or 1)
-    except (ValueError, ZeroDivisionError):
-        raise ValueError(
-            f'the noise level must be a number such as 0.1 or a ratio such as 25/255, got "{text}"'
-        ) from None
-    return value
-
-
-def given_sigma(options: argparse.Namespace) -> float | None:
-    """`None` where it is to be estimated."""
-    return None if options.sigma == "auto" else parse_sigma(options.sigma)
+from convexreg.restoration.picture import deblurred, denoised, reconstructed
+from convexreg.restoration.result import Restoration
 
 
 def denoise(options: argparse.Namespace) -> int:
-    sigma, gain = given_sigma(options), options.gain
+    noise, gain = GivenNoise.of(options), options.gain
     gain = gain if gain in (None, "auto") else parse_sigma(gain)
 
     def restore(photograph: Photograph, follow: Follow | None) -> tuple[Photograph, Told]:
-        def part(pixels: Tensor, _: int, **solve: Any) -> Restoration:
-            return denoised(pixels, sigma, gain=gain, step=photograph.step, **solve)
+        parts = photograph.parts(equal_is_gray=not noise.of_channels)
+        levels = noise.levels(photograph, parts)
 
-        return restored(options, photograph, photograph.parts(), part, follow)
+        def part(pixels: Tensor, index: int, **solve: Any) -> Restoration:
+            return denoised(pixels, levels[index], gain=gain, step=photograph.step, **solve)
+
+        return restored(options, photograph, parts, part, follow)
 
     return restore_files(options, restore)
 
@@ -73,8 +58,8 @@ def _kernel(options: argparse.Namespace) -> kernels.Kernel:
 
 
 def deblur(options: argparse.Namespace) -> int:
-    sigma, kernel = given_sigma(options), _kernel(options)
-    for remark in kernel.remarks:
+    noise, kernel = GivenNoise.of(options), _kernel(options)
+    for remark in kernel.said:
         note(remark)
     channels = kernel.filter.shape[1]
 
@@ -84,14 +69,12 @@ def deblur(options: argparse.Namespace) -> int:
                 f"the kernel has {channels} channels and the photograph {photograph.pixels.shape[0]}; give "
                 "one kernel for all channels, or one for each"
             )
-        parts = photograph.parts(equal_is_gray=channels == 1)
-        ends = torch.tensor([len(part) for part in parts]).cumsum(0).tolist()
+        parts = photograph.parts(equal_is_gray=channels == 1 and not noise.of_channels)
+        levels, places = noise.levels(photograph, parts), channels_of(parts)
 
         def part(pixels: Tensor, index: int, **solve: Any) -> Restoration:
-            own = slice(ends[index] - len(pixels), ends[index]) if channels > 1 else slice(1)
-            return deblurred(
-                pixels, kernel.filter[:, own], sigma, boundary=options.boundary, **solve
-            )
+            own = kernel.filter[:, places[index]] if channels > 1 else kernel.filter
+            return deblurred(pixels, own, levels[index], boundary=options.boundary, **solve)
 
         return restored(options, photograph, parts, part, follow)
 
@@ -101,7 +84,7 @@ def deblur(options: argparse.Namespace) -> int:
 def inpaint(options: argparse.Namespace) -> int:
     import deepinv
 
-    sigma, mask = parse_sigma(options.sigma), read_missing(options.mask)
+    noise, mask = GivenNoise.of(options), read_missing(options.mask)
     if mask.float().mean() > 0.5:
         note(f"{options.mask} marks more than half; white is what is missing")
 
@@ -113,14 +96,17 @@ def inpaint(options: argparse.Namespace) -> int:
                 f"{sizes[1][1]}; they must be of one size"
             )
 
-        def part(pixels: Tensor, _: int, **solve: Any) -> Restoration:
+        parts = photograph.parts(equal_is_gray=not noise.of_channels)
+        levels = noise.levels(photograph, parts)
+
+        def part(pixels: Tensor, index: int, **solve: Any) -> Restoration:
             known = (~mask).to(pixels).expand_as(pixels)
             size: Any = pixels.shape  # of any length, whatever deepinv's annotation says
             physics = deepinv.physics.Inpainting(size, mask=known, device=pixels.device)
-            return reconstructed(pixels * known, physics, sigma, **solve)
+            return reconstructed(pixels * known, physics, levels[index], **solve)
 
         share = f"{100 * float(mask.float().mean()):.3g} %"
-        return restored(options, photograph, photograph.parts(), part, follow, missing=share)
+        return restored(options, photograph, parts, part, follow, missing=share)
 
     return restore_files(options, restore)
 
@@ -128,10 +114,10 @@ def inpaint(options: argparse.Namespace) -> int:
 def superresolve(options: argparse.Namespace) -> int:
     import deepinv
 
-    sigma, factor = parse_sigma(options.sigma), options.factor
+    noise, factor = GivenNoise.of(options), options.factor
     filter = kernels.antialiasing(factor)
 
-    def part(pixels: Tensor, _: int, **solve: Any) -> Restoration:
+    def enlarged(pixels: Tensor, sigma: Any, **solve: Any) -> Restoration:
         channels, height, width = pixels.shape
         physics = deepinv.physics.Downsampling(
             img_size=(channels, factor * height, factor * width),
@@ -143,7 +129,13 @@ def superresolve(options: argparse.Namespace) -> int:
         return reconstructed(pixels, physics, sigma, **solve)
 
     def restore(photograph: Photograph, follow: Follow | None) -> tuple[Photograph, Told]:
-        result, told = restored(options, photograph, photograph.parts(), part, follow)
+        parts = photograph.parts(equal_is_gray=not noise.of_channels)
+        levels = noise.levels(photograph, parts)
+
+        def part(pixels: Tensor, index: int, **solve: Any) -> Restoration:
+            return enlarged(pixels, levels[index], **solve)
+
+        result, told = restored(options, photograph, parts, part, follow)
         alpha = result.alpha
         if alpha is not None:
             alpha = torch.nn.functional.interpolate(

@@ -66,8 +66,9 @@ def parser() -> argparse.ArgumentParser:
     add_sigma(sub, auto=True)
     sub.add_argument(
         "--gain",
-        help="of photon noise, whose variance is gain times brightness (and that of --sigma, if given), or "
-        '"auto" to estimate both',
+        help="of photon noise, whose variance is gain times brightness (and that of --sigma, if given), "
+        '"auto" to estimate both, 0 for noise of one level (default: recognised where the noise clearly '
+        "grows with the brightness)",
     )
     add_solve_options(sub, denoising=True)
 

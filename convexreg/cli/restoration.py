@@ -10,10 +10,10 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-from convexreg.pictures.noise import PictureTooSmall
+from convexreg.pictures.blocks import PictureTooSmall
 from convexreg.pictures.photograph import Photograph
 from convexreg.reconstruction.result import Reconstruction
-from convexreg.restoration import Restoration
+from convexreg.restoration.result import Restoration
 from convexreg.solvers.progress import Progress
 from convexreg.solvers.solution import Status
 
@@ -91,7 +91,7 @@ def restored(
             )
         images[index] = found.image.cpu()
         reports.append(_reported(found))
-        summaries.append("copied" if found.result is None else found.result.summary())
+        summaries.append("copied" if found.result is None else found.result.summary(sigma=False))
         notes += found.notes
         codes |= set() if found.result is None else set(found.result.status.tolist())
     size = next(iter(images.values())).shape[-2:]
@@ -112,9 +112,12 @@ def _advice() -> Iterator[None]:
 
 
 def _reported(restoration: Restoration) -> dict[str, Any]:
+    noise = restoration.noise
     extra: dict[str, Any] = {"sigma": round(restoration.sigma, 7)}
-    if restoration.noise is not None:
-        extra["sigma_of_planes"] = [round(level, 7) for level in restoration.noise.levels]
+    if noise.gain > 0:
+        extra["gain"] = float(f"{noise.gain:.6g}")
+    elif noise.estimate is not None:
+        extra["sigma_of_planes"] = [round(level, 7) for level in noise.estimate.levels]
     if restoration.result is None:
         return {**extra, "status": "copied"}
     return report(restoration.result, extra)

@@ -16,12 +16,13 @@ from convexreg.pictures.arrays import ArrayPictures, write_arrays
 from convexreg.pictures.photograph import ImageError, Photograph
 from convexreg.pictures.raster import RasterPictures, check_channels, encoded
 from convexreg.pictures.samples import Samples, photograph_of
-from convexreg.pictures.stacks import TiffPictures, write_tiff
+from convexreg.pictures.stacks import TiffPictures
+from convexreg.pictures.tiff_writing import write_tiff
 
 _JPEG = (".jpg", ".jpeg")
 _TIFF = (".tif", ".tiff")
 _ARRAYS = (".npy", ".npz")
-WRITABLE_SUFFIXES = frozenset({".png", *_JPEG, *_TIFF, *_ARRAYS})
+WRITABLE_SUFFIXES = frozenset({".png", ".webp", *_JPEG, *_TIFF, *_ARRAYS})
 IMAGE_SUFFIXES = frozenset({*WRITABLE_SUFFIXES, ".bmp"})
 
 
@@ -122,7 +123,7 @@ class PictureFile:
 def read_image(
     path: str | Path, *, white: float | None = None, page: int | None = None
 ) -> Photograph:
-    """Read PNG, TIFF, JPEG, BMP, NPY or NPZ; integers or floats, gray, colour or bands, alpha.
+    """Read PNG, TIFF, JPEG, WebP, BMP, NPY or NPZ; integers or floats, gray, colour or bands, alpha.
 
     The orientation a camera recorded (EXIF) is applied. Integer files are scaled to [0, 1]; float
     files are taken as they are.
@@ -142,10 +143,10 @@ def read_image(
 
 
 def write_image(path: str | Path, photograph: Photograph) -> None:
-    """Write in the depth the photograph was read with (JPEG: 8 bits, no alpha), all or nothing.
+    """Write in the depth the photograph was read with (WebP: 8 bits; JPEG: 8 bits, no alpha), all or nothing.
 
     Integer formats are clipped to [0, 1] and rounded; NPY and float TIFF keep every value. Where the
-    photograph knows its `white`, values are on that scale (JPEG: never).
+    photograph knows its `white`, values are on that scale (JPEG, WebP: never).
 
     :raises ImageError: an unsupported suffix, a missing folder, channels that the format has no place for, or
         pixels that are not finite.

@@ -24,27 +24,56 @@ class Kernel:
     """A blur kernel of odd size, each channel with sum one.
 
     :ivar filter: `(1, C, k, k)`, one kernel for all channels of a picture or one for each.
-    :ivar remarks: what was done to it.
+    :ivar remarks: what was assumed of it, one sentence each.
+    :ivar sums: of every channel, before they were divided by them.
     """
 
     filter: Tensor
     remarks: tuple[str, ...] = ()
+    sums: tuple[float, ...] = (1.0,)
+
+    @property
+    def said(self) -> tuple[str, ...]:
+        """The remarks, and that it was normalised if it was."""
+        if max(abs(total - 1) for total in self.sums) <= 1e-5:
+            return self.remarks
+        sums = " / ".join(f"{total:.6g}" for total in self.sums)
+        return (f"the kernel sums to {sums}; normalised to one", *self.remarks)
 
 
 def read_kernel(path: Path) -> Kernel:
-    """A kernel from an image or NPY file, of any type of numbers.
+    """A kernel from an image or NPY file, of any type of numbers; see `kernel_of`.
 
-    A background that lies under the whole kernel, as in a picture of a point of light, is subtracted. Even
-    sides get a row or column of zeros at the end, which makes the middle the entry that `numpy.fft.fftshift`
-    takes for it.
-
-    :raises ImageError: unreadable, negative or zero.
+    :raises ImageError: unreadable, or no kernel.
     """
-    array, remarks = _numbers(path), []
+    if path.suffix.lower() != ".npy" or not path.is_file():
+        with PictureFile(path) as file:
+            if len(file) > 1:
+                raise ImageError(f"the kernel {path} has {file.describe()}; save the one to use")
+            return kernel_of(file.numbers(1), f"the kernel {path}")
+    try:
+        array = numpy.load(path, allow_pickle=False)
+    except (ValueError, EOFError, OSError) as error:
+        raise ImageError(f"{path} cannot be read; it is damaged ({error})") from error
+    return kernel_of(channels_first(array), f"the kernel {path}")
+
+
+def kernel_of(array: numpy.ndarray, name: str = "the kernel") -> Kernel:
+    """A kernel from numbers, `(k, k)`, or one for each colour, `(3, k, k)`.
+
+    A background that lies under the whole kernel, as in a picture of a point of light, is subtracted.
+    Entries of rounding size below zero become zero. Even sides get a row or column of zeros at the end,
+    which makes the middle the entry that `numpy.fft.fftshift` takes for it.
+
+    :param array: of any real type; batches of one are taken as well, as PyTorch has them.
+    :param name: what messages call it.
+    :raises ImageError: of another shape or type, not finite, negative or zero.
+    """
+    array, remarks = _checked(array, name), []
     if not numpy.isfinite(array).all():
-        raise ImageError(f"the kernel {path} holds NaN or infinite entries; replace them first")
+        raise ImageError(f"{name} holds NaN or infinite entries; replace them first")
     if array.max() <= 0 and array.min() >= 0:
-        raise ImageError(f"the kernel {path} sums to zero; it would remove the image")
+        raise ImageError(f"{name} sums to zero; it would remove the image")
     if (array == array[:1]).all():
         array = array[:1]
     planes = []
@@ -53,7 +82,7 @@ def read_kernel(path: Path) -> Kernel:
         remarks += [remark] if remark and remark not in remarks else []
         if cleaned.min() < -_ROUNDING * cleaned.max():
             raise ImageError(
-                f"the kernel {path} has negative entries, down to {cleaned.min():.3g} where the largest is "
+                f"{name} has negative entries, down to {cleaned.min():.3g} where the largest is "
                 f"{cleaned.max():.3g}; a blur has none: subtract its background and set what is left of "
                 "the noise to zero"
             )
@@ -61,10 +90,7 @@ def read_kernel(path: Path) -> Kernel:
     array = numpy.stack(planes)
     totals = array.sum((1, 2))
     if totals.min() <= 0:
-        raise ImageError(f"the kernel {path} sums to zero; it would remove the image")
-    if abs(totals - 1).max() > 1e-5:
-        sums = " / ".join(f"{total:.6g}" for total in totals)
-        remarks.append(f"the kernel sums to {sums}; normalised to one")
+        raise ImageError(f"{name} sums to zero; it would remove the image")
     height, width = array.shape[1:]
     if height % 2 == 0 or width % 2 == 0:
         remarks.append(
@@ -72,34 +98,29 @@ def read_kernel(path: Path) -> Kernel:
             f"{width // 2}, counted from zero, as fftshift has it"
         )
         array = numpy.pad(array, ((0, 0), (0, 1 - height % 2), (0, 1 - width % 2)))
-    normalised = array / array.sum((1, 2), keepdims=True)
-    return Kernel(torch.from_numpy(normalised).float().unsqueeze(0), tuple(remarks))
+    normalised = torch.from_numpy(array / totals[:, None, None]).float().unsqueeze(0)
+    return Kernel(normalised, tuple(remarks), tuple(totals.tolist()))
 
 
-def _numbers(path: Path) -> numpy.ndarray:
-    """`(C, H, W)` in float64, without transparency."""
-    if path.suffix.lower() != ".npy" or not path.is_file():
-        with PictureFile(path) as file:
-            if len(file) > 1:
-                raise ImageError(f"the kernel {path} has {file.describe()}; save the one to use")
-            return file.numbers(1)
-    try:
-        array = numpy.load(path, allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
-        raise ImageError(f"{path} cannot be read; it is damaged ({error})") from error
+def channels_first(array: numpy.ndarray) -> numpy.ndarray:
+    """`(k, k, 3)` as `(3, k, k)`, others as they are."""
+    last = array.ndim == 3 and array.shape[0] != 1 and array.shape[-1] in (1, 3)
+    return numpy.moveaxis(array, -1, 0) if last else array
+
+
+def _checked(array: numpy.ndarray, name: str) -> numpy.ndarray:
+    """`(C, H, W)` in float64."""
+    shape = array.shape
     while array.ndim > 3 and array.shape[0] == 1:  # (1, 1, k, k) of PyTorch
         array = array[0]
-    if array.ndim == 2:
-        array = array[None]
-    elif array.ndim == 3 and array.shape[-1] in (1, 3):
-        array = numpy.moveaxis(array, -1, 0)
+    array = array[None] if array.ndim == 2 else array
+    if 0 in shape:
+        raise ImageError(f"{name} has shape {shape}; it is empty")
     if array.ndim != 3 or array.shape[0] not in (1, 3) or array.dtype.kind not in "biuf":
         raise ImageError(
-            f"the kernel {path} has shape {array.shape} and {array.dtype} entries; a kernel is (H, W), or "
-            "(H, W, 3) with one for each colour, of real numbers"
+            f"{name} has shape {shape} and {array.dtype} entries; a kernel is (k, k), or (k, k, 3) with one "
+            "for each colour, of real numbers"
         )
-    if 0 in array.shape:
-        raise ImageError(f"the kernel {path} has shape {array.shape}; it is empty")
     return array.astype(numpy.float64)
 
 

@@ -29,6 +29,7 @@ class Tags:
     :ivar description: of a TIFF, in words.
     :ivar imagej: ImageJ's metadata, with the pixel's unit and depth.
     :ivar ome: OME-XML.
+    :ivar exif: what the camera says, without the orientation, see `pictures.exif`.
     """
 
     profile: bytes | None = None
@@ -37,6 +38,7 @@ class Tags:
     description: str | None = None
     imagej: Mapping[str, Any] | None = None
     ome: str | None = None
+    exif: bytes | None = None
 
     def turned(self) -> Tags:
         """Of the picture on its side."""

@@ -1,22 +1,27 @@
-"""PNG, JPEG and BMP, by Pillow; PNG of 16 bits by imagecodecs, since Pillow reduces its colour to 8."""
+"""PNG, JPEG, WebP and BMP, by Pillow; PNG of 16 bits by imagecodecs, since Pillow reduces its colour to 8."""
 
 from __future__ import annotations
 
 import io
 import struct
 import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import imagecodecs
 import numpy
-from PIL import ExifTags, Image
+from PIL import Image
 
+from convexreg.pictures.exif import exif_of_image, orientation_of, png_chunk, sized
 from convexreg.pictures.photograph import ImageError, Photograph, Tags
 from convexreg.pictures.samples import Samples, stored, upright
 
+_LONGEST = 65533
+"""Bytes of a segment of JPEG."""
+
 
 class RasterPictures:
-    """The pictures of a PNG, JPEG or BMP file: one, or frames of one size."""
+    """The pictures of a PNG, JPEG, WebP or BMP file: one, or frames of one size."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -37,7 +42,7 @@ class RasterPictures:
     def samples(self, index: int) -> Samples:
         self.image.seek(self.frames[index])
         image, tags = self.image, _tags(self.image)
-        orientation = int(image.getexif().get(ExifTags.Base.Orientation, 1))
+        orientation = orientation_of(self.image)
         if image.format == "PNG" and len(self) == 1 and _png_depth(self.path) == 16:
             found = _plain(imagecodecs.png_decode(self.path.read_bytes()), tags)
         else:
@@ -89,7 +94,7 @@ def _converted(image: Image.Image, tags: Tags) -> Samples:
     if mode != "CMYK":
         return _plain(numpy.asarray(image), tags)
     remark = "cyan, magenta, yellow and black are turned into RGB, without a profile"
-    return _plain(numpy.asarray(image), Tags(None, tags.resolution, tags.unit), remarks=(remark,))
+    return _plain(numpy.asarray(image), replace(tags, profile=None), remarks=(remark,))
 
 
 def _tags(image: Image.Image) -> Tags:
@@ -97,7 +102,12 @@ def _tags(image: Image.Image) -> Tags:
     if resolution is not None:
         resolution = (float(resolution[0]), float(resolution[1]))
         resolution = resolution if min(resolution) > 0 else None
-    return Tags(profile=image.info.get("icc_profile"), resolution=resolution, unit=2)
+    return Tags(
+        profile=image.info.get("icc_profile"),
+        resolution=resolution,
+        unit=2,
+        exif=exif_of_image(image),
+    )
 
 
 def check_channels(photograph: Photograph, suffix: str) -> None:
@@ -112,39 +122,51 @@ def check_channels(photograph: Photograph, suffix: str) -> None:
 
 
 def encoded(photograph: Photograph, suffix: str) -> bytes:
-    """A PNG (8 or 16 bits) or a JPEG (8 bits, no alpha), with profile and resolution.
+    """A PNG (8 or 16 bits), a WebP (8 bits, lossless) or a JPEG (8 bits, no alpha), with profile, resolution
+    and EXIF.
 
     :raises ImageError: channels or pixels that it cannot hold.
     """
     check_channels(photograph, suffix)
     tags, buffer = photograph.tags, io.BytesIO()
-    resolution = tags.per_inch()
+    resolution, height, width = tags.per_inch(), *photograph.pixels.shape[-2:]
+    exif = None if tags.exif is None else sized(tags.exif, width, height)
     options = {
         key: value
-        for key, value in (("icc_profile", tags.profile), ("dpi", resolution))
+        for key, value in (("icc_profile", tags.profile), ("dpi", resolution), ("exif", exif))
         if value is not None
     }
     if suffix in (".jpg", ".jpeg"):
+        if exif is not None and len(exif) > _LONGEST:
+            del options["exif"]
         plain = Photograph(photograph.pixels, None, 8)
         array = stored(plain, numpy.dtype("uint8"), premultiplied=False)
         Image.fromarray(array).save(buffer, "JPEG", quality=95, subsampling=0, **options)
+        return buffer.getvalue()
+    if suffix == ".webp":
+        plain = Photograph(photograph.pixels, photograph.alpha, 8)
+        array = stored(plain, numpy.dtype("uint8"), premultiplied=False)
+        options.pop("dpi", None)  # has no place there
+        Image.fromarray(array).save(buffer, "WEBP", lossless=True, exact=True, **options)
         return buffer.getvalue()
     kind = numpy.dtype("uint8" if photograph.dtype == numpy.uint8 else "uint16")
     array = stored(photograph, kind, premultiplied=False)
     if kind == numpy.uint8:
         Image.fromarray(array).save(buffer, "PNG", **options)
         return buffer.getvalue()
-    return _with_tags(bytes(imagecodecs.png_encode(numpy.ascontiguousarray(array))), tags)
+    return _with_tags(bytes(imagecodecs.png_encode(numpy.ascontiguousarray(array))), tags, exif)
 
 
-def _with_tags(png: bytes, tags: Tags) -> bytes:
-    """The chunks of profile and resolution behind the header, which imagecodecs does not write."""
+def _with_tags(png: bytes, tags: Tags, exif: bytes | None) -> bytes:
+    """The chunks of profile, resolution and EXIF behind the header, which imagecodecs does not write."""
     chunks, resolution = b"", tags.per_inch()
     if tags.profile is not None:
         chunks += _chunk(b"iCCP", b"icc\0\0" + zlib.compress(tags.profile))
     if resolution is not None:
         metre = [round(value / 0.0254) for value in resolution]
         chunks += _chunk(b"pHYs", struct.pack(">IIB", *metre, 1))
+    if exif is not None:
+        chunks += _chunk(b"eXIf", png_chunk(exif))
     end = png.find(b"IHDR") + 21  # 13 bytes and their checksum
     return png[:end] + chunks + png[end:]
 

@@ -1,8 +1,7 @@
-"""TIFF files with their pictures: pages, ImageJ's and OME's stacks, and writing them again."""
+"""TIFF files with their pictures: pages, ImageJ's and OME's stacks."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,14 +10,13 @@ from xml.etree import ElementTree
 import numpy
 import tifffile
 
-from convexreg.pictures.photograph import ImageError, Photograph, Tags
-from convexreg.pictures.samples import Samples, stored
+from convexreg.pictures.exif import exif_of_tiff
+from convexreg.pictures.photograph import ImageError, Tags
+from convexreg.pictures.samples import Samples
 from convexreg.pictures.tiff import check_decodable, samples_of
-
-Layout = tuple[str, tuple[int, ...]]
+from convexreg.pictures.tiff_writing import Layout
 
 _MOST_CHANNELS = 4
-_MOST_BYTES = 2**32 - 2**25  # of classic TIFF
 _MICROMETRES = {"nm": 1e-3, "µm": 1.0, "mm": 1e3, "cm": 1e4, "m": 1e6, "in": 25400.0}
 
 
@@ -107,6 +105,7 @@ class TiffPictures:
             description=(page.description or None) if plain else None,
             imagej=file.imagej_metadata if file.is_imagej else None,
             ome=file.ome_metadata if file.is_ome else None,
+            exif=exif_of_tiff(self.path),
         )
 
     def layout(self) -> Layout | None:
@@ -156,105 +155,3 @@ def _pictures(series: tifffile.TiffPageSeries) -> list[_Picture]:
     if series.kind == "shaped" and len(shape) == 3 > len(page) and shape[-1] <= _MOST_CHANNELS:
         return [_Picture(series, 0, whole=True)]
     return [_Picture(series, place) for place in range(count)]
-
-
-def write_tiff(
-    path: Path, photographs: Iterable[Photograph], count: int, layout: Layout | None = ("", ())
-) -> None:
-    """One page for every picture, with what the first one's file said beside its pixels.
-
-    :param count: how many there are.
-    :param layout: axes and sizes of the one stack they are in; ImageJ's metadata need it.
-    """
-    ordered = iter(photographs)
-    first = next(ordered)
-    tags = first.tags
-    arrays = (_array(item) for item in _chained(first, ordered))
-    array = next(arrays)
-    options: dict[str, Any] = {}
-    if tags.resolution is not None:
-        options |= {"resolution": tags.resolution, "resolutionunit": tags.unit}
-    if tags.profile is not None:  # versions of tifffile before 2024.5 have no option for it
-        options["extratags"] = [(34675, 7, len(tags.profile), tags.profile, True)]
-    if tags.imagej is not None and layout is not None and _imagej_takes(first, array):
-        samples = "S" if array.ndim == 3 else ""
-        tifffile.imwrite(
-            path,
-            _chained(array, arrays),
-            shape=(*layout[1], *array.shape),
-            dtype=array.dtype,
-            photometric="rgb" if samples else "minisblack",
-            imagej=True,
-            metadata={**_kept(tags.imagej, count), "axes": f"{layout[0]}YX{samples}"},
-            **options,
-        )
-        return
-    description = tags.description
-    if tags.ome is not None:
-        description = _with_pages(tags.ome, array.dtype.name, count)
-    with tifffile.TiffWriter(path, bigtiff=array.nbytes * count > _MOST_BYTES) as file:
-        for number, item in enumerate(_chained(array, arrays)):
-            file.write(
-                item,
-                description=(description or "").encode() or None if number == 0 else None,
-                metadata=None,
-                **_meaning(first, item),
-                **options,
-            )
-
-
-def _chained(first: Any, others: Iterable[Any]) -> Iterator[Any]:
-    yield first
-    yield from others
-
-
-def _array(photograph: Photograph) -> numpy.ndarray:
-    return stored(photograph, photograph.dtype, premultiplied=photograph.premultiplied)
-
-
-def _meaning(photograph: Photograph, array: numpy.ndarray) -> dict[str, Any]:
-    """What the samples of a page are."""
-    count = 1 if array.ndim == 2 else array.shape[-1]
-    colour = photograph.pixels.shape[0] - photograph.bands == 3
-    extra: list[str] = ["unspecified"] * (count - (3 if colour else 1))
-    if photograph.alpha is not None:
-        extra[-1] = "assocalpha" if photograph.premultiplied else "unassalpha"
-    return {
-        "photometric": "rgb" if colour else "minisblack",
-        "extrasamples": extra or None,
-        "planarconfig": "contig" if count > 1 else None,
-    }
-
-
-def _imagej_takes(photograph: Photograph, array: numpy.ndarray) -> bool:
-    if photograph.alpha is not None or (array.ndim == 3 and array.dtype != numpy.uint8):
-        return False
-    return array.dtype.char in "BHhf" and (array.ndim == 2 or photograph.pixels.shape[0] == 3)
-
-
-def _kept(metadata: Mapping[str, Any], count: int) -> dict[str, Any]:
-    """What ImageJ said, without what is written anew, or what is about pictures that are not."""
-    dropped = {"ImageJ", "images", "channels", "slices", "frames", "hyperstack", "axes", "shape"}
-    if count != metadata.get("images", 1):
-        dropped |= {"mode", "Labels", "Ranges", "LUTs"}
-    return {key: value for key, value in metadata.items() if key not in dropped}
-
-
-def _with_pages(xml: str, dtype: str, count: int) -> str | None:
-    """OME-XML for `count` planes that lie in the file in their order; `None` if it is not about so many."""
-    root = ElementTree.fromstring(xml)
-    space = root.tag.partition("}")[0] + "}" if root.tag.startswith("{") else ""
-    ElementTree.register_namespace("", space.strip("{}"))
-    place = 0
-    for pixels in root.iter(f"{space}Pixels"):
-        planes = int(pixels.get("SizeT", 1)) * int(pixels.get("SizeZ", 1))
-        channels = len(pixels.findall(f"{space}Channel"))
-        planes *= channels or int(pixels.get("SizeC", 1))
-        for old in pixels.findall(f"{space}TiffData"):
-            pixels.remove(old)
-        new = ElementTree.Element(f"{space}TiffData", IFD=str(place), PlaneCount=str(planes))
-        after = [i for i, child in enumerate(pixels) if child.tag == f"{space}Channel"]
-        pixels.insert(after[-1] + 1 if after else 0, new)
-        pixels.set("Type", {"float32": "float", "float64": "double"}.get(dtype, dtype))
-        place += planes
-    return ElementTree.tostring(root, encoding="unicode") if place == count else None

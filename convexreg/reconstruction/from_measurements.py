@@ -37,7 +37,7 @@ from convexreg.reconstruction.problem import Problem, Regularization
 from convexreg.reconstruction.regularization import as_regularization
 from convexreg.reconstruction.result import Reconstruction
 from convexreg.reconstruction.round import Clock, Rounds
-from convexreg.reconstruction.start import is_identity, starting_image
+from convexreg.reconstruction.start import is_identity, seen_pixels, starting_image
 from convexreg.reconstruction.weight import WEIGHT_RULES, likelihood_scale
 from convexreg.regularizer import Regularizer
 from convexreg.solvers.box import Box
@@ -198,7 +198,8 @@ def reconstruct(
             clock.restart()
         return way.solved(problem, there, last=is_last)
 
-    result, *others = rounds(model, solve, centre, sigma)
+    seen = seen_pixels(physics, centre.detach()) if isinstance(model, AdaptiveRegularizer) else None
+    result, *others = rounds(model, solve, centre, sigma, seen)
     for other in others:
         result = replace(other, first=result)
     result = replace(result, gain=gain, history=way.history)

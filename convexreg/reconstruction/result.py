@@ -171,11 +171,11 @@ class Reconstruction:
         """
         return self.history.plot(axes)
 
-    def summary(self) -> str:
-        """One line per image and round: status, certificate, iterations, noise level."""
-        lines = self._lines()
+    def summary(self, *, sigma: bool = True) -> str:
+        """One line per image and round: status, certificate, iterations, and the noise level `sigma`."""
+        lines = self._lines(sigma)
         if self.first is not None:
-            rounds = [result._lines() for result in self.rounds]
+            rounds = [result._lines(sigma) for result in self.rounds]
             lines = [
                 f"round {number}: {line}"
                 for of_image in zip(*rounds, strict=True)
@@ -183,7 +183,7 @@ class Reconstruction:
             ]
         return "\n".join([*lines, self.remark] if self.remark else lines)
 
-    def _lines(self) -> list[str]:
+    def _lines(self, sigma: bool) -> list[str]:
         lines = []
         for index in range(len(self.status)):
             status = Status(int(self.status[index]))
@@ -195,10 +195,11 @@ class Reconstruction:
                 proven = f"certified gap {gap:.1e}"
             else:
                 proven = f"no certificate (gradient rms {float(self.stationarity[index]):.1e})"
+            level = f", sigma {float(self.sigma[index]):.3g}" if sigma else ""
             number = f"image {index}: " if len(self.status) > 1 else ""
             lines.append(
                 f"{number}{status.name.lower().replace('_', ' ')} after {int(self.iterations[index])} "
-                f"iterations: {proven}, sigma {float(self.sigma[index]):.3g}{self._chosen(index)}"
+                f"iterations: {proven}{level}{self._chosen(index)}"
             )
         return lines
 

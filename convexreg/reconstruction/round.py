@@ -86,10 +86,12 @@ class Rounds:
             there = _differentiated(problem, spent.x)
             problem = problem.anchored(there, GOOD_ANCHOR)
         asked = replace(ACCURACIES[self.accuracy], gap_tol=self.gap_tol, gtol=self.gtol)
+        # weights follow what is differentiated through the reconstruction that they are made of
+        precise = last or _is_differentiated(problem)
         result = _certified(
             problem,
             there.detach(),
-            asked if last else FIRST_ROUND,
+            asked if precise else FIRST_ROUND,
             self.solver or problem.solver(there),
             in_float64=last,
             max_iter=self.max_iter
@@ -100,6 +102,8 @@ class Rounds:
                 self.callback if spent is None else _continued(self.callback, spent)
             ),
         )
+        if not last:
+            return replace(result, image=_differentiated(problem, result.image))
         return result if spent is None else result.including(spent)
 
 
@@ -130,9 +134,11 @@ def _certified(
 
 def _differentiated(problem: Problem, x: Tensor) -> Tensor:
     """The solution `x` as a function of what is being differentiated, where it is one."""
-    if not torch.is_grad_enabled() or not problem.inputs or not problem.box.everything:
-        return x
-    return problem.differentiable(problem.refined(x))
+    return problem.differentiable(problem.refined(x)) if _is_differentiated(problem) else x
+
+
+def _is_differentiated(problem: Problem) -> bool:
+    return torch.is_grad_enabled() and bool(problem.inputs) and problem.box.everything
 
 
 def _to_be_continued(

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from convexreg.networks import colour
+from convexreg.networks.holes import filled
 from convexreg.solvers.batch import inner, per_image
 
 
@@ -91,7 +92,7 @@ def back_projection(image: Tensor, scale: Tensor, weight: Tensor) -> Tensor:
     :param weight: `A^T A 1`, in the shape of the image.
     """
     seen = _seen(weight)
-    extended = _filled(image / torch.where(seen, weight, 1.0), seen)
+    extended = filled(image / torch.where(seen, weight, 1.0), seen)
     most = weight.flatten(1).amax(1)
     usable = (weight >= per_image(-1e-4 * most, weight)).flatten(1).all(1) & (most > 0)
     return torch.where(per_image(usable, image), extended, image * per_image(scale, image))
@@ -102,25 +103,17 @@ def _seen(weight: Tensor) -> Tensor:
     return weight > per_image(1e-2 * weight.flatten(1).amax(1), weight)
 
 
-def _filled(image: Tensor, seen: Tensor) -> Tensor:
-    """Unseen pixels from the seen ones around them, coarse to fine: means of 2 x 2 pixels, interpolated.
+@torch.no_grad()
+def seen_pixels(physics: Any, x: Tensor) -> Tensor | None:
+    """Where the measurements say something of an image, `(B, 1, H, W)`; `None` where that is everywhere.
 
-    Means of all where there is nothing to halve.
+    :param x: an image batch of the shape that the operator takes.
     """
-    if bool(seen.all()):
-        return image
-    known = torch.where(seen, image, 0.0)
-    if image.ndim != 4 or max(image.shape[2:]) == 1:
-        every = tuple(range(1, image.ndim))
-        count = seen.sum(every, keepdim=True).clamp_min(1)
-        return torch.where(seen, image, known.sum(every, keepdim=True) / count)
-    share, total = (
-        functional.avg_pool2d(plane, 2, ceil_mode=True) for plane in (seen.to(image), known)
-    )
-    coarse = _filled(total / torch.where(share > 0, share, 1.0), share > 0)
-    size = (image.shape[2], image.shape[3])
-    around = functional.interpolate(coarse, size=size, mode="bilinear", align_corners=False)
-    return torch.where(seen, image, around)
+    weight = physics.A_adjoint(physics.A(torch.ones_like(x)))
+    most = weight.flatten(1).amax(1)
+    usable = (weight >= per_image(-1e-4 * most, weight)).flatten(1).all(1) & (most > 0)
+    seen = (_seen(weight) | ~per_image(usable, x)).any(1, keepdim=True)
+    return None if bool(seen.all()) else seen
 
 
 def local_wiener(y: Tensor, sigma: Tensor | float, *, window: int = 5) -> Tensor:

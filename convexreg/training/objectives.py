@@ -16,6 +16,7 @@ from torch import Tensor
 from convexreg.adaptive import AdaptiveRegularizer, rounds
 from convexreg.networks.colour import in_planes
 from convexreg.networks.colour_network import ColourNetwork
+from convexreg.reconstruction import planes
 from convexreg.reconstruction.defaults import FIRST_ROUND, Tolerance
 from convexreg.reconstruction.problem import proximal_problem
 from convexreg.reconstruction.start import denoised
@@ -97,19 +98,27 @@ class TrainingObjective(ABC):
         for colour images it is the loss of the two colour differences, see `trained`.
         """
 
-        def seen(images: Tensor) -> Tensor:
-            return in_planes(images)[:, 1:] if images.shape[1] == 3 else images
+        begin = denoised(noisy, sigma)
+        regularizer: ConvexRegularizer
+        if isinstance(model, AdaptiveRegularizer):
 
-        def solve(regularizer: ConvexRegularizer, start: Tensor, is_last: bool) -> Denoised:
-            if is_last:
-                return Denoised(self.denoise(trained(regularizer), seen(noisy), sigma, seen(start)))
-            problem = proximal_problem(noisy, regularizer, sigma)
-            return Denoised(problem.minimise(start, tolerance=FIRST_ROUND).x)
+            def solve(convex: ConvexRegularizer, start: Tensor, is_last: bool) -> Denoised:
+                del is_last  # of those before the one that is trained
+                problem = proximal_problem(noisy, convex, sigma)
+                return Denoised(planes.minimise(problem, start, tolerance=FIRST_ROUND)[0].x)
 
-        *_, restored = rounds(model, solve, denoised(noisy, sigma), sigma)
-        return patch_loss(
-            (restored.image - seen(clean)).flatten(1).square().mean(1), sigma, emphasis
-        )
+            begin = rounds(model.first, solve, begin, sigma)[-1].image
+            network = model.second.network
+            if isinstance(network, ColourNetwork):
+                regularizer = model.given_part(begin, sigma, network.parts[1])
+            else:
+                regularizer = model.given(begin, sigma)
+        else:
+            regularizer = trained(model)
+        if noisy.shape[1] == 3:
+            clean, noisy, begin = (in_planes(images)[:, 1:] for images in (clean, noisy, begin))
+        restored = self.denoise(regularizer, noisy, sigma, begin)
+        return patch_loss((restored - clean).flatten(1).square().mean(1), sigma, emphasis)
 
     def after_backward(self) -> None:  # noqa: B027 - most objectives have nothing to add
         """Complete the diagnostics with those of the backward pass."""

@@ -30,7 +30,7 @@ def test_any_numbers(kind: str, tmp_path: Path) -> None:
     kernel = _read(tmp_path, array)
     expected = array.astype(float) / array.astype(float).sum()
     numpy.testing.assert_allclose(kernel.filter[0, 0].numpy(), expected, rtol=1e-6)
-    assert "normalised to one" in kernel.remarks[0]
+    assert "normalised to one" in kernel.said[0]
 
 
 @pytest.mark.parametrize("mode", ["L", "I;16", "RGB", "RGBA", "LA"])

@@ -8,13 +8,9 @@ import torch
 from scipy.ndimage import gaussian_filter
 from skimage import data
 
-from convexreg.pictures.noise import (
-    NoNoise,
-    PictureTooSmall,
-    estimate_noise,
-    estimate_photon_noise,
-    estimate_sigma,
-)
+from convexreg.pictures.blocks import NoNoise, PictureTooSmall
+from convexreg.pictures.noise import estimate_noise, estimate_sigma
+from convexreg.pictures.photon_noise import estimate_photon_noise
 from tests.tables import over
 
 CLEAN = data.camera() / 255.0
@@ -89,11 +85,26 @@ def test_photon_noise(gain, read_out, black):
     random = numpy.random.default_rng(0)
     counts = gain * random.poisson(CLEAN / gain) if gain else CLEAN
     noisy = counts + noise(read_out) + black
-    found, floor = estimate_photon_noise(picture(noisy))
-    assert found == pytest.approx(gain, rel=0.2, abs=2e-3)
+    found = estimate_photon_noise(picture(noisy))
+    assert found.gain == pytest.approx(gain, rel=0.2, abs=2e-3)
     for brightness in (0.2, 0.7):
         right = gain * brightness + read_out**2
-        assert found * (brightness + black) + floor == pytest.approx(right, rel=0.3)
+        assert found.gain * (brightness + black) + found.floor == pytest.approx(right, rel=0.4)
+
+
+GROWING = {"photons": (0.02, 0.02, True), "bright": (0.002, 0.0, True)}
+GROWING |= {f"{255 * level:.0f}/255": (0.0, level, False) for level in (10 / 255, 0.1, 0.2)}
+
+
+@over("case", GROWING)
+def test_whether_noise_grows_with_the_brightness(case):
+    """In any unit, whatever black is."""
+    gain, read_out, growing = case
+    random = numpy.random.default_rng(0)
+    noisy = (gain * random.poisson(CLEAN / gain) if gain else CLEAN) + noise(read_out)
+    for scale, black in ((1, 0), (4000, 100)):
+        found = estimate_photon_noise(picture(scale * noisy + black))
+        assert found.fit.evident == growing
 
 
 def test_where_there_is_none():

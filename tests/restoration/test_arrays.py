@@ -10,7 +10,7 @@ import torch
 from skimage import data
 
 import convexreg
-from convexreg.restoration import denoised
+from convexreg.restoration.picture import denoised
 from tests.tables import over
 
 CLEAN = data.camera()[100:140, 100:144] / 255.0
@@ -131,7 +131,45 @@ def test_refusals(case):
         convexreg.denoise(*arguments, model=MODEL)
 
 
-@pytest.mark.parametrize("kernel", [numpy.ones((2, 3)), numpy.zeros((3, 3)), numpy.ones(3)])
-def test_refusals_of_kernels(kernel):
-    with pytest.raises(ValueError, match="kernel"):
+ROUND = numpy.exp(-(numpy.arange(-4, 5) ** 2) / 4)
+ROUND = ROUND[:, None] * ROUND
+
+KERNELS = {
+    "even": (numpy.ones((2, 4)), "centre is taken at row 1, column 2"),
+    "integers": (numpy.ones((3, 3), "uint8"), None),
+    "rounding below zero": (ROUND - 1e-9, None),
+    "background": (ROUND + 0.1, "background"),
+    "tensor of PyTorch": (torch.from_numpy(ROUND)[None, None], None),
+    "one for each colour": (numpy.dstack([ROUND] * 2 + [numpy.eye(9)]), None),
+    "the same as tensor": (torch.from_numpy(numpy.stack([ROUND] * 2 + [numpy.eye(9)])), None),
+}
+
+
+@over("case", KERNELS)
+def test_kernels_as_people_have_them(case):
+    kernel, remark = case
+    colour = numpy.dstack([CLEAN] * 3)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        sharp = convexreg.deblur(colour, kernel, 0.02, model=MODEL, accuracy="fast")
+    assert sharp.shape == colour.shape
+    assert [remark in str(each.message) for each in said] == [True] * (remark is not None)
+    assert (sharp[..., 0] == sharp[..., 2]).all() == (numpy.asarray(kernel).ndim != 3)
+
+
+NO_KERNELS = {
+    "zero": (numpy.zeros((3, 3)), "sums to zero"),
+    "negative": (-numpy.eye(3), "negative entries"),
+    "line": (numpy.ones(3), "has shape"),
+    "empty": (numpy.ones((0, 3)), "empty"),
+    "words": (numpy.array([["a"]]), "real numbers"),
+    "colour": (numpy.dstack([numpy.eye(3), numpy.ones((3, 3)), numpy.eye(3)]), "3 channels"),
+    "large": (numpy.ones((99, 99)), "larger than the photograph"),
+}
+
+
+@over("case", NO_KERNELS)
+def test_refusals_of_kernels(case):
+    kernel, message = case
+    with pytest.raises(ValueError, match=message):
         convexreg.deblur(NOISY, kernel, 0.1)

@@ -1,0 +1,1 @@
+"""Pictures restored: their noise found, their scale chosen, arrays in, arrays out."""
