@@ -49,6 +49,7 @@ DISTURBANCES: dict[str, Callable[[Plane, Plane], Plane]] = {
     "30 % saturated": lambda clean, noise: _flat(clean + noise),
     "50 % border": lambda clean, noise: _framed(clean + noise),
     "overexposed": lambda clean, noise: _exposed(1.8 * clean + noise),
+    "underexposed": lambda clean, noise: _exposed(0.2 * clean + noise),
     "black background": lambda clean, noise: _exposed(numpy.where(clean < 0.35, 0, clean) + noise),
 }
 """Of a clean image and noise: what is in the file. The level is that of the noise before clipping."""

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from convexreg.networks.bands import layout
 from convexreg.networks.base import GradientNetwork, Sigma, replaced, squeeze_batch
 from convexreg.networks.colour_network import CONTRAST, ColourNetwork, Part
+from convexreg.networks.noise_range import reached
 from convexreg.regularization_term import RegularizationTerm
 from convexreg.solvers.batch import per_image
 from convexreg.solvers.curvature import Curvature
@@ -239,30 +240,7 @@ class Regularizer(nn.Module):
 
         :raises ValueError: no level, one that is not positive, or one of images that are not in [0, 1].
         """
-        if self.sigma_range is None:
-            return sigma, None
-        low, high = self.sigma_range
-        if sigma is None:
-            raise ValueError(
-                f"the model {self.name} is conditioned on the noise level: give sigma (deepinv: g_param)"
-            )
-        given = sigma
-        if not isinstance(given, Tensor):
-            given = torch.tensor(sigma, dtype=torch.float64, device="cpu")
-        # levels are compared with the room that float32 rounding of 1/255 needs
-        if bool(((given >= low * (1 - 1e-5)) & (given <= high * (1 + 1e-5))).all()):
-            return given, None
-        if not bool(((given > 0) & (given <= 1)).all()):
-            least, most = given.min().item(), given.max().item()
-            raise ValueError(
-                f"sigma must be positive and at most 1, got {least:.5g}"
-                + ("" if given.numel() == 1 else f" to {most:.5g}")
-                + ". Noise levels are those of images in [0, 1] seen through an operator of norm one"
-                + (": divide by 255, or by the norm" if most > 1 else "")
-            )
-        level = given.clamp(low, high)
-        scale = level / given
-        return level, scale if scale.ndim == 0 else scale.reshape(-1)
+        return reached(sigma, self.sigma_range, self.name)
 
     def planes(self, x: Tensor, sigma: Sigma) -> tuple[Tensor, Sigma]:
         """The images as the network takes them, with their noise levels: several planes give as many each.

@@ -25,7 +25,7 @@ physics = deepinv.physics.Blur(kernel, padding="circular")
 sharp = physics.A(clean)
 y = sharp + SIGMA * torch.randn(sharp.shape, generator=torch.Generator().manual_seed(0))
 
-posterior = sample_posterior(y, physics, sigma=SIGMA, persistence=0.9, tol=0.15, max_steps=STEPS)
+posterior = sample_posterior(y, physics, sigma=SIGMA, tol=0.15, max_steps=STEPS)
 moments, mode = posterior.moments, posterior.reconstruction.image
 print(posterior.summary())
 

@@ -10,9 +10,10 @@ from .free_fista import FreeFISTA
 from .gradient_descent import GradientDescent
 from .history import History, Track
 from .implicit import ImplicitSolution, conjugate_gradient
-from .langevin import Moments, sample_moments
+from .langevin import sample_moments
 from .likelihoods import PoissonLikelihood, SmoothedL1
 from .loop import minimise
+from .moments import Moments
 from .objective import Objective, Sum
 from .ogm_g import OGMG
 from .operator_rules import operator_bounds

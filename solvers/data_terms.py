@@ -66,6 +66,10 @@ class DataTerm(Objective):
         """Standard deviation of the noise that the distance is of, if it says so: `(B,)` in float64."""
         return None
 
+    def noise_levels(self, x: Tensor) -> Tensor | None:
+        """Those of the measurements of an image, in the shape of `y`, if they depend on it."""
+        return None
+
     def scale(self, level: Tensor) -> Tensor | None:
         """How many times `|A x - y|^2 / 2` it is, about, where the noise has that level, if that can be said.
 

@@ -3,42 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from .batch import per_image
+from .batch import inner, per_image
+from .moments import Moments, Visit
 from .objective import Objective
 from .precision import without_autocast
 
-_FIRST_ROUND = 256
-
-
-@dataclass(frozen=True)
-class Moments:
-    """Estimates of a distribution's moments; `(B, ...)` per pixel and `(B,)` per distribution.
-
-    :ivar mean, std: per pixel.
-    :ivar error: Monte Carlo standard error of the mean, per pixel.
-    :ivar relative_error: rms of `error` over rms of `std`, `(B,)`.
-    :ivar r_hat: split R-hat from the variances of all pixels, `(B,)`; one when all chains agree.
-    :ivar steps: gradient evaluations of every chain, with those of the rounds thrown away.
-    :ivar converged: whether `relative_error` reached the tolerance, `(B,)`.
-    """
-
-    mean: Tensor
-    std: Tensor
-    error: Tensor
-    relative_error: Tensor
-    r_hat: Tensor
-    steps: int
-    converged: Tensor
-
-    @property
-    def effective_samples(self) -> Tensor:
-        """Number of independent samples with the same error of the mean, `(B,)`."""
-        return self.relative_error**-2
+_FIRST_ROUND, _FIRST_SHORT_ROUND = 256, 32
+_POWER_STEPS = 10
+_BIASED, _HALVINGS = 0.02, 6
+"""How far the energy of the chains may be off before the step is halved, and how often it is."""
 
 
 @without_autocast
@@ -51,6 +28,7 @@ def sample_moments(
     tol: float = 0.1,
     step: float = 1.0,
     persistence: float = 0.0,
+    proven: bool = True,
     max_steps: int = 20000,
     generator: torch.Generator | None = None,
     callback: Callable[[int, Tensor], None] | None = None,
@@ -70,16 +48,23 @@ def sample_moments(
     start in about the square root of the steps that `c = 0` needs when `F` is ill conditioned, but its
     stability is proven for quadratic `F` only.
 
+    The proven `L` is the largest curvature anywhere, tens of times that of places where the density is: with
+    `proven=False` it is instead the largest curvature at the starts, by power iteration, a lower bound at
+    these points. Nothing is proven of stability then; the step is halved, and the chains begin again, where
+    the mean energy of the chains is off by more than 2 % (`Moments.equipartition`), which is what a step that
+    is too long changes first.
+
     Stopping rule: rounds of doubling length, each starting where the last one ended, of which only
     the last counts, and never the first. Its `2 chains` half-chains have means whose variance gives
-    the standard error of the overall mean, and the run ends when the rms of that is at most `tol`
-    times the rms of the standard deviation. Split R-hat is then at most
+    the standard error of the overall mean, and the run ends when the rms of that, and of the error of the
+    standard deviation, is at most `tol` times the rms of the standard deviation. Split R-hat is then at most
     `(1 - 2 chains tol^2)^{-1/2}`: 1.04 by default.
 
     :param starts: `(B chains, ...)`, the chains of one distribution next to each other; spread wider
         than the distribution, or R-hat says nothing.
     :param temperature: `T > 0`, 0-dim or one per start.
     :param step: in units of `1 / L`, in `(0, 2)`.
+    :param proven: whether the step rests on the proven `L`.
     :param persistence: share of the velocity that a step keeps, in `[0, 1)`.
     :param callback: called after every round with the steps so far and `relative_error`.
     :raises ValueError: no proven Lipschitz constant, or settings that make no sense.
@@ -98,30 +83,58 @@ def sample_moments(
             f"more, a positive temperature and starts for every chain; got {step}, {persistence}, {chains}, "
             f"{tol}, {max_steps}, {temperature} and {starts.shape[0]} starts"
         )
-    lipschitz = objective.lipschitz(starts).double().to(starts.device).expand(starts.shape[0])
-    if not torch.isfinite(lipschitz).all():
-        raise ValueError(
-            "the objective has no proven Lipschitz constant, so no step is proven to be stable"
+    if proven:
+        largest = objective.lipschitz(starts).double().to(starts.device).expand(starts.shape[0])
+        if not torch.isfinite(largest).all():
+            raise ValueError(
+                "the objective has no proven Lipschitz constant, so no step is proven to be stable"
+            )
+    else:
+        largest = _curvature(objective, starts, generator)
+    heat, steps = heat.expand(starts.shape[0]), 0
+    for halving in range(_HALVINGS + 1):
+        scheme = _Scheme(
+            objective,
+            starts,
+            (2 * step / largest).sqrt() / 2**halving,
+            persistence,
+            heat,
+            generator,
         )
-    scheme = _Scheme(
-        objective,
-        starts,
-        (2 * step / lipschitz).sqrt(),
-        persistence,
-        heat.expand(starts.shape[0]),
-        generator,
-    )
-    length, steps = min(_FIRST_ROUND, max_steps), 0
-    while True:
-        halves = [scheme.run(length // 2) for _ in range(2)]
-        steps += 2 * (length // 2)
-        first = steps <= length
-        moments = _combine(halves, chains, length // 2, steps, 0.0 if first else tol)
-        if callback is not None:
-            callback(steps, moments.relative_error)
-        if bool(moments.converged.all()) or steps + 2 * length > max_steps:
-            return moments
-        length *= 2
+        length = min(_FIRST_ROUND if proven else _FIRST_SHORT_ROUND, max_steps)
+        begun = steps
+        while True:
+            halves = [scheme.run(length // 2) for _ in range(2)]
+            steps += 2 * (length // 2)
+            first = steps - begun <= length
+            moments = Moments.pooled(halves, chains, length // 2, steps, 0.0 if first else tol)
+            clearly = moments.equipartition_error * 3 + _BIASED
+            off = ~((moments.equipartition - 1).abs() <= clearly)
+            biased = not proven and not first and halving < _HALVINGS and bool(off.any())
+            if callback is not None:
+                callback(steps, moments.relative_error)
+            if bool(moments.converged.all()) or biased or steps + 2 * length > max_steps:
+                break
+            length *= 2
+        if not biased or steps + 2 * _FIRST_SHORT_ROUND > max_steps:
+            break
+    return moments
+
+
+@torch.no_grad()
+def _curvature(objective: Objective, x: Tensor, generator: torch.Generator | None) -> Tensor:
+    """The largest curvature at `x` from below, `(B,)` in float64, by power iteration on gradients."""
+    direction = torch.empty_like(x).normal_(generator=generator)
+    size = inner(x, x).sqrt()
+    reach = torch.finfo(x.dtype).eps ** (1 / 3) * torch.where(size > 0, size, 1.0)
+    found = torch.ones_like(reach)
+    for _ in range(_POWER_STEPS):
+        length = inner(direction, direction).sqrt()
+        shift = per_image((reach / length).to(x.dtype), x) * direction
+        change = objective.grad(x + shift) - objective.grad(x - shift)
+        found = inner(change, change).sqrt() / (2 * reach)
+        direction = change
+    return found
 
 
 class _Scheme:
@@ -138,7 +151,7 @@ class _Scheme:
     ) -> None:
         self.objective, self.generator, self.origin = objective, generator, starts
         self.half = per_image((time_step / 2).to(starts.dtype), starts)
-        self.persistence = persistence
+        self.persistence, self.temperature = persistence, temperature
         thermal = temperature.sqrt()
         kick = thermal * (1 - persistence**2) ** 0.5
         self.kick = per_image(kick.to(starts.dtype), starts)
@@ -152,10 +165,11 @@ class _Scheme:
     def _gradient(self) -> Tensor:
         return self.objective.value_and_grad(self.x)[1]
 
-    def run(self, count: int) -> tuple[Tensor, Tensor]:
-        """`count` steps; the mean and the variance of each chain over them, in float64."""
+    def run(self, count: int) -> Visit:
+        """`count` steps, and what every chain has seen in them, in float64."""
         total = torch.zeros_like(self.x, dtype=torch.float64)
         square = torch.zeros_like(total)
+        energy = torch.zeros_like(self.temperature)
         for _ in range(count):
             v = self.v - self.half * self.grad
             x = self.x + self.half * v
@@ -163,29 +177,15 @@ class _Scheme:
             self.x = x + self.half * v
             self.grad = self._gradient()
             self.v = v - self.half * self.grad
-            offset = (self.x - self.origin).double()
+            offset = self.x - self.origin
+            energy += inner(offset, self.grad)
+            offset = offset.double()
             total += offset
             square += offset.square()
         mean = total / count
-        return self.origin + mean, square / count - mean.square()
-
-
-def _combine(
-    halves: list[tuple[Tensor, Tensor]], chains: int, count: int, steps: int, tol: float
-) -> Moments:
-    """Pool the half-chains (Gelman et al. 2013, section 11.4)."""
-    means, variances = (
-        torch.cat([part.unflatten(0, (-1, chains)) for part in parts], 1)
-        for parts in zip(*halves, strict=True)
-    )
-    within = variances.mean(1) * count / max(count - 1, 1)
-    between = means.var(1)
-    variance = within * (count - 1) / count + between
-    error = between / means.shape[1]
-    relative, r_hat = (
-        (part.flatten(1).mean(1) / whole.flatten(1).mean(1)).sqrt()
-        for part, whole in ((error, variance), (variance, within))
-    )
-    return Moments(
-        means.mean(1), variance.sqrt(), error.sqrt(), relative, r_hat, steps, relative <= tol
-    )
+        pixels = self.x[0].numel()
+        return Visit(
+            self.origin + mean,
+            square / count - mean.square(),
+            energy / (count * pixels * self.temperature),
+        )

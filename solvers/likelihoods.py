@@ -52,6 +52,11 @@ class PoissonLikelihood(DataTerm):
         # where nothing was counted at all one count is as good a guess as any
         return self.gain * torch.where(total > 0, mean, mean + 1).sqrt()
 
+    @torch.no_grad()
+    def noise_levels(self, x: Tensor) -> Tensor:
+        mean = self.operator.A(x) / self.gain + self.background
+        return self.gain * mean.clamp_min(self.background).sqrt()
+
     def scale(self, level: Tensor) -> Tensor:
         return level**-2
 

@@ -70,6 +70,28 @@ def test_tiles_change_no_weight(
 
 
 @pytest.mark.parametrize("channels", [1, 3])
+def test_weights_in_holes_are_those_around_them(channels: int) -> None:
+    model = adaptive()
+    x = torch.rand(2, channels, 16, 17).double()
+    seen = torch.ones(2, 1, 16, 17, dtype=torch.bool)
+    seen[1, :, 5:11, 6:13] = False
+    usual, filled = model.weights(x, 0.1), model.weights(x, 0.1, seen)
+    per_image = len(usual) // 2
+    assert torch.equal(usual[:per_image], filled[:per_image])
+    known = seen[1:].expand_as(usual[per_image:])
+    torch.testing.assert_close(filled[per_image:][known], usual[per_image:][known])
+    for weights, new in zip(usual[per_image:], filled[per_image:], strict=True):
+        low, high = weights[:, seen[1, 0]].aminmax(dim=1)
+        assert ((new.amin((1, 2)) >= low - 1e-12) & (new.amax((1, 2)) <= high + 1e-12)).all()
+    other = x.clone()
+    other[1, :, 8, 9] += 1  # in the middle of the hole, out of sight of what is around it
+    moved = model.weights(other, 0.1, seen)
+    assert (moved[per_image:] - filled[per_image:]).abs().max() <= (
+        model.weights(other, 0.1)[per_image:] - usual[per_image:]
+    ).abs().max()
+
+
+@pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("name", ["denoising", "blur"])
 def test_reconstruction_runs_both_rounds(name: str, channels: int) -> None:
     """The second round is the weighted problem of the first one's image, and certified as such."""

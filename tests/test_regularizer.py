@@ -17,7 +17,7 @@ from convexreg.networks.modular import GradientModule
 from convexreg.networks.operators import Convolution
 from convexreg.networks.potentials import LogCosh, PooledNorm
 from convexreg.solvers.batch import inner, rms
-from convexreg.solvers.curvature import Preconditioner
+from convexreg.solvers.curvature import Curvature, Preconditioner
 from tests.networks.table import Build
 from tests.oracles import gradient, jacobian
 from tests.tables import over, perturbed
@@ -274,22 +274,21 @@ def test_bands_are_gray_images_each(channels: int, level: float | Tensor) -> Non
     regularizer = configured()()
     x = torch.rand(3, channels, 7, 8).double()
     each = level if isinstance(level, float) else level.repeat_interleave(channels)
-    one, planes = regularizer.term(level), x.reshape(-1, 1, 7, 8)
-    value, grad = one.value_and_grad(x)
+    term, planes = regularizer.term(level), x.reshape(-1, 1, 7, 8)
+    value, grad = term.value_and_grad(x)
     its_value, its_grad = regularizer.value_and_grad(planes, each)
     torch.testing.assert_close(value, its_value.reshape(3, channels).sum(1))
     torch.testing.assert_close(grad, its_grad.reshape(x.shape))
     bounds = regularizer.lipschitz((7, 8), each).expand(3 * channels)
-    torch.testing.assert_close(one.lipschitz(x).expand(3), bounds.reshape(3, channels).amax(1))
-    model, its_model = one.curvature(x), regularizer.curvature(planes, each)
+    torch.testing.assert_close(term.lipschitz(x).expand(3), bounds.reshape(3, channels).amax(1))
+    model, its_model = term.curvature(x), regularizer.curvature(planes, each)
     assert model is not None
     assert its_model is not None
     torch.testing.assert_close(model.diagonal, its_model.diagonal.reshape(x.shape))
-    v = torch.randn_like(x)
-    torch.testing.assert_close(
-        Preconditioner(model)(v),
-        Preconditioner(its_model)(v.reshape(planes.shape)).reshape(x.shape),
-    )
+    one, v = torch.ones(()), torch.randn_like(x)
+    together = Preconditioner(Curvature.constant(x, 1.0).plus(model, one))
+    alone = Preconditioner(Curvature.constant(planes, 1.0).plus(its_model, one))
+    torch.testing.assert_close(together(v), alone(v.reshape(planes.shape)).reshape(x.shape))
 
 
 def test_networks_that_are_not_monotone_are_refused() -> None:

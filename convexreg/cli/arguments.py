@@ -44,14 +44,12 @@ def add_white(sub: argparse.ArgumentParser, *, auto: bool = False) -> None:
     )
 
 
-def add_sigma(sub: argparse.ArgumentParser, *, auto: bool = False) -> None:
-    """:param auto: whether it can be estimated."""
-    usual = ', or "auto" (default: %(default)s)' if auto else ""
-    noise = sub.add_mutually_exclusive_group(required=not auto)
+def add_sigma(sub: argparse.ArgumentParser) -> None:
+    noise = sub.add_mutually_exclusive_group()
     noise.add_argument(
         "--sigma",
-        default="auto" if auto else None,
-        help=f'noise level on the [0, 1] scale, such as 0.01 or "2.5/255"{usual}',
+        default="auto",
+        help='noise level on the [0, 1] scale, such as 0.01 or "2.5/255", or "auto" (default: %(default)s)',
     )
     noise.add_argument(
         "--noise-map",

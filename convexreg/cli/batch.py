@@ -117,6 +117,7 @@ def _restored_file(
     :param bar: of all files, if there are many.
     """
     told: list[Told] = []
+    remarked: set[str] = set()
     own_white = options.white == "auto"
     any_unit = options.sigma == "auto" or options.noise_map is not None
     white = None if own_white else options.white
@@ -131,7 +132,10 @@ def _restored_file(
             for number in numbers:
                 photograph = _read(file, number, own_white, any_unit)
                 check_writable(target, photograph)
-                _remark(photograph, source)
+                for remark in _remarks(photograph, source):
+                    if remark not in remarked:
+                        note(remark)
+                    remarked.add(remark)
                 follow = ProgressBar(quiet=options.quiet) if single else None
                 result, page = restore(photograph, follow)
                 for said in page.notes:
@@ -177,17 +181,16 @@ def _read(file: PictureFile, number: int, own_white: bool, any_unit: bool) -> Ph
     return photograph
 
 
-def _remark(photograph: Photograph, source: Path) -> None:
-    """What the user should know of the input: on standard error."""
+def _remarks(photograph: Photograph, source: Path) -> Iterator[str]:
+    """What the user should know of the input."""
     for remark in photograph.remarks:
-        note(f"{source}: {remark}")
+        yield f"{source}: {remark}"
     if photograph.doubtful_white:
-        note(f"{source} has 16 bits, but no value above 4095; if 4095 is white, give --white 4095")
+        yield f"{source} has 16 bits, but no value above 4095; if 4095 is white, give --white 4095"
     clipped = float((photograph.pixels > 1).float().mean())
     if photograph.bits < 32 and clipped > 0.01:
-        note(
-            f"{100 * clipped:.0f} % of {source} is above --white {photograph.white:g}, where the "
-            "result ends"
+        yield (
+            f"{100 * clipped:.0f} % of {source} is above --white {photograph.white:g}, where the result ends"
         )
 
 

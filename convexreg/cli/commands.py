@@ -103,7 +103,8 @@ def inpaint(options: argparse.Namespace) -> int:
             known = (~mask).to(pixels).expand_as(pixels)
             size: Any = pixels.shape  # of any length, whatever deepinv's annotation says
             physics = deepinv.physics.Inpainting(size, mask=known, device=pixels.device)
-            return reconstructed(pixels * known, physics, levels[index], **solve)
+            shown = torch.where(known > 0, pixels, torch.nan)
+            return reconstructed(pixels * known, physics, levels[index], shown=shown, **solve)
 
         share = f"{100 * float(mask.float().mean()):.3g} %"
         return restored(options, photograph, parts, part, follow, missing=share)

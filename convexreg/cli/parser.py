@@ -63,7 +63,7 @@ def parser() -> argparse.ArgumentParser:
 
     sub = command("denoise", commands.denoise, "Remove noise from photographs.")
     add_files(sub)
-    add_sigma(sub, auto=True)
+    add_sigma(sub)
     sub.add_argument(
         "--gain",
         help="of photon noise, whose variance is gain times brightness (and that of --sigma, if given), "
@@ -93,7 +93,7 @@ def parser() -> argparse.ArgumentParser:
         metavar=("LENGTH", "ANGLE"),
         help="a straight line: pixels, and degrees from the right counterclockwise",
     )
-    add_sigma(sub, auto=True)
+    add_sigma(sub)
     sub.add_argument(
         "--boundary",
         choices=("valid", "circular", "replicate", "reflect"),

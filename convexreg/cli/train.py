@@ -85,7 +85,7 @@ def _train(options: argparse.Namespace, device: torch.device) -> None:
         folder,
         settings,
         validation=validation,
-        started_from=Path(options.start).name if options.start else "random filters",
+        started_from=_origin(options),
         device=device,
     )
     if options.resume:
@@ -186,6 +186,20 @@ def _initial(options: argparse.Namespace) -> tuple[ModelConfig, AnyRegularizer]:
     return config, adaptive
 
 
+def _origin(options: argparse.Namespace) -> str:
+    """What the model is at the start, for its card."""
+    start = Path(options.start).name if options.start else None
+    if not options.colour:
+        return start or "random filters"
+    luminance = Path(_luminance(options)).name
+    return f"luminance of {luminance}, colour differences of {start or 'its strongest filters'}"
+
+
+def _luminance(options: argparse.Namespace) -> str:
+    default = "mgradnet-m-adaptive" if options.adaptive else "mgradnet-m"
+    return options.luminance or default
+
+
 def _initial_colour(options: argparse.Namespace) -> tuple[ModelConfig, AnyRegularizer]:
     """The model for colour images to train.
 
@@ -193,9 +207,7 @@ def _initial_colour(options: argparse.Namespace) -> tuple[ModelConfig, AnyRegula
     """
     if options.filters:
         raise ValueError("--filters is for gray models; leave it out with --colour")
-    luminance = load_model(
-        options.luminance or ("mgradnet-m-adaptive" if options.adaptive else "mgradnet-m")
-    )
+    luminance = load_model(_luminance(options))
     if luminance.config.adaptive != options.adaptive:
         raise ValueError(
             "an adaptive model for colour images has an adaptive model of the luminance: give --adaptive and "

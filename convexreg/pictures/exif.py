@@ -16,6 +16,8 @@ _KEPT = (
 )
 """Beside the two directories. Orientation is applied to the pixels; thumbnails are of the noisy picture."""
 _WIDTH, _HEIGHT = 40962, 40963
+_SOFTWARE = int(ExifTags.Base.Software)
+"""Which tifffile takes as an argument."""
 _OPEN = {_CAMERA: 65000, _PLACE: 65001}
 """Private tags in the place of those that tifffile does not write."""
 _HEADER = b"Exif\0\0"
@@ -83,11 +85,17 @@ def png_chunk(exif: bytes) -> bytes:
 def tiff_tags(exif: bytes) -> list[tuple[int, int, int, Any, bool]]:
     """For the first page of a TIFF; the offsets of the directories are filled in by `add_directories`."""
     source = _loaded(exif)
-    texts = ((tag, str(source[tag])) for tag in _KEPT if tag in source)
+    texts = ((tag, str(source[tag])) for tag in _KEPT if tag in source and tag != _SOFTWARE)
     tags: list[tuple[int, int, int, Any, bool]] = [
         (tag, 2, 0, text.encode(), True) for tag, text in texts if text
     ]
     return tags + [(other, 4, 1, 0, True) for tag, other in _OPEN.items() if source.get_ifd(tag)]
+
+
+def software(exif: bytes) -> str | None:
+    """The program that it names."""
+    named = _loaded(exif).get(_SOFTWARE)
+    return None if named is None else str(named)
 
 
 def add_directories(path: Path, exif: bytes) -> None:

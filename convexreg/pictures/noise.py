@@ -14,6 +14,8 @@ _WHITE = 1.25
 """By how much levels at one and at two pixels' distance differ where noise is white, at most: of 20
 photographs with noise of 5/255 all are below, of noise blurred by 0.5 pixels and JPEG of quality 75 none or
 one."""
+_BLURRED = 1.55
+"""The same where the picture is smooth everywhere."""
 _SURE = 0.1
 """Quantile of the classes of brightness: where there is texture levels over more pixels are larger."""
 
@@ -47,6 +49,12 @@ class NoiseEstimate:
         """What to denoise with: `sigma`, and more where neighbouring pixels share their noise, of which
         differences between them see a part."""
         return self.sigma if self.white else self.shared * self.sigma
+
+    @property
+    def advised_for_operators(self) -> float:
+        """The same for what is blurred or reduced, whose structure over four pixels looks like noise."""
+        shared = self.contradiction if self.contradiction >= _BLURRED else 1.0
+        return shared * self.sigma
 
     @property
     def white(self) -> bool:

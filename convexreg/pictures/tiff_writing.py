@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 import numpy
 import tifffile
 
-from convexreg.pictures.exif import add_directories, sized, tiff_tags
+from convexreg.pictures.exif import add_directories, sized, software, tiff_tags
 from convexreg.pictures.photograph import Photograph
 from convexreg.pictures.samples import stored
 
@@ -38,6 +38,8 @@ def write_tiff(
     if tags.exif is not None and not big:
         camera = sized(tags.exif, *first.pixels.shape[:0:-1])
     extra = [] if camera is None else tiff_tags(camera)
+    if camera is not None and (named := software(camera)) is not None:
+        options["software"] = named.encode()
     if tags.resolution is not None:
         options |= {"resolution": tags.resolution, "resolutionunit": tags.unit}
     if tags.profile is not None:  # versions of tifffile before 2024.5 have no option for it

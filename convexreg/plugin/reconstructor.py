@@ -25,8 +25,8 @@ class ConvexReconstructor(Reconstructor):
 
     The output is differentiable in the measurements and the parameters of the regularizer, through
     the optimality condition (`solvers.implicit`), to any order, at the result after one Newton step; the
-    weights of shipped models are frozen, train them after `model.requires_grad_()`. Of an adaptive
-    regularizer the second round is differentiated, the reconstruction of the first one is taken as given.
+    weights of shipped models are frozen, train them after `model.requires_grad_()`. All rounds of an
+    adaptive regularizer are differentiated, and solved to the same tolerance then.
 
     :param regularizer: a regularizer, the name of a shipped model or the path of a model file.
     :param sigma: noise level; that of the physics' noise model when omitted, if it is Gaussian, Poisson or

@@ -174,14 +174,13 @@ def reconstruct(
     else:
         noise = Noise(sigma)
     pixels = Box() if box is None else Box(*box)
-    weight, gain = (
-        check_positive("lam", 1.0 if isinstance(lam, str) else lam, y, allow_zero=True),
-        None,
-    )
+    given = 1.0 if isinstance(lam, str) else lam
+    weight, gain = check_positive("lam", given, y, allow_zero=True), None
     rule = WEIGHT_RULES.get(lam) if isinstance(lam, str) else None
-    if lam == "auto":
+    automatic = isinstance(lam, str) and lam == "auto"
+    if automatic:
         weight = weight * likelihood_scale(data, sigma)
-    if lam == "auto" and isinstance(model, (Regularizer, AdaptiveRegularizer)):
+    if automatic and isinstance(model, (Regularizer, AdaptiveRegularizer)):
         gain = noise_gain(physics, centre.detach(), y.detach(), identity=identity)
         frozen = isinstance(model, Regularizer) and model.weighted_shape is not None
         weight = weight * gain.weight(adaptive=frozen or isinstance(model, AdaptiveRegularizer))
@@ -190,7 +189,11 @@ def reconstruct(
 
     def solve(convex: Regularization, there: Tensor, is_last: bool) -> Reconstruction:
         nonlocal weight, rule
-        convex = noise.adjusted(convex, there)
+        levels = None
+        if automatic and isinstance(data, DataTerm):
+            levels = data.noise_levels(there)
+        here = noise if levels is None else Noise(sigma, levels)
+        convex = here.adjusted(convex, there)
         problem = Problem(data, convex, sigma, weight, box=pixels).anchored(there, anchor)
         if rule is not None:
             weight, rule = rule(problem, there.detach()), None

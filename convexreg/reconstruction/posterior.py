@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -33,10 +33,14 @@ class Posterior:
         """What was done, and how accurate it is."""
         moments = self.moments
         error = 100 * float(moments.relative_error.max())
+        of_std = 100 * float(moments.std_error.max())
+        # of the image that is furthest off
+        energy = 1 + float(max((moments.equipartition - 1).tolist(), key=abs))
         ended = "reached the tolerance" if bool(moments.converged.all()) else "ran out of steps"
         return (
             f"{ended} after {moments.steps} steps of every chain: error of the mean {error:.1f} % of "
-            f"the standard deviation, split R-hat {float(moments.r_hat.max()):.3f}"
+            f"the standard deviation, of that {of_std:.1f} %, split R-hat {float(moments.r_hat.max()):.3f}, "
+            f"energy {energy:.3f} times what it should be"
         )
 
 
@@ -46,11 +50,12 @@ def sample_posterior(
     *,
     sigma: Tensor | float | None = None,
     regularizer: Any = CONVEX_MODEL,
-    lam: float = 1.0,
+    lam: Tensor | float | Literal["auto"] = "auto",
     chains: int = 4,
     tol: float = 0.1,
     step: float = 1.0,
-    persistence: float = 0.0,
+    persistence: float = 0.8,
+    proven: bool = False,
     max_steps: int = 20000,
     seed: int = 0,
     callback: Callable[[int, Tensor], None] | None = None,
@@ -60,16 +65,18 @@ def sample_posterior(
         p(x | y) ~ exp(-(|A x - y|^2 / 2 + lam R(x; sigma)) / sigma^2).
 
     It is log-concave, and its mode is what `reconstruct` computes (for operators other than denoising but
-    for an anchor of weight 1e-3). The chains start there, plus noise of `2 sigma`; `step`, `persistence` and
-    the stopping rule are those of `solvers.langevin.sample_moments`: the step rests on the proven Lipschitz
-    constant, and sampling ends when the Monte Carlo error of the mean is at most `tol` times the standard
-    deviation (rms over the pixels).
+    for an anchor). The chains start there, plus noise of `2 sigma`; `step`, `persistence`, `proven` and the
+    stopping rule are those of `solvers.langevin.sample_moments`: the step rests on the curvature where the
+    chains are, and is checked by their mean energy; sampling ends when the Monte Carlo errors of mean and
+    standard deviation are at most `tol` times the standard deviation (rms over the pixels).
 
     :param y: measurements `(B, ...)`.
-    :param physics: a deepinv physics whose norm is proven (`solvers.deepinv_rules`), that takes any
-        batch size.
+    :param physics: a deepinv physics that takes any batch size.
     :param sigma: standard deviation of the noise, one number or one per image; see `reconstruct`.
-    :raises ValueError: measurements that make no sense, or a physics without a proven norm.
+    :param lam: see `reconstruct`.
+    :param proven: let the step rest on the proven Lipschitz constant instead, which takes many times the
+        steps; the physics' norm has to be proven then (`solvers.operator_rules`).
+    :raises ValueError: measurements that make no sense, or with `proven` a physics without a proven norm.
     """
     model = regularizer_of(regularizer, convex=True)
     mode = reconstruct(y, physics, sigma=sigma, regularizer=model, lam=lam)
@@ -81,16 +88,18 @@ def sample_posterior(
     generator = torch.Generator(y.device).manual_seed(seed)
     starts = mode.image.repeat_interleave(chains, 0)
     noise = torch.empty_like(starts).normal_(generator=generator)
+    weight = mode.lam.repeat_interleave(chains, 0)
     starts = starts + 2 * level.to(y.dtype).reshape(-1, 1, 1, 1) * noise
     data = data_term(physics, y.repeat_interleave(chains, 0))
     moments = sample_moments(
-        Problem(data, mode.problem.regularizer, level, lam).objective,
+        Problem(data, mode.problem.regularizer, level, weight).objective,
         starts,
         temperature=level.square(),
         chains=chains,
         tol=tol,
         step=step,
         persistence=persistence,
+        proven=proven,
         max_steps=max_steps,
         generator=generator,
         callback=callback,

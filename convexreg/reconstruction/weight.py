@@ -95,8 +95,8 @@ def likelihood_scale(data: Objective, level: Tensor) -> Tensor:
     has to be multiplied by.
 
     Negative log-likelihoods are about `1 / sigma^2` times it. With photon counts (peaks 3, 20 and 100; blur,
-    denoising, tomography; two photographs) no weight on a grid around that was better by more than the same
-    grid found for weighted least squares.
+    denoising, tomography; two photographs) that was 0.13 dB worse on average than the best of half, 0.7, 1,
+    1.4 and 2 times it, and so was one for weighted least squares.
 
     :raises ValueError: a data term of which that is not known.
     """

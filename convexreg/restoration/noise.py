@@ -39,7 +39,11 @@ class PictureNoise:
 
 
 def noise_of(
-    pixels: Tensor, sigma: Tensor | float | None, gain: float | Literal["auto"] | None = None
+    pixels: Tensor,
+    sigma: Tensor | float | None,
+    gain: float | Literal["auto"] | None = None,
+    *,
+    through_operator: bool = False,
 ) -> PictureNoise:
     """What is known of the noise of a picture, the rest estimated.
 
@@ -50,6 +54,7 @@ def noise_of(
     :param sigma: standard deviation in that unit, one number or one per pixel; beside a `gain` that at zero
         brightness.
     :param gain: see `PictureNoise`, or `"auto"` to estimate it and `sigma`; zero for noise of one level.
+    :param through_operator: whether the picture is what an operator has made blurred or small.
     :raises ValueError: numbers that make no sense.
     """
     if gain == "auto":
@@ -66,7 +71,7 @@ def noise_of(
             raise ValueError(f'gain must be a positive number or "auto", got {gain!r}')
         return _of_photons(gain, float(sigma or 0.0) ** 2)
     if sigma is None:
-        return _estimated(pixels, may_vary=gain is None)
+        return _estimated(pixels, gain is None, through_operator)
     if not bool((torch.as_tensor(sigma) > 0).all()):
         raise ValueError(f"sigma must be positive, got {torch.as_tensor(sigma).min().item():g}")
     return PictureNoise(sigma)
@@ -78,16 +83,17 @@ def _of_photons(gain: float, floor: float) -> PictureNoise:
     return PictureNoise(0.0, gain, floor, notes=(note,))
 
 
-def _estimated(pixels: Tensor, *, may_vary: bool) -> PictureNoise:
+def _estimated(pixels: Tensor, may_vary: bool, through_operator: bool) -> PictureNoise:
     try:
         noise = estimate_noise(pixels)
     except NoNoise:
         return PictureNoise(0.0)
-    doubts = () if noise.white else (_doubt(noise),)
+    level = noise.advised_for_operators if through_operator else noise.advised
+    doubts = (_doubt(noise, level),) if level > noise.sigma else ()
     varying = _varying(pixels, noise) if may_vary else None
     if varying is not None:
         return replace(varying, estimate=noise, notes=(*doubts, *varying.notes))
-    return PictureNoise(noise.advised, estimate=noise, notes=doubts)
+    return PictureNoise(level, estimate=noise, notes=doubts)
 
 
 def _varying(pixels: Tensor, noise: NoiseEstimate) -> PictureNoise | None:
@@ -111,9 +117,9 @@ def _varying(pixels: Tensor, noise: NoiseEstimate) -> PictureNoise | None:
     return None
 
 
-def _doubt(noise: NoiseEstimate) -> str:
+def _doubt(noise: NoiseEstimate, level: float) -> str:
     return (
         "neighbouring pixels share their noise, as in JPEG, enlarged or smoothed pictures: differences "
-        f"between them say {noise.sigma:.3g}, those over four pixels {max(noise.coarse):.3g}; {noise.advised:.3g} is "
-        "taken, give sigma if too much or too little is removed"
+        f"between them say {noise.sigma:.3g}, those over four pixels {max(noise.coarse):.3g}; "
+        f"{level:.3g} is taken, give sigma if too much or too little is removed"
     )

@@ -86,6 +86,7 @@ def reconstructed(
     sigma: Tensor | float | None = None,
     *,
     x0: Tensor | None = None,
+    shown: Tensor | None = None,
     **options: Any,
 ) -> Restoration:
     """What a linear operator shows as one picture.
@@ -93,8 +94,9 @@ def reconstructed(
     :param pixels, sigma: see `denoised`; noise that is estimated is of one level.
     :param physics: linear, of deepinv, of one image.
     :param x0: starting image `(C, H, W)` in the unit of the pixels instead of the usual one.
+    :param shown: what the noise is estimated from instead of the pixels, NaN where they show none.
     """
-    noise = noise_of(pixels, sigma, gain=0)
+    noise = noise_of(pixels if shown is None else shown, sigma, gain=0, through_operator=True)
     if sigma is None:  # an estimate of nothing is rounding at least
         noise = replace(noise, level=max(noise.rms, _NOTHING * _brightest(pixels)))
     return _solved(pixels, physics, noise, x0=x0, **options)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import numpy
 import pytest
 import torch
@@ -10,6 +12,7 @@ from skimage import data
 
 from convexreg.pictures.blocks import NoNoise, PictureTooSmall
 from convexreg.pictures.noise import estimate_noise, estimate_sigma
+from convexreg.pictures.noise_curve import estimate_noise_curve
 from convexreg.pictures.photon_noise import estimate_photon_noise
 from tests.tables import over
 
@@ -105,6 +108,29 @@ def test_whether_noise_grows_with_the_brightness(case):
     for scale, black in ((1, 0), (4000, 100)):
         found = estimate_photon_noise(picture(scale * noisy + black))
         assert found.fit.evident == growing
+
+
+def test_noise_that_falls_with_the_brightness():
+    """Of strength from 30 to 4/255; and white noise is not taken for it."""
+    right = 30 / 255 * numpy.exp(-2 * CLEAN)
+    for scale, black in ((1, 0), (4000, 100)):
+        pixels = picture(scale * (CLEAN + right * noise(1.0)) + black)
+        found = estimate_noise_curve(pixels)
+        assert found.fit.evident
+        levels = found.levels(pixels)[0].numpy() / scale
+        assert levels.shape == SHAPE
+        assert numpy.median(abs(levels / right - 1)) < 0.1
+    for level in (0.05, 0.1, 0.2):
+        with suppress(NoNoise):
+            assert not estimate_noise_curve(picture(CLEAN + noise(level))).fit.evident
+
+
+@pytest.mark.parametrize("width", [0.6, 0.8])
+def test_noise_that_neighbours_share_is_seen_over_more_pixels(width):
+    smooth = gaussian_filter(noise(1.0), width)
+    found = estimate_noise(picture(CLEAN + 0.05 * smooth / smooth.std()))
+    assert found.sigma < 0.03
+    assert found.advised == pytest.approx(0.05, rel=0.25)
 
 
 def test_where_there_is_none():

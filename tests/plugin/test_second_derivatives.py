@@ -14,12 +14,16 @@ from tests.oracles import jacobian
 from tests.plugin.conftest import SIGMA, TOL
 from tests.problems import scenes, small_regularizer
 from tests.tables import over
+from tests.test_adaptive import adaptive
 
 CLASSES: dict[str, Callable[[], Callable[[Tensor], Tensor]]] = {
     "denoiser": lambda: lambda y: ConvexDenoiser(small_regularizer(), tol=TOL)(y, SIGMA),
     "prox": lambda: lambda y: ConvexPrior(small_regularizer(), prox_tol=TOL).prox(y, SIGMA),
     "reconstructor": lambda: lambda y: ConvexReconstructor(
         small_regularizer(), sigma=SIGMA, gap_tol=1e-12, max_iter=3000
+    )(y, deepinv.physics.Denoising()),
+    "reconstructor in two rounds": lambda: lambda y: ConvexReconstructor(
+        adaptive(), sigma=SIGMA, gap_tol=1e-12, max_iter=3000
     )(y, deepinv.physics.Denoising()),
 }
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import deepinv
 import pytest
 import torch
@@ -13,7 +15,8 @@ from convexreg.networks.modular import GradientModule
 from convexreg.networks.operators import Convolution
 from convexreg.reconstruction.posterior import sample_posterior
 from convexreg.solvers import Objective, Sum
-from convexreg.solvers.langevin import _combine, sample_moments
+from convexreg.solvers.langevin import sample_moments
+from convexreg.solvers.moments import Moments, Visit
 from tests.problems import Quadratic, scenes, small_regularizer, spectra, spectrum_matrix
 from tests.tables import perturbed
 
@@ -83,6 +86,53 @@ def test_chains_with_the_same_noise_never_move_apart():
     assert distances[-1] < distances[0] / 2
 
 
+class _Misleading(_Ball):
+    """`sum cosh x`: the curvature at the centre says nothing of places where the density is."""
+
+    def value_and_grad(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return x.cosh().flatten(1).sum(1), x.sinh()
+
+    def lipschitz(self, x: Tensor) -> Tensor:
+        return torch.full((), float("inf"), dtype=torch.float64)
+
+
+def test_the_curvature_at_the_starts_serves_without_a_proof():
+    """Gaussians: exact at any stable step; the energy is what it has to be."""
+    objective, covariance = gaussian()
+    objective.largest = torch.full_like(objective.largest, float("inf"))
+    starts = objective.centre + torch.randn_like(objective.centre)
+    settings = {"temperature": 0.04, "tol": 0.05, "persistence": 0.6}
+    moments = sample_moments(objective, starts, proven=False, **settings)
+    assert moments.converged.all()
+    expected = (0.04 * covariance.diagonal(dim1=1, dim2=2)).sqrt()
+    torch.testing.assert_close(moments.std, expected, rtol=0.2, atol=0)
+    assert (moments.std_error < 0.05).all()
+    assert ((moments.equipartition - 1).abs() < 5 * moments.equipartition_error + 0.02).all()
+
+
+def test_a_step_that_is_too_long_is_halved():
+    """From the centre, at a temperature where curvatures are hundreds of times as large as there."""
+    grid = torch.linspace(-12, 12, 60001).double()
+    weight = torch.exp((1 - grid.cosh()) / 50)
+    expected = ((weight * grid.square()).sum() / weight.sum()).sqrt()
+    rounds: list[int] = []
+    moments = sample_moments(
+        _Misleading(),
+        0.1 * torch.randn(8, 400).double(),
+        temperature=50.0,
+        chains=8,
+        tol=0.03,
+        step=1.0,
+        persistence=0.5,
+        proven=False,
+        callback=lambda steps, error: rounds.append(steps),
+    )
+    lengths = [after - before for before, after in pairwise([0, *rounds])]
+    assert any(after < before for before, after in pairwise(lengths))
+    assert moments.converged.all()
+    torch.testing.assert_close(moments.std.square().mean().sqrt(), expected, rtol=0.03, atol=0)
+
+
 def test_density_that_is_not_gaussian():
     """Against quadrature; the bias is of second order in the step."""
     grid = torch.linspace(-30, 30, 60001).double()
@@ -128,13 +178,14 @@ def test_posterior_of_images():
         sigma=sigma,
         regularizer=small_regularizer("crr"),
         lam=20.0,
-        max_steps=800,
         callback=lambda steps, error: rounds.append(steps),
     )
     moments = posterior.moments
     assert moments.mean.shape == moments.std.shape == clean.shape
-    assert rounds == [256, 768]
+    assert rounds == [32 * (2**k - 1) for k in range(1, len(rounds) + 1)]
     assert rounds[-1] == moments.steps
+    assert moments.converged.all()
+    assert (moments.equipartition - 1).abs().max() < 0.05
     assert moments.r_hat.shape == (2,)
     known, lost = mask.bool().expand(2, -1, -1, -1), (mask == 0).expand(2, -1, -1, -1)
     for index in range(2):
@@ -168,10 +219,12 @@ def test_half_chains_are_pooled_as_in_the_book():
     shape = (2, distributions, chains, count, 4)
     centres = torch.randn(2, distributions, chains, 1, 4).double()
     samples = centres + torch.randn(shape).double()
+    energies = torch.rand(2, distributions, chains).double()
     halves = [
-        (half.mean(2).flatten(0, 1), half.var(2, correction=0).flatten(0, 1)) for half in samples
+        Visit(half.mean(2).flatten(0, 1), half.var(2, correction=0).flatten(0, 1), energy.flatten())
+        for half, energy in zip(samples, energies, strict=True)
     ]
-    moments = _combine(halves, chains, count, 10, 0.1)
+    moments = Moments.pooled(halves, chains, count, 10, 0.1)
     # (distributions, m, n, pixels)
     pooled = samples.transpose(0, 1).flatten(1, 2)
     within, between = pooled.var(2).mean(1), pooled.mean(2).var(1)
@@ -182,4 +235,5 @@ def test_half_chains_are_pooled_as_in_the_book():
     torch.testing.assert_close(moments.error, error.sqrt())
     torch.testing.assert_close(moments.relative_error, (error.mean(1) / variance.mean(1)).sqrt())
     torch.testing.assert_close(moments.r_hat, (variance.mean(1) / within.mean(1)).sqrt())
+    torch.testing.assert_close(moments.equipartition, energies.mean((0, 2)))
     torch.testing.assert_close(moments.effective_samples, variance.mean(1) / error.mean(1))

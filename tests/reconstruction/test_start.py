@@ -7,7 +7,9 @@ import pytest
 import torch
 from skimage.data import camera
 
+from convexreg.reconstruction import from_measurements, noise_gain, start
 from convexreg.reconstruction.start import is_identity, local_wiener, starting_image
+from tests.problems import scenes
 
 DENOISING = deepinv.physics.Denoising()
 
@@ -97,3 +99,21 @@ def test_holes_are_holes_for_every_image(share: float) -> None:
     assert torch.equal(physics.A_adjoint(y), y)
     start = starting_image(y, physics, 0.02)
     assert (start - 0.7).abs().max() < 1e-6
+
+
+def test_whether_it_is_denoising_is_asked_once(monkeypatch) -> None:
+    asked: list[bool] = []
+
+    def counted(physics, x) -> bool:
+        asked.append(is_identity(physics, x))
+        return asked[-1]
+
+    monkeypatch.setattr(from_measurements, "is_identity", counted)
+    monkeypatch.setattr(noise_gain, "is_identity", counted)
+    monkeypatch.setattr(start, "is_identity", counted)
+    x = scenes(1, 12, 11).float()
+    blur = deepinv.physics.Blur(torch.ones(1, 1, 3, 3) / 9, padding="circular")
+    for physics, expected in ((DENOISING, True), (blur, False)):
+        from_measurements.reconstruct(physics.A(x), physics, sigma=0.1, accuracy="fast")
+        assert asked == [expected]
+        asked.clear()

@@ -7,13 +7,21 @@ from dataclasses import dataclass
 
 import pytest
 import scipy.optimize
+import skimage.data
 import torch
 from deepinv.optim import data_fidelity
 from deepinv.physics import Blur, Denoising, LinearPhysics, PoissonNoise
 from torch import Tensor
 
 from convexreg import reconstruct
-from convexreg.solvers import PoissonLikelihood, SmoothedL1, Status, data_term, operator_bounds
+from convexreg.solvers import (
+    PoissonLikelihood,
+    Proximity,
+    SmoothedL1,
+    Status,
+    data_term,
+    operator_bounds,
+)
 from convexreg.solvers.objective import Objective
 from tests.oracles import gradient, jacobian
 from tests.problems import small_regularizer
@@ -170,6 +178,50 @@ def test_reconstruction_from_counts_is_the_minimiser() -> None:
     )
     gap = objective(result.image.flatten().numpy())[0] - best.fun
     assert -1e-8 <= gap <= float(result.certificate.gap[0]) + 1e-9
+
+
+@over("build", {"denoising": Denoising, "blur": lambda: blur().float()})
+def test_a_poisson_likelihood_says_noise_and_weight(build) -> None:
+    """The weight is that of Gaussian noise over its variance, and the picture about as good."""
+    gain, physics = 0.05, build()
+    clean = (
+        torch.from_numpy(skimage.data.camera()[100:148, 100:148].copy()).float()[None, None] / 255
+    )
+    y = PoissonNoise(gain, rng=torch.Generator().manual_seed(0))(physics.A(clean))
+    settings = {
+        "fidelity": data_fidelity.PoissonLikelihood(gain=gain, bkg=0.1),
+        "regularizer": "mgradnet-m",
+    }
+
+    def psnr(image) -> float:
+        return float(-10 * torch.log10((image - clean).square().mean()))
+
+    result = reconstruct(y, physics, **settings)
+    assert result.converged
+    torch.testing.assert_close(result.sigma, (gain * y.double().mean()).sqrt()[None])
+    physics.noise_model = PoissonNoise(gain)
+    squares = reconstruct(y, physics, regularizer="mgradnet-m")
+    torch.testing.assert_close(result.lam * result.sigma**2, squares.lam)
+    assert psnr(result.image) > psnr(squares.image) - 1
+    assert psnr(result.image) > psnr(y) + 5
+
+
+def test_a_weight_that_nothing_is_known_of_has_to_be_given() -> None:
+    y = torch.rand(1, 1, 8, 8)
+    for fidelity in (data_fidelity.L1(), Proximity(y)):
+        with pytest.raises(ValueError, match="needs lam as a number"):
+            reconstruct(y, Denoising(), sigma=0.1, fidelity=fidelity)
+    with pytest.raises(ValueError, match="give lam as a number"):
+        reconstruct(y, Denoising(), sigma=0.1, fidelity=data_fidelity.L2(), lam="sure")
+
+
+def test_a_scaled_misfit_has_a_scaled_weight() -> None:
+    y, regularizer = torch.rand(1, 1, 8, 8).double(), small_regularizer()
+    settings = {"sigma": 0.1, "regularizer": regularizer, "gap_tol": 1e-7}
+    plain = reconstruct(y, Denoising(), **settings)
+    scaled = reconstruct(y, Denoising(), fidelity=data_fidelity.L2(sigma=0.1), **settings)
+    torch.testing.assert_close(scaled.lam, 100 * plain.lam)
+    torch.testing.assert_close(scaled.image, plain.image, rtol=0, atol=1e-3)
 
 
 def test_reconstruction_with_outliers() -> None:
