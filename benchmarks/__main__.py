@@ -11,7 +11,14 @@ from pathlib import Path
 import torch
 
 from benchmarks.harness.environment import environment
-from benchmarks.harness.markdown import COMMITTED, DETAILS, HEADLINES, README, details, with_tables
+from benchmarks.harness.markdown import (
+    BEHAVIOUR,
+    COMMITTED,
+    HEADLINES,
+    RESULTS,
+    behaviour,
+    with_tables,
+)
 from benchmarks.harness.options import Options
 from benchmarks.harness.records import read_json, write_json
 from benchmarks.harness.registry import benchmark, benchmarks
@@ -58,10 +65,10 @@ def _parser() -> argparse.ArgumentParser:
     table.set_defaults(command=_table)
     table.add_argument("--results", default=COMMITTED, help=f"to read, {_SHOWN}", **folder)
     table.add_argument(
-        "--readme", type=Path, default=README, metavar="FILE", help=f"headlines, {_SHOWN}"
+        "--headlines", type=Path, default=RESULTS, metavar="FILE", help=f"how good, {_SHOWN}"
     )
     table.add_argument(
-        "--details", type=Path, default=DETAILS, metavar="FILE", help=f"the rest, {_SHOWN}"
+        "--behaviour", type=Path, default=BEHAVIOUR, metavar="FILE", help=f"the rest, {_SHOWN}"
     )
     table.add_argument("--check", action="store_true", help="only say whether they agree")
     return parser
@@ -111,7 +118,7 @@ def _report(arguments: argparse.Namespace) -> int:
 
 
 def _table(arguments: argparse.Namespace) -> int:
-    for path, names in ((arguments.readme, HEADLINES), (arguments.details, details())):
+    for path, names in ((arguments.headlines, HEADLINES), (arguments.behaviour, behaviour())):
         text = path.read_text(encoding="utf-8")
         expected = with_tables(text, arguments.results, names)
         if not arguments.check:

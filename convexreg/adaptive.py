@@ -44,6 +44,10 @@ class AdaptiveRegularizer(nn.Module):
         self.second, self.network = second, network
         self.name = name
 
+    def extra_repr(self) -> str:
+        """The name, above the parts."""
+        return self.name
+
     @property
     def in_channels(self) -> int:
         """Of the images; a gray model takes colour as well, and a model for colour images gray ones."""

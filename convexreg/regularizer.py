@@ -61,6 +61,13 @@ class Regularizer(nn.Module):
         self.weighted_shape: tuple[int, int, int] | None = None
         self.weighted_channels = in_channels
 
+    def extra_repr(self) -> str:
+        """Name and noise levels, above the parts."""
+        if self.sigma_range is None:
+            return self.name
+        low, high = (255 * level for level in self.sigma_range)
+        return f"{self.name}, noise {low:.3g}/255 to {high:.3g}/255"
+
     @property
     def convex(self) -> bool:
         """Whether `R` is convex by construction."""

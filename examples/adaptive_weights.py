@@ -1,67 +1,73 @@
-"""Where an adaptive regularizer acts less: one photograph, both rounds, and the weights in between.
+"""
+Where the default model acts less
+=================================
 
-    python examples/adaptive_weights.py --size 256 -o weights.png
-
-The problem is the denoising problem of `convexreg demo` (noise 25/255). The second round is convex given
-the weights, and certified like any other.
+The default model reconstructs twice. Between the rounds a small network looks at the first image and decides
+how strong every term of the second regularizer is at every pixel: less at edges and texture. The second round
+is convex given these weights, and certified like any other. This is the denoising problem of
+``convexreg demo``.
 """
 
-from __future__ import annotations
-
-import argparse
-from pathlib import Path
-
 import deepinv
+import matplotlib.pyplot as plt
 import torch
-from matplotlib.figure import Figure
-from skimage import data
+from skimage import data, restoration
 
 from convexreg import load_model, reconstruct
 from convexreg.adaptive import AdaptiveRegularizer
 
+SIZE = 192
 SIGMA = 25 / 255
 
+photograph = torch.from_numpy(data.camera()).float() / 255
+clean = photograph[60 : 60 + SIZE, 130 : 130 + SIZE][None, None]
+noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(0))
+noisy = clean + SIGMA * noise
 
-def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--size", type=int, default=256, help="side of the picture in pixels")
-    parser.add_argument("-o", "--output", type=Path, default=Path("weights.png"))
-    options = parser.parse_args(arguments)
+model = load_model("mgradnet-m-adaptive").regularizer
+assert isinstance(model, AdaptiveRegularizer)
+physics = deepinv.physics.Denoising()
+result = reconstruct(noisy, physics, sigma=SIGMA, regularizer=model)
+assert result.first is not None
+weights = model.weights(result.first.image, SIGMA)
+print(result.summary())
 
-    photograph = torch.from_numpy(data.camera()).float() / 255
-    clean = photograph[60 : 60 + options.size, 130 : 130 + options.size][None, None]
-    noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(0))
-    noisy = clean + SIGMA * noise
+# %%
+# Beside it non-local means, at its best strength for this picture.
 
-    model = load_model("mgradnet-m-adaptive").regularizer
-    assert isinstance(model, AdaptiveRegularizer)
-    result = reconstruct(noisy, deepinv.physics.Denoising(), sigma=SIGMA, regularizer=model)
-    assert result.first is not None
-    weights = model.weights(result.first.image, SIGMA)
-    noisy_score, first_score, score = (
-        f"{float(deepinv.metric.PSNR()(image, clean)):.2f} dB"
-        for image in (noisy, result.first.image, result.image)
+psnr = deepinv.metric.PSNR()
+found = [
+    restoration.denoise_nl_means(
+        noisy[0, 0].numpy(), 5, 6, h=factor * SIGMA, sigma=SIGMA, fast_mode=True
     )
-    print(result.summary())
-    print(f"{noisy_score} noisy, {first_score} after round 0, {score} after round 1")
+    for factor in (0.6, 0.8, 1.0)
+]
+scores = {
+    "noisy": float(psnr(noisy, clean)),
+    "non-local means": max(float(psnr(torch.from_numpy(f)[None, None], clean)) for f in found),
+    "round 0": float(psnr(result.first.image, clean)),
+    "convexreg": float(psnr(result.image, clean)),
+}
+for name, score in scores.items():
+    print(f"{name}: {score:.2f} dB")
 
-    busiest = weights[0].log().flatten(1).std(1).argsort(descending=True)[:2].tolist()
-    panels = [
-        (noisy[0, 0], f"noisy, {noisy_score}", "gray"),
-        (result.first.image[0, 0], f"round 0, {first_score}", "gray"),
-        (weights[0].log().mean(0).exp(), "mean weight", "magma"),
-        *((weights[0, term], f"weight of term {term}", "magma") for term in busiest),
-        (result.image[0, 0], f"round 1, {score}", "gray"),
-    ]
-    figure = Figure(figsize=(13, 2.6), layout="constrained")
-    for axis, (image, title, colours) in zip(figure.subplots(1, 6), panels, strict=True):
-        top = 1.0 if colours == "gray" else float(image.max())
-        axis.imshow(image.numpy(), cmap=colours, vmin=0, vmax=top)
-        axis.set_title(title, fontsize=9)
-        axis.axis("off")
-    figure.savefig(options.output, dpi=120)
-    print(f"wrote {options.output}")
+# %%
 
+busiest = weights[0].log().flatten(1).std(1).argsort(descending=True)[:2].tolist()
+panels = [
+    (noisy[0, 0], f"noisy, {scores['noisy']:.2f} dB", "gray"),
+    (result.first.image[0, 0], f"round 0, {scores['round 0']:.2f} dB", "gray"),
+    (result.image[0, 0], f"round 1, {scores['convexreg']:.2f} dB", "gray"),
+    (weights[0].log().mean(0).exp(), "mean weight", "magma"),
+    *((weights[0, term], f"weight of term {term}", "magma") for term in busiest),
+]
+figure, axes = plt.subplots(2, 3, figsize=(10, 7), layout="constrained")
+for axis, (image, title, colours) in zip(axes.flat, panels, strict=True):
+    top = 1.0 if colours == "gray" else float(image.max())
+    axis.imshow(image.numpy(), cmap=colours, vmin=0, vmax=top)
+    axis.set_title(title)
+    axis.axis("off")
 
-if __name__ == "__main__":
-    main()
+# %%
+# Frozen weights make a convex prior, which does not depend on the data any more:
+# ``model.given(result.first.image, SIGMA)`` is a `ConvexRegularizer` for those images.

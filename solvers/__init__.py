@@ -8,6 +8,7 @@ from .deepinv_rules import CurvatureBounds, data_term
 from .fista import FISTA
 from .free_fista import FreeFISTA
 from .gradient_descent import GradientDescent
+from .history import History, Track
 from .implicit import ImplicitSolution, conjugate_gradient
 from .langevin import sample_moments
 from .likelihoods import PoissonLikelihood, SmoothedL1
@@ -35,6 +36,7 @@ __all__ = [
     "CurvatureBounds",
     "FreeFISTA",
     "GradientDescent",
+    "History",
     "Identity",
     "ImplicitSolution",
     "LeastSquares",
@@ -55,6 +57,7 @@ __all__ = [
     "State",
     "Status",
     "Sum",
+    "Track",
     "WeightedLeastSquares",
     "certify",
     "conjugate_gradient",

@@ -46,6 +46,10 @@ class DataTerm(Objective):
         self._normal: Curvature | None = bounds.normal
         self._checked = False
 
+    def __repr__(self) -> str:
+        operator, shape = type(self.operator).__name__, tuple(self.y.shape)
+        return f"{type(self).__name__}({operator}, measurements {shape})"
+
     @abstractmethod
     def distance(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """`d(z; y)` and its derivative, in the shape of `y`."""

@@ -83,6 +83,9 @@ class Sum(Objective):
         if not all((c >= 0).all() for c in self.coefficients):
             raise ValueError("the coefficients of a convex sum must be nonnegative")
 
+    def __repr__(self) -> str:
+        return f"Sum({', '.join(map(repr, self.terms))})"
+
     def _pairs(self, x: Tensor) -> list[tuple[Tensor, Objective]]:
         return [
             (c.to(x.device), term) for c, term in zip(self.coefficients, self.terms, strict=True)

@@ -16,6 +16,9 @@ class Proximity(Objective):
     def __init__(self, y: Tensor) -> None:
         self.y = y
 
+    def __repr__(self) -> str:
+        return f"Proximity({tuple(self.y.shape)})"
+
     def value_and_grad(self, x: Tensor) -> tuple[Tensor, Tensor]:
         residual = x - self.y
         return inner(residual, residual) / 2, residual

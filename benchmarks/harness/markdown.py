@@ -1,4 +1,4 @@
-"""Tables as Markdown, and those of README.md and docs/results.md, made from committed result files."""
+"""Tables as Markdown, and those of two pages in docs/, made from committed result files."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from benchmarks.harness.records import read_json
 from benchmarks.harness.registry import Table, benchmarks, with_results
 
 HEADLINES = ("times", "denoising", "deblurring", "study")
-"""What the package is for. How it behaves is in the details."""
+"""What the package is for: the page of results. How it behaves is on a page of its own."""
 ROOT = Path(__file__).resolve().parent.parent.parent
-README, DETAILS = ROOT / "README.md", ROOT / "docs" / "results.md"
+RESULTS, BEHAVIOUR = ROOT / "docs" / "results.md", ROOT / "docs" / "behaviour.md"
 COMMITTED = ROOT / "benchmarks" / "results"
 BEGIN, END = "<!-- benchmarks:begin -->", "<!-- benchmarks:end -->"
 
@@ -76,7 +76,7 @@ def _setup(environment: dict[str, Any]) -> str:
     )
 
 
-def details() -> list[str]:
+def behaviour() -> list[str]:
     """The benchmarks whose tables are not headlines; other physics come first."""
     return ["physics", *(name for name in benchmarks() if name not in (*HEADLINES, "physics"))]
 

@@ -105,7 +105,7 @@ class Benchmark(ABC):
         return []
 
     def headline(self, folder: Path) -> list[Table]:
-        """The few tables worth a place in the README."""
+        """The few tables worth a place in the documentation."""
         return []
 
     def figures(self, folder: Path) -> list[Figure]:

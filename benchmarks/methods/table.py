@@ -1,4 +1,4 @@
-"""Reconstruction methods under test; README.md shows how to add your own.
+"""Reconstruction methods under test; benchmarks/README.md shows how to add your own.
 
 A function that returns a tensor has done a fixed amount of work (outcome `finished`); return a
 `Result` to say more. With `weight=1.0` in the row the weight is tuned from there on the tuning images.

@@ -13,6 +13,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from convexreg.cli.log import LOG
 from convexreg.cli.progress import ProgressBar, many_bar
 from convexreg.cli.restoration import Restore, Told, digest, parse_weight
 from convexreg.cli.text import SHORTFALLS
@@ -31,8 +32,8 @@ from convexreg.solvers.solution import Status
 
 
 def note(text: str) -> None:
-    """On standard error, beside a progress bar."""
-    tqdm.write(f"convexreg: note: {text}", file=sys.stderr)
+    """What should be known."""
+    LOG.info("%s", text)
 
 
 def restore_files(options: argparse.Namespace, restore: Restore) -> int:
@@ -148,7 +149,7 @@ def _restored_file(
             write_images(target, photographs(), None if options.page else file)
     for code in sorted(set().union(*(page.codes for page in told)) - {int(Status.CONVERGED)}):
         where = "" if bar is None else f"{source}: "
-        tqdm.write(f"convexreg: warning: {where}{SHORTFALLS[Status(code)]}", file=sys.stderr)
+        LOG.warning("%s%s", where, SHORTFALLS[Status(code)])
     return told
 
 
@@ -249,7 +250,7 @@ def _restore_many(
                 except Exception as error:  # whatever it is, the others do not depend on it
                     failed += 1
                     where = "" if str(source) in str(error) else f"{source}: "
-                    tqdm.write(f"convexreg: error: {where}{error}", file=sys.stderr)
+                    LOG.error("%s%s", where, error)
                 else:
                     written += 1
                     _say_one(options, target, told)

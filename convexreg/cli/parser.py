@@ -12,6 +12,8 @@ from typing import Any, NoReturn
 
 from convexreg.cli import commands
 from convexreg.cli.arguments import add_files, add_sigma, add_solve_options, add_white
+from convexreg.cli.completion import complete_files
+from convexreg.cli.log import LOG, show_log
 from convexreg.cli.values import count, device, positive
 from convexreg.models.config import ARCHITECTURES
 from convexreg.models.files import ModelFileError
@@ -27,10 +29,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     some failed."""
     options = parser().parse_args(arguments)
     keep_freed_memory()
+    show_log()
     try:
         return options.run(options) or 0
     except (ImageError, ModelFileError, SolverError, ValueError, OSError, ArithmeticError) as error:
-        print(f"convexreg: error: {error}", file=sys.stderr)
+        LOG.error("%s", error)
         return 2
     except KeyboardInterrupt as interrupt:
         print(f"convexreg: interrupted {interrupt}".rstrip(), file=sys.stderr)
@@ -235,6 +238,7 @@ def parser() -> argparse.ArgumentParser:
     sub = command("info", commands.info, "List the shipped models, or show the card of a model.")
     sub.add_argument("model", nargs="?", help="shipped model or model file (default: a list)")
     sub.add_argument("--json", action="store_true", help="print the card, or all, as JSON")
+    complete_files(subparsers.choices.values())
     return parser
 
 

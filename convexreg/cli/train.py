@@ -17,6 +17,7 @@ import torch
 from tqdm import tqdm
 
 from convexreg.adaptive import AdaptiveRegularizer
+from convexreg.cli.log import LOG
 from convexreg.models.colour import colour_model
 from convexreg.models.config import AnyRegularizer, ModelConfig, parameter_count
 from convexreg.models.files import load_model, save_model
@@ -135,10 +136,9 @@ def _open(options: argparse.Namespace, folder: Path) -> ImageFolder:
     if options.colour:  # gray pictures are colour images too
         images.images = [image.expand(3, -1, -1) for image in images.images]
     if images.doubtful:
-        print(
-            f"convexreg: note: {len(images.doubtful)} images of {folder} have 16 bits, but no value above "
-            "4095; if 4095 is white, give --white 4095",
-            file=sys.stderr,
+        LOG.info(
+            f"{len(images.doubtful)} images of {folder} have 16 bits, but no value above 4095; if 4095 is "
+            "white, give --white 4095"
         )
     return images
 

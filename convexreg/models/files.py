@@ -21,7 +21,7 @@ from torch import Tensor
 
 from convexreg.adaptive import AdaptiveRegularizer
 from convexreg.files import write_atomically
-from convexreg.models.config import AnyRegularizer, ModelConfig
+from convexreg.models.config import AnyRegularizer, ModelConfig, parameter_count
 from convexreg.regularizer import ConvexRegularizer, Regularizer
 
 DEFAULT_MODEL = "mgradnet-m-colour-adaptive"
@@ -36,13 +36,21 @@ class ModelFileError(ValueError):
     """A model file that cannot be used; the message says why."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Model:
     """A regularizer with the settings it was built from and its model card."""
 
     regularizer: AnyRegularizer
     config: ModelConfig
     card: Mapping[str, Any]
+
+    def __repr__(self) -> str:
+        """In a line; `regularizer` shows its parts."""
+        kind = "adaptive" if self.config.adaptive else "convex"
+        return (
+            f"Model({self.regularizer.name}, {kind} {self.config.architecture} of "
+            f"{self.config.channels[-1]} filters, {parameter_count(self.regularizer)} parameters)"
+        )
 
 
 def save_model(

@@ -205,5 +205,5 @@ def reconstruct(
     result, *others = rounds(model, solve, centre, sigma, seen)
     for other in others:
         result = replace(other, first=result)
-    result = replace(result, gain=gain)
+    result = replace(result, gain=gain, history=way.history)
     return result if plan is None else result.arranged(plan)

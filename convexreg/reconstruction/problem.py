@@ -39,7 +39,7 @@ class Regularization(Protocol):
         ...
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Problem:
     """Minimise `D(A x, y) + lam R(x; sigma) + anchor |x - centre|^2 / 2` over a box.
 
@@ -60,6 +60,10 @@ class Problem:
     anchor: float = 0.0
     centre: Tensor | None = None
     box: Box = field(default_factory=Box)
+
+    def __repr__(self) -> str:
+        name = getattr(self.regularizer, "name", type(self.regularizer).__name__)
+        return f"Problem({self.data!r}, regularizer {name}, anchor {self.anchor:g}, {self.box!r})"
 
     @cached_property
     def objective(self) -> Sum:

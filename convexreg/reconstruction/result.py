@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Protocol
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import Tensor
@@ -11,7 +11,11 @@ from torch import Tensor
 from convexreg.reconstruction.noise_gain import NoiseGain
 from convexreg.reconstruction.problem import Problem
 from convexreg.solvers.certificates import Certificate
+from convexreg.solvers.history import History
 from convexreg.solvers.solution import Solution, Status
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 
 class ImageLayout(Protocol):
@@ -51,6 +55,8 @@ class Reconstruction:
     :ivar first: with an adaptive regularizer the round before, whose image decided the weights and is
         the centre of the anchor here; what is proven holds given that image.
     :ivar layout: how the image is the planes of the problem, where it is not them.
+    :ivar history: the certified gap after every iteration of every solve, the first ones included; of the
+        last round only.
     """
 
     image: Tensor
@@ -67,6 +73,7 @@ class Reconstruction:
     preliminary: Solution | None = None
     first: Reconstruction | None = None
     layout: ImageLayout | None = None
+    history: History = field(default_factory=History)
 
     @classmethod
     def of(
@@ -153,6 +160,16 @@ class Reconstruction:
     def rounds(self) -> tuple[Reconstruction, ...]:
         """The results of all rounds, this one last."""
         return (*(() if self.first is None else self.first.rounds), self)
+
+    def plot(self, axes: Axes | None = None) -> Axes:
+        """Draw how the certified gap fell, see `History.plot`: one line per solve and image.
+
+        An adaptive model solves in every round, and off denoising the last round begins with the solve for
+        the centre of the anchor.
+
+        :param axes: of matplotlib, to draw into; those of a new figure by default.
+        """
+        return self.history.plot(axes)
 
     def summary(self, *, sigma: bool = True) -> str:
         """One line per image and round: status, certificate, iterations, and the noise level `sigma`."""

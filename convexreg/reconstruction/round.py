@@ -22,6 +22,7 @@ from convexreg.reconstruction.defaults import (
 from convexreg.reconstruction.problem import Problem
 from convexreg.reconstruction.result import Reconstruction
 from convexreg.solvers.data_terms import DataTerm
+from convexreg.solvers.history import History
 from convexreg.solvers.progress import Progress
 from convexreg.solvers.solution import Solution
 from convexreg.solvers.solver import Solver
@@ -53,6 +54,7 @@ class Rounds:
     :ivar accuracy: of the last round, where `gap_tol` and `gtol` do not say it.
     :ivar anchor: weight of the anchor of every round, or `"auto"`.
     :ivar max_iter: of every round.
+    :ivar history: of every solve.
     """
 
     accuracy: Accuracy
@@ -63,6 +65,7 @@ class Rounds:
     max_iter: int
     clock: Clock
     callback: Callable[[Progress], None] | None
+    history: History = field(default_factory=History)
 
     def solved(self, problem: Problem, there: Tensor, *, last: bool) -> Reconstruction:
         """The minimiser of a problem that is anchored at its start `there`.
@@ -78,7 +81,7 @@ class Rounds:
                 solver=self.solver,
                 max_iter=self.max_iter - 1,
                 time_limit=self.clock.left(),
-                callback=_to_be_continued(self.callback),
+                callback=self.history.before(_to_be_continued(self.callback)),
             )
             there = _differentiated(problem, spent.x)
             problem = problem.anchored(there, GOOD_ANCHOR)
@@ -95,7 +98,9 @@ class Rounds:
             if spent is None
             else self.max_iter - int(spent.iterations.max()),
             time_limit=self.clock.left(),
-            callback=self.callback if spent is None else _continued(self.callback, spent),
+            callback=self.history.before(
+                self.callback if spent is None else _continued(self.callback, spent)
+            ),
         )
         if not last:
             return replace(result, image=_differentiated(problem, result.image))

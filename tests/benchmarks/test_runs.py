@@ -212,10 +212,10 @@ def test_tables_are_those_of_the_committed_results():
 
 
 def test_tables_go_between_the_markers(results, tmp_path):
-    paths = [tmp_path / "README.md", tmp_path / "results.md"]
+    paths = [tmp_path / "results.md", tmp_path / "behaviour.md"]
     for path in paths:
         path.write_text(f"before\n{markdown.BEGIN}\nold\n{markdown.END}\nafter\n")
-    files = ["--readme", str(paths[0]), "--details", str(paths[1])]
+    files = ["--headlines", str(paths[0]), "--behaviour", str(paths[1])]
     arguments = ["table", *files, "--results", str(results)]
     assert main([*arguments, "--check"]) == 2
     assert main(arguments) == 0

@@ -115,6 +115,7 @@ def test_demo(tmp_path, capsys):
     assert [problem["problem"].split(",")[0] for problem in problems] == ["denoising", "deblurring"]
     for problem in problems:
         assert problem["psnr_after"] > problem["psnr_before"]
+        assert problem["psnr_simple"] > 20
         assert (problem["iterations"], problem["lam"]) == (2, 0.5)
         assert problem["status"] == "max_iterations"
 
