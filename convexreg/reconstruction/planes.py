@@ -36,13 +36,15 @@ def minimise(
 ) -> tuple[Solution, str]:
     """`problem.minimise(start, **options)`, by its subproblems where it is a sum of such.
 
-    A callback is told of the colour images; of large ones of the images of their subproblems, one by one.
+    A callback is told of the colour images; of large ones and of parts of different noise of the images of
+    the subproblems, one by one.
 
     :param in_float64: certify the result in float64, free of the rounding of a float32 solve.
     :return: the solution, and why that was not possible, empty where it was or was not asked for.
     """
     parts = subproblems(problem, start)
-    if parts and start[0, 0].numel() >= colour.LARGE:
+    # parts of different noise have bounds of their own, that of the whole is as loose as the worst of them
+    if parts and (start[0, 0].numel() >= colour.LARGE or parts[0].ratio != parts[-1].ratio):
         solution, remark = _in_turn(parts, start, callback, in_float64, options)
     else:
         if parts:

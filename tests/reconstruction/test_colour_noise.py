@@ -62,6 +62,18 @@ def test_the_problem_of_the_whole_has_that_minimum_and_certificate(adaptive: boo
     assert bool((value - again.certificate.lower <= gaps + 1e-14 * value).all())
 
 
+def test_certificates_are_those_of_the_parts() -> None:
+    """In float32 as well, where the bound of the whole would be a hundred times as loose."""
+    noise = ColourNoise(0.12, 0.01)
+    y = noisy(noise).float()
+    result = reconstruct(y, Identity(), sigma=noise, regularizer=model().float())
+    assert result.converged
+    exact = result.problem.exact(result.image)
+    least = exact.minimise(result.image.double(), tolerance=Tolerance(gap_tol=1e-10))
+    excess = exact.objective.value(result.image.double()) - least.certificate.lower
+    assert bool((excess <= result.certificate.gap + least.certificate.gap).all())
+
+
 def test_either_part_is_denoised_at_its_level() -> None:
     y, own = noisy(), model()
     planes = in_planes(
