@@ -207,8 +207,7 @@ def merged(problems: Sequence[Subproblem], solutions: Sequence[Solution]) -> Sol
     codes = torch.tensor([int(status) for status in _SEVERITY], device=severity[0].device)
     iterations = [part.largest(solution.iterations) for part, solution in pairs]
     whole = problems[0].planes.start == 0 and problems[-1].planes.stop == 3
-    # in float64: rounding of a colour image is amplified where its colour differences are nearly free of noise
-    supports = [solution.support.double() for solution in solutions if solution.support is not None]
+    supports = [solution.support for solution in solutions if solution.support is not None]
     certificate = Certificate(
         total(lambda part, s: part.sum(s.certificate.gap)),
         total(lambda part, s: part.sum(s.certificate.lower)),
