@@ -65,14 +65,14 @@ def psnr(image: np.ndarray) -> float:
 
 
 padded = np.pad(blurred, 2 * MARGIN, mode="reflect")
-inside = (slice(2 * MARGIN, -2 * MARGIN),) * 2
+inside = slice(2 * MARGIN, -2 * MARGIN)
 candidates = {
     "Wiener": [
-        restoration.wiener(padded, kernel, balance, clip=False)[inside]
+        np.asarray(restoration.wiener(padded, kernel, balance, clip=False))[inside, inside]
         for balance in np.logspace(-3, 0, 7)
     ],
     "Richardson-Lucy": [
-        restoration.richardson_lucy(padded.clip(1e-3), kernel, count)[inside]
+        restoration.richardson_lucy(padded.clip(1e-3), kernel, count)[inside, inside]
         for count in (5, 10, 15, 20, 30)
     ],
     "convexreg": [restored],

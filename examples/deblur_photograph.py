@@ -45,7 +45,9 @@ mirrored = np.pad(y[0].numpy(), ((0, 0), (width, width), (width, width)), mode="
 
 def wiener(balance: float) -> Tensor:
     planes = [
-        restoration.wiener(p, kernel[0, 0].numpy(), balance, clip=False)[width:-width, width:-width]
+        np.asarray(restoration.wiener(p, kernel[0, 0].numpy(), balance, clip=False))[
+            width:-width, width:-width
+        ]
         for p in mirrored
     ]
     return torch.from_numpy(np.stack(planes))[None].float()

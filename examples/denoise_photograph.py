@@ -10,6 +10,8 @@ and gives an array of the same kind back::
 On the command line that is ``convexreg denoise noisy.png -o clean.png``.
 """
 
+from typing import Any
+
 import matplotlib.pyplot as plt
 import numpy as np
 from skimage import data, restoration
@@ -43,7 +45,7 @@ def psnr(image: np.ndarray) -> float:
 
 
 measured = noisy / 255
-colour = {"channel_axis": -1}
+colour: dict[str, Any] = {"channel_axis": -1}
 candidates = {
     "Gaussian filter": [gaussian(measured, width, **colour) for width in (0.7, 1.0, 1.4)],
     "total variation": [

@@ -7,6 +7,7 @@ registered: what fits the interface fits everywhere.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import matplotlib.pyplot as plt
 import torch
@@ -69,7 +70,7 @@ with torch.no_grad():
     operator.kernels[0].zero_()
     operator.kernels[0][0, 0, 1, 1:] = torch.tensor([-1.0, 1.0])
     operator.kernels[0][1, 0, 1:, 1] = torch.tensor([-1.0, 1.0])
-    conditioning.log_threshold -= 2.0
+    conditioning.log_threshold.sub_(2.0)
 network = GradientModule(operator, Logarithmic(), bias=False, conditioning=conditioning)
 mine = ConvexRegularizer(network, sigma_range=(1 / 255, 50 / 255), name="rounded TV")
 
@@ -197,7 +198,8 @@ noisy = clean + SIGMA * torch.randn(clean.shape, generator=generator)
 convex = load_model("mgradnet-m").regularizer
 assert isinstance(convex, ConvexRegularizer)
 objective = Sum([Proximity(noisy), convex.term(SIGMA)], [1.0, 1.0])
-for solver in (ConstantMomentum(), QuasiNewton()):
+solvers: list[Any] = [ConstantMomentum(), QuasiNewton()]
+for solver in solvers:
     print(solver.description, minimise(objective, noisy, solver, gap_tol=1e-3, max_iter=300))
 
 # %%

@@ -25,7 +25,7 @@ SWEEPS = 10
 # The operator is scaled to norm one, so that ``sigma`` is on the scale that the regularizer knows; the
 # sinogram in units of the image is the same times a number.
 
-phantom = transform.resize(data.shepp_logan_phantom(), (SIZE, SIZE)).astype(np.float32)
+phantom = np.float32(transform.resize(data.shepp_logan_phantom(), (SIZE, SIZE)))
 clean = torch.from_numpy(phantom)[None, None]
 physics = deepinv.physics.Tomography(angles=ANGLES, img_width=SIZE, normalize=True)
 exact = physics.A(clean)

@@ -194,14 +194,14 @@ def test_files_round_trip(tmp_path: Path) -> None:
 
 
 def test_the_reconstructor_differentiates_the_second_round() -> None:
-    """In every parameter of the second round, the first one's image held fixed."""
+    """In every parameter of the second round, and through its weights in those of the first one."""
     model = adaptive().requires_grad_(True)
     physics = deepinv.physics.Denoising()
     y = torch.rand(1, 1, 6, 7).double()
     reconstructor = ConvexReconstructor(model, sigma=0.1, gap_tol=1e-14)
     target = torch.rand_like(y)
     (reconstructor(y, physics) * target).sum().backward()
-    assert all(parameter.grad is None for parameter in model.first.parameters())
+    assert any(bool((p.grad != 0).any()) for p in model.first.parameters() if p.grad is not None)
     first = reconstruct(y, physics, sigma=0.1, regularizer=model).first
     assert first is not None
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -97,7 +97,7 @@ def _by_default(
 
 
 def _variational(
-    model: NamedModel, time_limit: float, measurement: Measurement, weight: float | str
+    model: NamedModel, time_limit: float, measurement: Measurement, weight: float | Literal["auto"]
 ) -> Result:
     """`reconstruct` as users call it; evaluations are those of all rounds.
 

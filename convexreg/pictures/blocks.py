@@ -169,7 +169,7 @@ def _gradient_energy(plane: Plane) -> Plane:
     from scipy.ndimage import gaussian_filter
 
     along_rows, along_columns = numpy.gradient(gaussian_filter(plane, _BLUR))
-    return along_rows**2 + along_columns**2
+    return numpy.asarray(along_rows**2 + along_columns**2)
 
 
 def _mean(values: Plane, side: int = _SIDE) -> Plane:

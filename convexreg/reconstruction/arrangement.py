@@ -63,10 +63,12 @@ class Arrangement(nn.Module):
         return self.others or list(self.modules_among)
 
     def _back_projected(self, pieces: Sequence[Tensor]) -> Tensor:
-        first, *others = (
+        image, *others = (
             part.A_adjoint(piece) for part, piece in zip(self.parts, pieces, strict=True)
         )
-        return sum(others, first)
+        for other in others:
+            image = image + other
+        return image
 
     def _bounds(self, image: Tensor) -> OperatorBounds:
         if self.complex_image and not all(sees_images(part) for part in self.parts):

@@ -34,14 +34,14 @@ def starting_image(
     :param image: `A^T y`, where it is known.
     :param identity: whether the physics is the identity, where that is known.
     """
-    image = physics.A_adjoint(y) if image is None else image
-    if is_identity(physics, image) if identity is None else identity:
+    back: Tensor = physics.A_adjoint(y) if image is None else image
+    if is_identity(physics, back) if identity is None else identity:
         return denoised(y, sigma) if y.ndim == 4 else y
-    again = physics.A(image)
+    again = physics.A(back)
     energy = inner(again, again)
     scale = torch.where(energy > 0, inner(again, y) / energy, 0.0).to(y)
-    weight = physics.A_adjoint(physics.A(torch.ones_like(image)))
-    start = back_projection(image, scale, weight)
+    weight = physics.A_adjoint(physics.A(torch.ones_like(back)))
+    start = back_projection(back, scale, weight)
     if start.shape != y.shape:
         return start
     there, misfit = physics.A(y) - y, physics.A(start) - y

@@ -79,8 +79,8 @@ def noise_of(
             return PictureNoise(max(found.floor, 0.0) ** 0.5)
         return _of_photons(found.gain, found.floor)
     if gain:
-        if isinstance(sigma, Tensor):
-            raise ValueError("a gain goes with one sigma, not with one per pixel")
+        if isinstance(sigma, (Tensor, ColourNoise)):
+            raise ValueError("a gain goes with one sigma, not with several")
         if isinstance(gain, str) or not 0 < gain < float("inf"):
             raise ValueError(f'gain must be a positive number or "auto", got {gain!r}')
         return _of_photons(gain, float(sigma or 0.0) ** 2)

@@ -40,20 +40,20 @@ def denoised(
     """
     import deepinv
 
-    model = regularizer_of(options.get("regularizer", DEFAULT_MODEL))
+    options["regularizer"] = model = regularizer_of(options.get("regularizer", DEFAULT_MODEL))
     noise = noise_of(pixels, sigma, gain, of_planes=ColourNoise.suits(model))
     physics = deepinv.physics.Denoising()
     if noise.gain > 0:
-        return _solved(pixels, physics, noise, **options | {"regularizer": model})
+        return _solved(pixels, physics, noise, **options)
     if noise.rms < max(_ROUNDING * step, _NOTHING * _brightest(pixels)):
         return Restoration(pixels, noise)
-    return _solved(pixels, physics, noise, **options | {"regularizer": model})
+    return _solved(pixels, physics, noise, **options)
 
 
 def deblurred(
     pixels: Tensor,
     kernel: Tensor,
-    sigma: Tensor | float | None = None,
+    sigma: Tensor | ColourNoise | float | None = None,
     *,
     boundary: str = "valid",
     **options: Any,
@@ -86,7 +86,7 @@ def deblurred(
 def reconstructed(
     pixels: Tensor,
     physics: Any,
-    sigma: Tensor | float | None = None,
+    sigma: Tensor | ColourNoise | float | None = None,
     *,
     x0: Tensor | None = None,
     shown: Tensor | None = None,

@@ -153,7 +153,7 @@ def _kernel(tmp_path, array) -> str:
         (["--sigma", "0"], "sigma must be positive"),
         (["--sigma", "-0.1"], "sigma must be positive"),
         (["--sigma", "25"], "divide by 255"),
-        (["--gain", "0"], "gain must be a positive number"),
+        (["--gain", "-1"], "gain must be a positive number"),
         (["--gain", "auto", "--sigma", "0.1"], "give both of them or neither"),
         (["--sigma", "a/b"], "number such as"),
         (["--sigma", "1/0"], "number such as"),
@@ -183,7 +183,7 @@ def test_a_solve_that_falls_short_warns(photo, tmp_path, capsys):
         ([[1.0, -1.0, 1.0]], "negative"),
         ([[0.0, 0.0, 0.0]], "sums to zero"),
         ([[float("nan")]], "NaN"),
-        ([[[1.0, 2.0, 3.0]]], "the kernel has 3 channels and the photograph 1"),
+        (numpy.ones((5, 5, 3)), "the kernel has 3 channels and the photograph 1"),
         (numpy.ones((51, 3)), "51 x 3, is larger than the photograph, 48 x 40"),
     ],
 )

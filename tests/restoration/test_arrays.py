@@ -133,12 +133,13 @@ def test_refusals(case):
 
 ROUND = numpy.exp(-(numpy.arange(-4, 5) ** 2) / 4)
 ROUND = ROUND[:, None] * ROUND
+MEASURED = numpy.pad(ROUND, 4) + 0.1
 
 KERNELS = {
     "even": (numpy.ones((2, 4)), "centre is taken at row 1, column 2"),
     "integers": (numpy.ones((3, 3), "uint8"), None),
     "rounding below zero": (ROUND - 1e-9, None),
-    "background": (ROUND + 0.1, "background"),
+    "background": (MEASURED, "background"),
     "tensor of PyTorch": (torch.from_numpy(ROUND)[None, None], None),
     "one for each colour": (numpy.dstack([ROUND] * 2 + [numpy.eye(9)]), None),
     "the same as tensor": (torch.from_numpy(numpy.stack([ROUND] * 2 + [numpy.eye(9)])), None),
