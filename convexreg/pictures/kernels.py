@@ -10,7 +10,6 @@ import numpy
 import torch
 from torch import Tensor
 
-from convexreg.pictures.files import PictureFile
 from convexreg.pictures.photograph import ImageError
 
 _ROUNDING = 1e-5
@@ -47,6 +46,8 @@ def read_kernel(path: Path) -> Kernel:
     :raises ImageError: unreadable, or no kernel.
     """
     if path.suffix.lower() != ".npy" or not path.is_file():
+        from convexreg.pictures.files import PictureFile  # loads decoders that arrays do not need
+
         with PictureFile(path) as file:
             if len(file) > 1:
                 raise ImageError(f"the kernel {path} has {file.describe()}; save the one to use")

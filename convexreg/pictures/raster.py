@@ -8,6 +8,7 @@ import zlib
 from dataclasses import replace
 from pathlib import Path
 
+import imagecodecs
 import numpy
 from PIL import Image
 
@@ -43,8 +44,6 @@ class RasterPictures:
         image, tags = self.image, _tags(self.image)
         orientation = orientation_of(self.image)
         if image.format == "PNG" and len(self) == 1 and _png_depth(self.path) == 16:
-            import imagecodecs
-
             found = _plain(imagecodecs.png_decode(self.path.read_bytes()), tags)
         else:
             found = _converted(image, tags)
@@ -155,8 +154,6 @@ def encoded(photograph: Photograph, suffix: str) -> bytes:
     if kind == numpy.uint8:
         Image.fromarray(array).save(buffer, "PNG", **options)
         return buffer.getvalue()
-    import imagecodecs
-
     return _with_tags(bytes(imagecodecs.png_encode(numpy.ascontiguousarray(array))), tags, exif)
 
 

@@ -183,7 +183,7 @@ def test_a_solve_that_falls_short_warns(photo, tmp_path, capsys):
         ([[1.0, -1.0, 1.0]], "negative"),
         ([[0.0, 0.0, 0.0]], "sums to zero"),
         ([[float("nan")]], "NaN"),
-        (numpy.ones((5, 5, 3)), "the kernel has 3 channels and the photograph 1"),
+        (numpy.arange(1, 76).reshape(5, 5, 3), "the kernel has 3 channels and the photograph 1"),
         (numpy.ones((51, 3)), "51 x 3, is larger than the photograph, 48 x 40"),
     ],
 )
