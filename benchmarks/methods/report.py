@@ -68,7 +68,7 @@ def headline(folder: Path, name: str) -> list[Table]:
         )
     if (scores == "-").any(axis=None):
         note += " A dash: not run, or not made for that noise level."
-    return [Table(name.capitalize(), scores.reset_index(), note)]
+    return [Table(name.replace("-", " ").capitalize(), scores.reset_index(), note)]
 
 
 def tables(folder: Path, name: str) -> list[Table]:
