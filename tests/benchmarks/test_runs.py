@@ -17,6 +17,8 @@ from benchmarks.harness.registry import benchmarks
 from benchmarks.solvers.table import PEERS
 from convexreg.pictures.files import Photograph, write_image
 
+pytestmark = pytest.mark.timeout(900)  # one fixture runs every benchmark, on the smallest input
+
 OWN = [
     name
     for name, entry in benchmarks().items()
