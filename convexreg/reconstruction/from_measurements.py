@@ -24,6 +24,7 @@ from convexreg.reconstruction.checks import (
     checked_start,
     warn_of_other_scales,
 )
+from convexreg.reconstruction.clock import Clock
 from convexreg.reconstruction.colour_noise import ColourNoise, Planes
 from convexreg.reconstruction.defaults import MAX_ITER, Accuracy
 from convexreg.reconstruction.noise import (
@@ -36,7 +37,7 @@ from convexreg.reconstruction.noise_gain import noise_gain
 from convexreg.reconstruction.problem import Problem, Regularization
 from convexreg.reconstruction.regularization import as_regularization
 from convexreg.reconstruction.result import Reconstruction
-from convexreg.reconstruction.round import Clock, Rounds
+from convexreg.reconstruction.round import Rounds
 from convexreg.reconstruction.start import is_identity, seen_pixels, starting_image
 from convexreg.reconstruction.weight import WEIGHT_RULES, likelihood_scale
 from convexreg.regularizer import Regularizer

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor
 
 from convexreg.networks import colour
+from convexreg.reconstruction.clock import Clock
 from convexreg.reconstruction.problem import Problem
 from convexreg.reconstruction.subproblems import (
     Subproblem,
@@ -63,13 +63,12 @@ def _one_after_another(
     callback: Callable[[Progress], None] | None,
     options: dict[str, Any],
 ) -> Solution:
-    limit, began = options.pop("time_limit", None), time.perf_counter()
+    clock = Clock(options.pop("time_limit", None))
     points, solved = [part.of(start) for part in parts], list[Solution]()
     for number, part in enumerate(parts):
-        left = None if limit is None else max(limit - time.perf_counter() + began, 0)
         follow = None if callback is None else _told(callback, parts, points, solved)
         solution = part.problem.minimise(
-            points[number], callback=follow, time_limit=left, throw=False, **options
+            points[number], callback=follow, time_limit=clock.left(), throw=False, **options
         )
         points[number] = solution.x
         solved.append(solution)
@@ -84,17 +83,16 @@ def _in_turn(
     options: dict[str, Any],
 ) -> tuple[Solution, str]:
     """Image after image, certified while its weights, if it has any, are in memory."""
-    limit, began = options.pop("time_limit", None), time.perf_counter()
+    clock = Clock(options.pop("time_limit", None))
     solved, constants, remark = [], [], ""
     for part in parts:
         points = part.of(start)
         solved.append([])
         constants.append([])
         for index in torch.arange(len(points), device=points.device).split(1):
-            left = None if limit is None else max(limit - time.perf_counter() + began, 0)
             one, point = part.alone(index), points[index]
             solution = one.minimise(
-                point, callback=callback, time_limit=left, throw=False, **options
+                point, callback=callback, time_limit=clock.left(), throw=False, **options
             )
             if in_float64:
                 solution, remark = _certified(one, solution)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor
 
 from convexreg.reconstruction import planes
+from convexreg.reconstruction.clock import Clock
 from convexreg.reconstruction.defaults import (
     ACCURACIES,
     FIRST_ROUND,
@@ -26,25 +26,6 @@ from convexreg.solvers.history import History
 from convexreg.solvers.progress import Progress
 from convexreg.solvers.solution import Solution
 from convexreg.solvers.solver import Solver
-
-
-@dataclass
-class Clock:
-    """The time that is left for iterations.
-
-    :ivar limit: seconds, or `None`.
-    """
-
-    limit: float | None
-    began: float = field(default_factory=time.perf_counter)
-
-    def restart(self) -> None:
-        """What was done before is not counted."""
-        self.began = time.perf_counter()
-
-    def left(self) -> float | None:
-        """Seconds, `None` without a limit."""
-        return None if self.limit is None else max(self.limit - time.perf_counter() + self.began, 0)
 
 
 @dataclass(frozen=True)

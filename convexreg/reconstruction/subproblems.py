@@ -57,9 +57,7 @@ class Subproblem:
 
     def of(self, x: Tensor) -> Tensor:
         """Its images of colour images."""
-        return self._images(colour.in_planes(x)[:, self.planes]) / self.contrast
-
-    def _images(self, planes: Tensor) -> Tensor:
+        planes = colour.in_planes(x)[:, self.planes] / self.contrast
         return planes.flatten(0, 1).unsqueeze(1) if self.single else planes
 
     def alone(self, index: Tensor) -> Problem:
