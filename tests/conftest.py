@@ -16,6 +16,11 @@ settings.register_profile("nightly", max_examples=10_000, deadline=None)
 settings.load_profile("here")
 
 
+def pytest_collectstart(collector: pytest.Collector) -> None:
+    """Random numbers of tables and constants, which are drawn on import, are the same in every run."""
+    torch.manual_seed(0)
+
+
 @pytest.fixture(autouse=True)
 def seed() -> None:
     """All randomness of a test comes from here."""
