@@ -66,8 +66,8 @@ class LargeImages(Benchmark):
             }
         )
         note = (
-            "Float32, noise 25/255; evaluations of all rounds; peak memory beyond what the program takes without "
-            "a picture."
+            "Float32, noise 25/255; evaluations of all rounds; peak memory beyond what the program takes "
+            "without a picture."
         )
         return [Table(self.description, table, note)]
 
