@@ -11,7 +11,7 @@ from convexreg.networks.bands import layout
 from convexreg.networks.base import GradientNetwork, Sigma, replaced, squeeze_batch
 from convexreg.networks.colour_network import CONTRAST, ColourNetwork, Part
 from convexreg.networks.noise_range import reached
-from convexreg.regularization_term import RegularizationTerm
+from convexreg.networks.term import RegularizationTerm
 from convexreg.solvers.batch import per_image
 from convexreg.solvers.curvature import Curvature
 from convexreg.solvers.precision import without_autocast

@@ -24,7 +24,7 @@ _PAGES = {
     "regularizers": (
         "Regularizers and models",
         "`R(x; sigma)`, by name, from files, adaptive.",
-        ("regularizer", "regularization_term", "adaptive", "models"),
+        ("regularizer", "adaptive", "models"),
     ),
     "training": ("Training", "Objectives, data, the run.", ("training",)),
     "networks": (

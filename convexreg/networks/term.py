@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from torch import Tensor
 
 from convexreg.networks.bands import PlaneLayout, layout
-from convexreg.networks.base import Sigma
+from convexreg.networks.base import GradientNetwork, Sigma
 from convexreg.networks.evaluation import Evaluation
 from convexreg.solvers.batch import per_image
 from convexreg.solvers.curvature import Curvature
@@ -15,13 +15,41 @@ from convexreg.solvers.objective import Objective
 from convexreg.solvers.precision import without_autocast
 
 if TYPE_CHECKING:
-    from convexreg.regularizer import Regularizer
+    from typing_extensions import Self
+
+
+class OnImages(Protocol):
+    """A function on images, computed by a network on planes (`convexreg.regularizer.Regularizer`)."""
+
+    network: GradientNetwork
+    in_channels: int
+
+    @property
+    def convex(self) -> bool: ...
+
+    def of(self, channels: int) -> Self: ...
+
+    def planes(self, x: Tensor, sigma: Sigma) -> tuple[Tensor, Sigma]: ...
+
+    def reached(self, sigma: Sigma) -> tuple[Sigma, Tensor | None]: ...
+
+    def lipschitz(
+        self,
+        image_size: tuple[int, int] | None = None,
+        sigma: Sigma = None,
+        *,
+        channels: int | None = None,
+    ) -> Tensor: ...
+
+    def strong_convexity(self) -> Tensor: ...
+
+    def subset(self, index: Tensor) -> Self: ...
 
 
 class RegularizationTerm(Objective):
     """`R(.; sigma)` of a regularizer as a term of an objective: `sum_p w_p R(plane p)` on several planes."""
 
-    def __init__(self, regularizer: Regularizer, sigma: Sigma) -> None:
+    def __init__(self, regularizer: OnImages, sigma: Sigma) -> None:
         self.regularizer, self.sigma = regularizer, sigma
         self._evaluations: dict[int, Evaluation] = {}
 
@@ -38,25 +66,36 @@ class RegularizationTerm(Objective):
 
     @without_autocast
     def value_and_grad(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        evaluation, planes, several, scale = self._planes(x)
-        value, grad = evaluation.value_and_grad(planes)
+        value, grad = self._evaluated(x)
         assert value is not None
         assert grad is not None
-        return _value(value, several, scale), _grad(grad, several, scale)
+        return value, grad
 
     @without_autocast
     def value(self, x: Tensor) -> Tensor:
-        evaluation, planes, several, scale = self._planes(x)
-        value, _ = evaluation.value_and_grad(planes, grad=False)
+        value, _ = self._evaluated(x, grad=False)
         assert value is not None
-        return _value(value, several, scale)
+        return value
 
     @without_autocast
     def grad(self, x: Tensor) -> Tensor:
-        evaluation, planes, several, scale = self._planes(x)
-        _, grad = evaluation.value_and_grad(planes, value=False)
+        _, grad = self._evaluated(x, value=False)
         assert grad is not None
-        return _grad(grad, several, scale)
+        return grad
+
+    def _evaluated(
+        self, x: Tensor, *, value: bool = True, grad: bool = True
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """`R(s x) / s^2` and `grad R(s x) / s` of the images, as far as they are asked for."""
+        evaluation, planes, several, scale = self._planes(x)
+        values, grads = evaluation.value_and_grad(planes, value=value, grad=grad)
+        if several is not None:
+            values = None if values is None else several.total(values)
+            grads = None if grads is None else several.from_planes(several.weighted(grads))
+        if scale is not None:
+            values = None if values is None else values / scale.to(values) ** 2
+            grads = None if grads is None else grads / per_image(scale.to(grads), grads)
+        return values, grads
 
     @without_autocast
     def curvature(self, x: Tensor) -> Curvature | None:
@@ -78,15 +117,3 @@ class RegularizationTerm(Objective):
         if isinstance(sigma, Tensor) and sigma.numel() > 1:
             sigma = sigma.reshape(-1)[index.to(sigma.device)]
         return RegularizationTerm(self.regularizer.subset(index), sigma)
-
-
-def _value(value: Tensor, several: PlaneLayout | None, scale: Tensor | None) -> Tensor:
-    """Of the images, `R(s x) / s^2`."""
-    value = value if several is None else several.total(value)
-    return value if scale is None else value / scale.to(value) ** 2
-
-
-def _grad(grad: Tensor, several: PlaneLayout | None, scale: Tensor | None) -> Tensor:
-    """Of the images, `grad R(s x) / s`."""
-    grad = grad if several is None else several.from_planes(several.weighted(grad))
-    return grad if scale is None else grad / per_image(scale.to(grad), grad)
