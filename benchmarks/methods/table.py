@@ -17,7 +17,7 @@ from torch import Tensor
 from benchmarks.harness.options import Options
 from benchmarks.harness.outcome import Result, outcome_of
 from benchmarks.harness.registry import selected
-from benchmarks.methods import denoisers, total_variation, wavelets
+from benchmarks.methods import denoisers, plug_and_play, total_variation, wavelets
 from benchmarks.methods.models import NamedModel, Unavailable, models
 from benchmarks.problems.table import Measurement
 from convexreg import reconstruct
@@ -63,6 +63,21 @@ METHODS: dict[str, Method] = {
         "block matching, package bm3d (no regularizer)",
         denoisers.block_matching,
         families=("denoising",),
+    ),
+    "PnP TV": Method(
+        "plug-and-play by deepinv, its defaults",
+        partial(plug_and_play.reconstruct, "TVDenoiser"),
+        families=FAMILIES[1:],
+    ),
+    "PnP TGV": Method(
+        "plug-and-play by deepinv, its defaults",
+        partial(plug_and_play.reconstruct, "TGVDenoiser"),
+        families=FAMILIES[1:],
+    ),
+    "PnP wavelets": Method(
+        "plug-and-play by deepinv, its defaults",
+        partial(plug_and_play.reconstruct, "WaveletDenoiser"),
+        families=FAMILIES[1:],
     ),
 }
 
