@@ -25,8 +25,10 @@ from convexreg.models.config import ModelConfig, parameter_count
 from convexreg.models.files import load_model
 from convexreg.regularizer import ConvexRegularizer
 from convexreg.training.data import digest
+from convexreg.training.log import Record
 from convexreg.training.objectives import Equilibrium, Score, TrainingObjective, Unrolled
-from convexreg.training.run import Record, TrainingRun, TrainingSettings
+from convexreg.training.run import TrainingRun
+from convexreg.training.settings import TrainingSettings
 from convexreg.training.validation import VALIDATION_SIGMAS, denoised_psnr
 
 BASELINE = "crr"

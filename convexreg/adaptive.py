@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Protocol, TypeVar
 
 import torch
@@ -87,15 +88,26 @@ class AdaptiveRegularizer(nn.Module):
 
     def given_in_turn(
         self, x: Tensor, sigma: Sigma, seen: Tensor | None = None
-    ) -> ConvexRegularizer | GivenInTurn:
-        """`given(x, sigma, seen)`; of large colour images, seen everywhere, what makes the regularizers of
-        their parts in turn."""
+    ) -> ConvexRegularizer | GivenInTurn | GivenInWindows:
+        """`given(x, sigma, seen)`; of large images, seen everywhere, what makes it piece by piece: of colour
+        images the regularizers of their parts in turn, of one gray image those of its windows."""
         parts = (self.second.network, self.network)
-        large = x.shape[1] == 3 and x[0, 0].numel() >= colour.LARGE
-        whole = not large or not (seen is None or bool(seen.all()))
-        if whole or any(tiling.differentiated(part, x) for part in parts):
-            return self.given(x, sigma, seen)
-        return GivenInTurn(self, x, sigma)
+        large = x[0, 0].numel() >= colour.LARGE and (seen is None or bool(seen.all()))
+        if large and not any(tiling.differentiated(part, x) for part in parts):
+            if x.shape[1] == 3:
+                return GivenInTurn(self, x, sigma)
+            if x.shape[:2] == (1, 1):
+                return GivenInWindows(partial(self.given, sigma=sigma), x, *self._looks_at)
+        return self.given(x, sigma, seen)
+
+    @property
+    def _looks_at(self) -> tuple[int | None, int]:
+        """How many pixels away the weights of a pixel look, where that is known, and their blocks."""
+        network, reach = self.network, self.second.network.reach()
+        block = math.lcm(self.second.network.block, network.block)
+        if reach is None or reach.circular:
+            return None, block
+        return -(-(network.radius + reach.radius) // block) * block, block
 
     def given(self, x: Tensor, sigma: Sigma, seen: Tensor | None = None) -> ConvexRegularizer:
         """The convex regularizer of the last round, its weights frozen at the reconstruction `x`.
@@ -155,26 +167,73 @@ class GivenInTurn:
         """On another device and in another floating-point type."""
         return converted(self.whole, device, dtype)
 
-    def plane(self, index: Tensor) -> ConvexRegularizer:
+    def plane(self, index: Tensor) -> GivenInWindows:
         """That of one of the planes as a gray image, without the weight of the plane.
 
         :param index: its number, three planes in a row for every image, `(1,)` integers.
         """
         x, sigma = self._image(index // 3)
-        return self.model.given(colour.planes(x)[index % 3], sigma)
+        make = partial(self.model.given, sigma=sigma)
+        return GivenInWindows(make, colour.planes(x)[index % 3], *self.model._looks_at)
 
-    def part(self, part: Part, index: Tensor) -> ConvexRegularizer:
+    def part(self, part: Part, index: Tensor) -> GivenInWindows:
         """That of a part of one of the images, of a model for colour images.
 
         :param index: the number of the image, `(1,)` integers.
         """
-        return self.model.given_part(*self._image(index), part)
+        x, sigma = self._image(index)
+        make = partial(self.model.given_part, sigma=sigma, part=part)
+        return GivenInWindows(make, x, *self.model._looks_at)
 
     def _image(self, index: Tensor) -> tuple[Tensor, Sigma]:
         sigma = self.sigma
         if isinstance(sigma, Tensor) and sigma.numel() > 1:
             sigma = sigma.reshape(-1)[index.to(sigma.device)]
         return self.x[index], sigma
+
+
+class GivenInWindows:
+    """The convex regularizer of a round for one large image, of which that of a window can be had alone.
+
+    :param make: the regularizer from a reconstruction, or from a piece of it.
+    :param x: the reconstruction, `(1, C, H, W)`.
+    :param margin: how many pixels away the weights of a pixel look, `None` if everywhere.
+    :param block: of the pixels that have weights in common.
+    """
+
+    def __init__(
+        self, make: Callable[[Tensor], ConvexRegularizer], x: Tensor, margin: int | None, block: int
+    ) -> None:
+        self.make, self.x, self.margin, self.block = make, x, margin, block
+
+    @cached_property
+    def whole(self) -> ConvexRegularizer:
+        """That of the whole image."""
+        return self.make(self.x)
+
+    def term(self, sigma: Sigma = None) -> Objective:
+        """`R(.; sigma)` on the image."""
+        return self.whole.term(sigma)
+
+    def converted(self, device: torch.device, dtype: torch.dtype) -> ConvexRegularizer:
+        """On another device and in another floating-point type."""
+        return converted(self.whole, device, dtype)
+
+    def subset(self, index: Tensor) -> GivenInWindows:
+        """Itself: there is one image."""
+        del index
+        return self
+
+    def window(self, rows: slice, columns: slice) -> ConvexRegularizer:
+        """That of a window, which begins at multiples of the block."""
+        if self.margin is None:
+            return self.whole.window(rows, columns)
+        pieces, insides = [], []
+        for part in (rows, columns):
+            first = max(0, part.start - self.margin)
+            pieces.append(slice(first, part.stop + self.margin))
+            insides.append(slice(part.start - first, part.stop - first))
+        return self.make(self.x[..., pieces[0], pieces[1]]).window(*insides)
 
 
 class HasImage(Protocol):

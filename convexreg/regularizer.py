@@ -181,6 +181,23 @@ class Regularizer(nn.Module):
         twin.weighted_shape = (index.numel(), *self.weighted_shape[1:])
         return twin
 
+    def window(self, rows: slice, columns: slice) -> Self:
+        """The regularizer of a window of one image: itself, unless there are weights of every pixel.
+
+        :param rows, columns: of the window, which begins at multiples of the blocks of `BlockNetwork`.
+        """
+        if self.weighted_shape is None:
+            return self
+        count, *size = self.weighted_shape
+        device = next(self.parameters()).device
+        places = (torch.arange(length, device=device) for length in (count, *size))
+        images, inside, across = (
+            index[part] for index, part in zip(places, (slice(None), rows, columns), strict=True)
+        )
+        twin = replaced(self, network=self.network.part(images, inside, across))
+        twin.weighted_shape = (count, len(inside), len(across))
+        return twin
+
     def of(self, channels: int) -> Self:
         """The regularizer of images of so many channels: itself, of a model for colour images and any other
         number the part for the luminance."""

@@ -18,7 +18,8 @@ from convexreg import ModelConfig, reconstruct, save_model
 from convexreg.training.data import ImageFolder
 from convexreg.training.log import Record
 from convexreg.training.objectives import Equilibrium, Score
-from convexreg.training.run import TrainingRun, TrainingSettings
+from convexreg.training.run import TrainingRun
+from convexreg.training.settings import TrainingSettings
 
 STEPS = 300
 SIGMA = 25 / 255

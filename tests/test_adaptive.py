@@ -29,7 +29,8 @@ from convexreg.pictures.files import Photograph, read_image, write_image
 from convexreg.solvers import Status
 from convexreg.training.data import ImageFolder
 from convexreg.training.objectives import Accuracy, Equilibrium, TrainingObjective
-from convexreg.training.run import TrainingRun, TrainingSettings
+from convexreg.training.run import TrainingRun
+from convexreg.training.settings import TrainingSettings
 from tests.oracles import gradient
 from tests.tables import perturbed
 from tests.test_regularizer import SIGMAS, SMALL, images

@@ -8,7 +8,6 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -16,16 +15,17 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from convexreg.adaptive import AdaptiveRegularizer
+from convexreg.cli.initial_model import initial_model, origin
 from convexreg.cli.log import LOG
-from convexreg.models.colour import colour_model
-from convexreg.models.config import AnyRegularizer, ModelConfig, parameter_count
-from convexreg.models.files import load_model, save_model
+from convexreg.models.config import parameter_count
+from convexreg.models.files import save_model
 from convexreg.pictures.files import ImageError
 from convexreg.training.data import ImageFolder
+from convexreg.training.log import Record
 from convexreg.training.objectives import Equilibrium, Score, TrainingObjective, Unrolled
 from convexreg.training.parallel import own_device, place, processes
-from convexreg.training.run import Record, TrainingRun, TrainingSettings
+from convexreg.training.run import TrainingRun
+from convexreg.training.settings import TrainingSettings
 
 OBJECTIVES: dict[str, type[TrainingObjective]] = {
     "unrolled": Unrolled,
@@ -62,7 +62,7 @@ def _train(options: argparse.Namespace, device: torch.device) -> None:
     images = _open(options, options.images)
     validation = _open(options, options.validation).images if options.validation else []
     torch.manual_seed(options.seed)
-    config, regularizer = _initial(options)
+    config, regularizer = initial_model(options)
     regularizer.name = options.output.stem
     settings = TrainingSettings(
         steps=options.steps,
@@ -85,7 +85,7 @@ def _train(options: argparse.Namespace, device: torch.device) -> None:
         folder,
         settings,
         validation=validation,
-        started_from=_origin(options),
+        started_from=origin(options),
         device=device,
     )
     if options.resume:
@@ -141,79 +141,6 @@ def _open(options: argparse.Namespace, folder: Path) -> ImageFolder:
             "white, give --white 4095"
         )
     return images
-
-
-def _initial(options: argparse.Namespace) -> tuple[ModelConfig, AnyRegularizer]:
-    """The model to train: fresh, or another one; an adaptive one can also start from a convex one.
-
-    :raises ValueError: a start of another kind.
-    """
-    if options.colour:
-        return _initial_colour(options)
-    config = ModelConfig(architecture=options.architecture, adaptive=options.adaptive)
-    if options.filters:
-        config = replace(config, channels=(*config.channels[:-1], options.filters))
-    start = None
-    if options.start:
-        if options.filters:
-            raise ValueError("the filters are those of --start; leave --filters out")
-        start = load_model(options.start)
-        config = replace(start.config, adaptive=options.adaptive)
-        if config.architecture != options.architecture or start.config.adaptive > options.adaptive:
-            kind = "n adaptive" if start.config.adaptive else ""
-            flag = " --adaptive" if start.config.adaptive else ""
-            raise ValueError(
-                f"{options.start} is a{kind} {config.architecture}, which a {options.architecture} cannot "
-                f"start from; give --architecture {config.architecture}{flag}"
-            )
-        if config == start.config and not options.another_round:
-            return config, start.regularizer
-    if not config.adaptive:
-        return config, config.build()
-    if start is None:
-        raise ValueError(
-            "the first round of an adaptive model is not trained: give a trained model by --start"
-        )
-    if isinstance(start.regularizer, AdaptiveRegularizer):
-        config = replace(config, first=start.config)
-    adaptive = config.build_adaptive()
-    adaptive.first.load_state_dict(start.regularizer.state_dict())
-    last = start.regularizer
-    if isinstance(last, AdaptiveRegularizer):
-        adaptive.network.load_state_dict(last.network.state_dict())
-        last = last.second
-    adaptive.second.load_state_dict(last.state_dict())
-    return config, adaptive
-
-
-def _origin(options: argparse.Namespace) -> str:
-    """What the model is at the start, for its card."""
-    start = Path(options.start).name if options.start else None
-    if not options.colour:
-        return start or "random filters"
-    luminance = Path(_luminance(options)).name
-    return f"luminance of {luminance}, colour differences of {start or 'its strongest filters'}"
-
-
-def _luminance(options: argparse.Namespace) -> str:
-    default = "mgradnet-m-adaptive" if options.adaptive else "mgradnet-m"
-    return options.luminance or default
-
-
-def _initial_colour(options: argparse.Namespace) -> tuple[ModelConfig, AnyRegularizer]:
-    """The model for colour images to train.
-
-    :raises ValueError: models of other kinds.
-    """
-    if options.filters:
-        raise ValueError("--filters is for gray models; leave it out with --colour")
-    luminance = load_model(_luminance(options))
-    if luminance.config.adaptive != options.adaptive:
-        raise ValueError(
-            "an adaptive model for colour images has an adaptive model of the luminance: give --adaptive and "
-            "an adaptive --luminance, or neither"
-        )
-    return colour_model(luminance, load_model(options.start) if options.start else None)
 
 
 @contextmanager

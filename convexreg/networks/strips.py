@@ -10,6 +10,9 @@ times, and the adjoint, from many channels to few, leaves the vector units idle.
 - channels are the fastest dimension in memory, and a convolution with `k x k` pixels is one with `1 x k`
   pixels of `k` channels, the rows above and below: matrix products of the right shape in both directions.
 
+For float64 there are no such products behind torch's convolutions: certificates take the plain kernel and its
+transpose, matrix products by another way.
+
 The result is that of the module itself, to rounding.
 """
 
@@ -61,6 +64,10 @@ class Strips:
         forwards = (scale.reshape(-1, 1, 1, 1) * kernel)[order]
         self.bias = None if module.bias is None else (scale * module.bias.detach())[order]
         backwards = self.weight.repeat(self.split[0]).reshape(-1, 1, 1, 1) * forwards
+        self.plain = kernel.dtype == torch.float64
+        if self.plain:
+            self.forwards, self.backwards = forwards, backwards
+            return
         rows = inputs * self.size
         transposed = kernel.new_zeros(-(-rows // _VECTOR) * _VECTOR, channels, 1, self.size)
         transposed[:rows, :, 0] = backwards.flip(3).permute(1, 2, 0, 3).flatten(0, 1)
@@ -87,7 +94,7 @@ class Strips:
         self, x: Tensor, *, value: bool = True, grad: bool = True
     ) -> tuple[Tensor | None, Tensor | None]:
         """Value, 0-dim in float64, and gradient in the shape of `x`, `(C, H, W)`; those asked for."""
-        inputs, height, width = x.shape
+        height, width = x.shape[1:]
         half, rows = self.size // 2, max(1, _PIXELS // width)
         padded = pad(x.unsqueeze(0), half, self.padding)[0].contiguous()
         total = x.new_zeros((), dtype=torch.float64)
@@ -100,20 +107,29 @@ class Strips:
                 field = self.field[first : first + count].permute(2, 0, 1).to(terms.dtype)
                 terms, force = terms.mul_(field), force.mul_(field)
             if value:
-                here = terms[0].permute(1, 2, 0).reshape(-1, self.split[1])
+                here = terms[0].flatten(1).T
                 total += torch.mv(here, self.weight).sum(dtype=torch.float64)
             if grad:
-                parts = functional.conv2d(
-                    force.flatten(1, 2), self.backwards, padding=(0, self.size - 1)
-                )
-                parts = parts[0, : inputs * self.size].contiguous().unflatten(0, (inputs, -1))
-                for row in range(self.size):
-                    pulled[:, first + row : first + row + count] += parts[:, row]
+                self._pull(force.flatten(1, 2), pulled[:, first : first + count + self.size - 1])
         gradient = unpad(pulled.unsqueeze(0), half, self.padding)[0] if grad else None
         return (total if value else None), gradient
 
+    def _pull(self, force: Tensor, pulled: Tensor) -> None:
+        """Add the adjoint of the responses to the rows that they come from."""
+        if self.plain:
+            pulled += functional.conv_transpose2d(force, self.backwards)[0]
+            return
+        inputs, count = pulled.shape[0], force.shape[2]
+        parts = functional.conv2d(force, self.backwards, padding=(0, self.size - 1))
+        parts = parts[0, : inputs * self.size].contiguous().unflatten(0, (inputs, -1))
+        for row in range(self.size):
+            pulled[:, row : row + count] += parts[:, row]
+
     def _responses(self, padded: Tensor, first: int, count: int, width: int) -> Tensor:
-        """`s (W x + b)` on some rows, `(1, channels, count, width)`, channels fastest in memory."""
+        """`s (W x + b)` on some rows, `(1, channels, count, width)`."""
+        if self.plain:
+            around = padded[:, first : first + count + self.size - 1].unsqueeze(0)
+            return functional.conv2d(around, self.forwards, self.bias)
         inputs, _, wide = padded.shape
         plane, row, _ = padded.stride()
         # rows, columns, inputs and, once more, the rows of the kernel

@@ -121,8 +121,8 @@ def _tiles(
     for image in range(x.shape[0]):
         level = levels[image] if isinstance(levels, Tensor) and levels.numel() > 1 else levels
         images = slice(image, image + 1)
-        for rows in _intervals(x.shape[2], side, block):
-            for columns in _intervals(x.shape[3], side, block):
+        for rows in intervals(x.shape[2], side, block):
+            for columns in intervals(x.shape[3], side, block):
                 (i, j), core = _margins(x, rows, columns, reach)
                 piece = x[images].index_select(2, i).index_select(3, j)
                 there = network.part(torch.tensor([image], device=x.device), i, j)
@@ -147,7 +147,7 @@ def whole(
     return None, network(x, sigma)
 
 
-def _intervals(length: int, side: int, block: int) -> Iterator[tuple[int, int]]:
+def intervals(length: int, side: int, block: int = 1) -> Iterator[tuple[int, int]]:
     """Split `length` into nearly equal parts of at most about `side`, which begin at multiples of `block`."""
     parts, blocks = -(-length // side), -(-length // block)
     for part in range(parts):

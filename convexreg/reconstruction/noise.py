@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from convexreg.adaptive import GivenInTurn
+from convexreg.adaptive import GivenInTurn, GivenInWindows
 from convexreg.reconstruction.checks import check_positive
 from convexreg.regularizer import Regularizer
 from convexreg.solvers.batch import per_image
@@ -52,7 +52,7 @@ class Noise:
         weights = self._weights()
         if weights is None or weights.ndim != 4:
             return regularizer
-        if isinstance(regularizer, GivenInTurn):
+        if isinstance(regularizer, (GivenInTurn, GivenInWindows)):
             regularizer = regularizer.whole
         if not isinstance(regularizer, Regularizer):
             return regularizer

@@ -10,8 +10,10 @@ import torch
 from torch import Tensor
 
 from convexreg.networks import colour
+from convexreg.reconstruction import windows
 from convexreg.reconstruction.clock import Clock
 from convexreg.reconstruction.problem import Problem
+from convexreg.reconstruction.solved import certified
 from convexreg.reconstruction.subproblems import (
     Subproblem,
     image_of,
@@ -19,8 +21,6 @@ from convexreg.reconstruction.subproblems import (
     merged,
     subproblems,
 )
-from convexreg.solvers.certificates import certify
-from convexreg.solvers.operators import PrecisionError
 from convexreg.solvers.progress import Progress
 from convexreg.solvers.solution import Solution, SolverError, Status
 
@@ -49,9 +49,12 @@ def minimise(
     else:
         if parts:
             solution = _one_after_another(parts, start, callback, options)
+            solved = certified(problem, solution, in_float64=in_float64)
         else:
-            solution = problem.minimise(start, callback=callback, throw=throw, **options)
-        solution, remark = _certified(problem, solution) if in_float64 else (solution, "")
+            solved = windows.minimise(
+                problem, start, in_float64=in_float64, callback=callback, throw=throw, **options
+            )
+        solution, remark = solved.solution, solved.remark
     if throw and any(Status(int(code)).failed for code in solution.status):
         raise SolverError(solution)
     return solution, remark
@@ -91,34 +94,23 @@ def _in_turn(
         constants.append([])
         for index in torch.arange(len(points), device=points.device).split(1):
             one, point = part.alone(index), points[index]
-            solution = one.minimise(
-                point, callback=callback, time_limit=clock.left(), throw=False, **options
+            result = windows.minimise(
+                one,
+                point,
+                in_float64=in_float64,
+                callback=callback,
+                time_limit=clock.left(),
+                throw=False,
+                **options,
             )
-            if in_float64:
-                solution, remark = _certified(one, solution)
-                constants[-1].append(one.objective.lipschitz(point).expand(1))
-            solved[-1].append(solution)
+            remark = result.remark or remark
+            constants[-1].append(result.lipschitz)
+            solved[-1].append(result.solution)
             del one  # with its weights, before there are those of the next one
     whole = merged(parts, [joined(each) for each in solved])
     if not in_float64:
         return whole, ""
     return _at_image(whole, parts, solved, [torch.cat(each) for each in constants]), remark
-
-
-def _certified(problem: Problem, solution: Solution) -> tuple[Solution, str]:
-    """With the certificate in float64, or as it is and why that was not possible."""
-    if solution.x.dtype == torch.float64:
-        return solution, ""
-    try:
-        exact = problem.exact(solution.x)
-    except PrecisionError as error:
-        dtype = str(solution.x.dtype).removeprefix("torch.")
-        return solution, f"certified in {dtype} only: {error}"
-    point = solution.x.double()
-    exact.objective.check(point)
-    support = None if solution.support is None else solution.support.double()
-    certificate = certify(exact.objective, point, problem.box, support=support)
-    return replace(solution, certificate=certificate), ""
 
 
 def _at_image(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from convexreg.networks import colour
 from convexreg.networks.base import Sigma, converted, with_tensors
 from convexreg.reconstruction.defaults import ANCHOR, MAX_ITER, Tolerance
-from convexreg.regularizer import Regularizer
 from convexreg.solvers.batch import of_images, per_image, rms
 from convexreg.solvers.box import Box
 from convexreg.solvers.curvature import Preconditioner
@@ -36,6 +35,15 @@ class Regularization(Protocol):
 
     def term(self, sigma: Sigma) -> Objective:
         """`R(.; sigma)`."""
+        ...
+
+
+@runtime_checkable
+class PerImage(Regularization, Protocol):
+    """One of which that of some images of a batch can be had."""
+
+    def subset(self, index: Tensor) -> Regularization:
+        """Of the images of these numbers, `(N,)` integers."""
         ...
 
 
@@ -97,7 +105,7 @@ class Problem:
         """
         data = self.data.subset(index)
         assert data is not None
-        assert isinstance(self.regularizer, Regularizer)
+        assert isinstance(self.regularizer, PerImage)
         sigma, lam = (
             of_images(value, index) if isinstance(value, Tensor) else value
             for value in (self.sigma, self.lam)
@@ -289,7 +297,7 @@ def _in_float64(regularizer: Any, sigma: Sigma, x: Tensor) -> Any:
     if isinstance(regularizer, nn.Module):
         return converted(regularizer, x.device, torch.float64)
     if hasattr(regularizer, "converted"):
-        regularizer = regularizer.converted(x.device, torch.float64)
+        return regularizer.converted(x.device, torch.float64)
     name = type(regularizer).__name__.removeprefix("_")
     try:
         grad = regularizer.term(sigma).grad(x.double())

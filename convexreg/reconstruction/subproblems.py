@@ -53,7 +53,7 @@ class Subproblem:
     single: bool
     contrast: float = 1.0
     ratio: float = 1.0
-    regularizer: Callable[[Tensor], Regularizer] | None = None
+    regularizer: Callable[[Tensor], Regularization] | None = None
 
     def of(self, x: Tensor) -> Tensor:
         """Its images of colour images."""

@@ -15,7 +15,7 @@ from convexreg.networks.potentials import spline_roughness
 from convexreg.pictures.files import Photograph, write_image
 from convexreg.training.log import Record
 from convexreg.training.objectives import Unrolled
-from convexreg.training.run import TrainingSettings
+from convexreg.training.settings import TrainingSettings
 from convexreg.training.validation import denoised_psnr
 from tests.problems import scenes, small_regularizer
 from tests.training.trainings import OBJECTIVES, SETTINGS, log, training

@@ -13,7 +13,8 @@ from convexreg import ModelConfig
 from convexreg.models.config import Architecture
 from convexreg.training.data import ImageFolder
 from convexreg.training.objectives import Equilibrium, Score, TrainingObjective, Unrolled
-from convexreg.training.run import TrainingRun, TrainingSettings
+from convexreg.training.run import TrainingRun
+from convexreg.training.settings import TrainingSettings
 
 OBJECTIVES: dict[str, Callable[[], TrainingObjective]] = {
     "score": Score,

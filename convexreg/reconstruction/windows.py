@@ -1,0 +1,320 @@
+"""Denoising a large image window by window: on all cores, in little memory, certified as a whole.
+
+What is far away says nothing about a pixel. The problems of windows with a margin are solved apart, each
+small enough for the caches, and their solutions side by side nearly are the solution of the whole. How nearly
+the certificate of the whole says: an evaluation of the whole, which owes nothing to the windows.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from convexreg.adaptive import GivenInWindows
+from convexreg.networks import colour, tiling
+from convexreg.networks.base import Sigma, converted
+from convexreg.reconstruction.clock import Clock
+from convexreg.reconstruction.defaults import Tolerance
+from convexreg.reconstruction.problem import Problem, proximal_problem
+from convexreg.reconstruction.solved import Solved, certified
+from convexreg.regularizer import Regularizer
+from convexreg.solvers.certificates import Certificate, certify
+from convexreg.solvers.data_terms import LeastSquares
+from convexreg.solvers.objective import Objective
+from convexreg.solvers.progress import Progress
+from convexreg.solvers.quasi_newton import QuasiNewton
+from convexreg.solvers.solution import Solution, Status
+from convexreg.solvers.solver import Solver
+
+_SIDE = 512
+"""Of a window: what a solve of it needs stays near the caches, and a margin adds an eighth."""
+_MARGIN = 4
+"""Pixels beyond what the gradient at a pixel depends on."""
+_CLOSER = 0.7
+"""The tolerance of a window relative to that of the whole: margins count, and windows do not fit exactly."""
+_CORNER = slice(0, 32)
+"""A window of it shows what the regularizers of all windows have in common."""
+
+R = TypeVar("R")
+
+
+def minimise(
+    problem: Problem,
+    start: Tensor,
+    *,
+    in_float64: bool,
+    tolerance: Tolerance | None = None,
+    solver: Solver[Any] | None = None,
+    time_limit: float | None = None,
+    callback: Callable[[Progress], None] | None = None,
+    **options: Any,
+) -> Solved:
+    """`problem.minimise(start, ...)`, certified; by windows where the image is large and that is possible."""
+    gap_tol = _tolerance_of_windows(problem, start, tolerance or Tolerance(), solver)
+    clock = Clock(time_limit)
+    before: Solution | None = None
+    if gap_tol is not None:
+        windows = Windows.of(problem, start)
+        own = QuasiNewton() if solver in (None, problem.solver(start)) else solver
+        solve = partial(_solve, problem, start, Tolerance(_CLOSER * gap_tol), own, clock, options)
+        before = windows.side_by_side(solve, start, callback)
+        result = _by_the_whole(windows.cut(problem), before, gap_tol, in_float64)
+        if Status.CONVERGED not in (int(result.solution.status), int(before.status)):
+            return result  # out of time or iterations
+        if result.solution.converged:
+            return result
+        start = before.x  # the margins were too narrow for the tolerance
+    solution = problem.minimise(
+        start,
+        tolerance=tolerance,
+        solver=solver,
+        time_limit=clock.left(),
+        callback=callback,
+        **options,
+    )
+    if before is not None:
+        solution = replace(
+            solution,
+            iterations=before.iterations + solution.iterations,
+            evaluations=before.evaluations + solution.evaluations,
+            seconds=before.seconds + solution.seconds,
+        )
+    return certified(problem, solution, in_float64=in_float64)
+
+
+def _tolerance_of_windows(
+    problem: Problem, start: Tensor, tolerance: Tolerance, solver: Solver[Any] | None
+) -> float | None:
+    """The certified relative gap to reach, where windows can be solved apart: of one large image that is seen
+    as it is, without a box, with a regularizer of a known reach, by the default solver. Else nothing."""
+    data, regularizer = problem.data, problem.regularizer
+    if (
+        start.shape[0] != 1
+        or start[0, 0].numel() < colour.LARGE
+        or start.device.type != "cpu"
+        or not (isinstance(data, LeastSquares) and data.sees_images and problem.box.everything)
+        or not isinstance(regularizer, (Regularizer, GivenInWindows))
+        or not (solver is None or isinstance(solver, QuasiNewton))
+        or (torch.is_grad_enabled() and problem.inputs)
+    ):
+        return None
+    one = regularizer.window(_CORNER, _CORNER).of(start.shape[1])
+    reach = one.network.reach()
+    if one.in_channels != start.shape[1] or reach is None or reach.circular or not one.convex:
+        return None
+    gap_tol, gtol = problem.tolerances(tolerance, start)
+    return gap_tol if gtol is None else None
+
+
+@dataclass(frozen=True)
+class Window:
+    """Rows and columns of an image.
+
+    :ivar core: without the margin.
+    :ivar outer: with it.
+    """
+
+    core: tuple[slice, slice]
+    outer: tuple[slice, slice]
+
+    def of(self, x: Tensor) -> Tensor:
+        """With its margin, of images."""
+        return x[(..., *self.outer)].contiguous()
+
+    @property
+    def inside(self) -> tuple[slice, slice]:
+        """Where the core lies in the window."""
+        rows, columns = (
+            slice(core.start - outer.start, core.stop - outer.start)
+            for core, outer in zip(self.core, self.outer, strict=True)
+        )
+        return rows, columns
+
+
+@dataclass(frozen=True)
+class Windows:
+    """An image in windows whose cores do not overlap.
+
+    :ivar threads: so many are looked at at a time, each on one thread.
+    """
+
+    windows: tuple[Window, ...]
+    threads: int
+
+    @classmethod
+    def of(cls, problem: Problem, x: Tensor) -> Windows:
+        """Those of an image, of one size about, which begin at multiples of the regularizer's blocks."""
+        regularizer = problem.regularizer
+        assert isinstance(regularizer, (Regularizer, GivenInWindows))
+        network = regularizer.window(_CORNER, _CORNER).of(x.shape[1]).network
+        reach, block = network.reach(), network.block
+        assert reach is not None
+        if isinstance(regularizer, GivenInWindows):
+            block = regularizer.block
+        margin = -(-(reach.radius + _MARGIN) // block) * block
+        sides = [
+            [
+                (slice(first, last), slice(max(0, first - margin), min(last + margin, length)))
+                for first, last in tiling.intervals(length, _SIDE, block)
+            ]
+            for length in x.shape[-2:]
+        ]
+        windows = tuple(
+            Window((rows[0], columns[0]), (rows[1], columns[1]))
+            for rows in sides[0]
+            for columns in sides[1]
+        )
+        return cls(windows, torch.get_num_threads())
+
+    def in_order(self, function: Callable[[Window], R]) -> Iterator[tuple[Window, R]]:
+        """What a function makes of them, in their order.
+
+        Torch's own threads would share the work of every operation, which is too little for them here.
+        """
+        if self.threads == 1:
+            yield from ((window, function(window)) for window in self.windows)
+            return
+        pool = ThreadPoolExecutor(self.threads, initializer=torch.set_num_threads, initargs=(1,))
+        try:
+            yield from zip(self.windows, pool.map(function, self.windows), strict=True)
+        finally:
+            pool.shutdown(cancel_futures=True)
+            torch.set_num_threads(self.threads)  # of threads to come, as it was
+
+    def side_by_side(
+        self,
+        solve: Callable[[Window], Solution],
+        start: Tensor,
+        callback: Callable[[Progress], None] | None,
+    ) -> Solution:
+        """Solutions of all of them as one, without a certificate."""
+        began = time.perf_counter()
+        x, pixels = start.clone(), start[0, 0].numel()
+        unknown = x.new_full((1,), float("inf"), dtype=torch.float64)
+        iterations, evaluations = unknown.new_zeros(1, dtype=torch.long), torch.zeros_like(unknown)
+        statuses = list[int]()
+        for number, (window, its) in enumerate(self.in_order(solve), 1):
+            x[(..., *window.core)] = its.x[(..., *window.inside)]
+            iterations = iterations.maximum(its.iterations)
+            evaluations = evaluations + its.evaluations * its.x[0, 0].numel() / pixels
+            statuses.append(int(its.status))
+            if callback is not None:
+                share = torch.full_like(unknown, number / len(self.windows))
+                active, seconds = unknown.isinf(), time.perf_counter() - began
+                numbers = (None, unknown, unknown, unknown, unknown, evaluations)
+                callback(Progress(number, x, *numbers, active, share, seconds))
+        status = iterations.new_full((1,), max(statuses))  # the codes of failures are the largest
+        nothing = Certificate(unknown, -unknown, unknown, x.dtype)
+        seconds = time.perf_counter() - began
+        return Solution(x, status, iterations, evaluations, nothing, unknown, seconds)
+
+    def cut(self, problem: Problem) -> Problem:
+        """The same problem, evaluated window by window."""
+        return replace(problem, regularizer=_InWindows(problem.regularizer, self))
+
+
+def _solve(
+    problem: Problem,
+    start: Tensor,
+    tolerance: Tolerance,
+    solver: Solver[Any],
+    clock: Clock,
+    options: dict[str, Any],
+    window: Window,
+) -> Solution:
+    """The problem of a window with its margin."""
+    regularizer, data = problem.regularizer, problem.data
+    assert isinstance(regularizer, (Regularizer, GivenInWindows))
+    assert isinstance(data, LeastSquares)
+    with torch.no_grad():
+        own = regularizer.window(*window.outer)
+        part = proximal_problem(window.of(data.y), own, problem.sigma, problem.lam)
+        if problem.centre is not None:
+            part = replace(part, anchor=problem.anchor, centre=window.of(problem.centre))
+        options = {**options, "throw": False, "time_limit": clock.left()}
+        return part.minimise(window.of(start), tolerance=tolerance, solver=solver, **options)
+
+
+def _by_the_whole(cut: Problem, found: Solution, gap_tol: float, in_float64: bool) -> Solved:
+    """Certified, by one evaluation, and converged if that says so."""
+    if not in_float64 or found.x.dtype == torch.float64:
+        found = replace(found, certificate=certify(cut.objective, found.x))
+    solved = certified(cut, found, in_float64=in_float64)
+    certificate = solved.solution.certificate
+    mu = cut.objective.strong_convexity(found.x).to(certificate.gap)
+    status = found.status
+    if bool(certificate.relative_gap <= gap_tol):
+        status = torch.full_like(status, int(Status.CONVERGED))
+    elif int(status) == Status.CONVERGED:
+        status = torch.full_like(status, int(Status.MAX_ITERATIONS))
+    solution = replace(
+        solved.solution,
+        status=status,
+        evaluations=found.evaluations + 1,
+        # without a box the gap is |grad|^2 / (2 mu)
+        stationarity=(2 * mu * certificate.gap / found.x[0].numel()).sqrt(),
+    )
+    return replace(solved, solution=solution)
+
+
+@dataclass(frozen=True)
+class _InWindows:
+    """The regularizer of an image, evaluated window by window."""
+
+    regularizer: Any
+    windows: Windows
+
+    def term(self, sigma: Sigma = None) -> Objective:
+        return _TermInWindows(self.regularizer, self.windows, sigma)
+
+    def converted(self, device: torch.device, dtype: torch.dtype) -> _InWindows:
+        del device, dtype  # windows are computed in the type of the image
+        return self
+
+
+class _TermInWindows(Objective):
+    """`R(.; sigma)` as a sum over windows: a window has the terms of the filter responses in its core, the
+    weights of the others are zero.
+
+    `lipschitz` is known once it has been evaluated: a pixel lies in four windows at most, so that four times
+    the largest bound of a window is one (`v^T H v = sum_t v_t^T H_t v_t <= max_t L_t sum_t |v_t|^2`).
+    """
+
+    def __init__(self, regularizer: Any, windows: Windows, sigma: Sigma) -> None:
+        self.regularizer, self.windows, self.sigma = regularizer, windows, sigma
+        self._largest = float("inf")
+
+    def value_and_grad(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        total, gradient = x.new_zeros(1, dtype=torch.float64), torch.zeros_like(x)
+        bounds = []
+        for window, (value, grad, bound) in self.windows.in_order(partial(self._evaluated, x)):
+            total += value
+            gradient[(..., *window.outer)] += grad
+            bounds.append(bound)
+        self._largest = max(bounds)
+        return total, gradient
+
+    @torch.no_grad()
+    def _evaluated(self, x: Tensor, window: Window) -> tuple[Tensor, Tensor, float]:
+        own: Regularizer = self.regularizer.window(*window.outer).of(x.shape[1])
+        piece = window.of(x)
+        core = torch.zeros_like(piece[:, :1])
+        core[(..., *window.inside)] = 1
+        weighted = own.with_weights(core.expand(-1, own.network.terms, -1, -1))
+        weighted = converted(weighted, x.device, x.dtype)
+        value, grad = weighted.term(self.sigma).value_and_grad(piece)
+        size = (piece.shape[-2], piece.shape[-1])
+        return value, grad, float(weighted.lipschitz(size, self.sigma))
+
+    def lipschitz(self, x: Tensor) -> Tensor:
+        return x.new_full((), 4 * self._largest, dtype=torch.float64)
+
+    def strong_convexity(self, x: Tensor) -> Tensor:
+        return x.new_zeros((), dtype=torch.float64)
