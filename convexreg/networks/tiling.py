@@ -72,7 +72,8 @@ def weights(
     field = torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
     block = math.lcm(network.block, weigh.block)
     margin = -(-weigh.radius // block) * block
-    for tile in _tiles(network, x, sigma, margin=margin, block=block):
+    side = 3 * _side(x) // 2  # their margins are wide
+    for tile in _tiles(network, x, sigma, side=side, margin=margin, block=block):
         piece = weigh(tile.network.magnitudes(tile.piece, tile.sigma), tile.sigma)
         field[tile.place] = piece[(slice(None), slice(None), *tile.core)]
     return field
@@ -103,7 +104,13 @@ def _whole(network: GradientNetwork, x: Tensor) -> bool:
 
 
 def _tiles(
-    network: GradientNetwork, x: Tensor, sigma: Sigma, *, margin: int = 0, block: int = 1
+    network: GradientNetwork,
+    x: Tensor,
+    sigma: Sigma,
+    *,
+    side: int | None = None,
+    margin: int = 0,
+    block: int = 1,
 ) -> Iterator[_Tile]:
     """The batch in one piece if it is small, or every image tile by tile.
 
@@ -116,7 +123,7 @@ def _tiles(
         yield _Tile(network, x, sigma, everything, (everything,) * 4, (everything, everything))
         return
     reach = Reach(-(-reach.radius // block) * block + margin, reach.circular)
-    side = _side(x)
+    side = side or _side(x)
     levels = sigma.reshape(-1) if isinstance(sigma, Tensor) else sigma
     for image in range(x.shape[0]):
         level = levels[image] if isinstance(levels, Tensor) and levels.numel() > 1 else levels
