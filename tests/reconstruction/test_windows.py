@@ -107,19 +107,19 @@ def test_threads_change_nothing_and_are_not_changed(name: str) -> None:
     assert torch.equal(first.lipschitz, second.lipschitz)
 
 
-def test_margins_too_narrow_cost_time_only(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_windows_that_do_not_do_cost_time_only(monkeypatch: pytest.MonkeyPatch) -> None:
     """Then the whole is solved from there."""
     problem, start = problem_of(convex()), noisy(1)
-    for margin, enough in ((windows._MARGIN, True), (-4, False)):
-        monkeypatch.setattr(windows, "_MARGIN", margin)
+    for closer, enough in ((windows._CLOSER, True), (1e4, False)):
+        monkeypatch.setattr(windows, "_CLOSER", closer)
         seen = list[Progress]()
         solved = windows.minimise(
-            problem, start, in_float64=True, tolerance=Tolerance(1e-9), callback=seen.append
+            problem, start, in_float64=True, tolerance=Tolerance(1e-6), callback=seen.append
         )
         assert bool(seen[-1].gap.isinf()) == enough
         assert solved.solution.converged
         certificate = certify(problem.objective, solved.solution.x)
-        assert bool(solved.solution.certificate.gap <= 1.01e-9 * certificate.lower)
+        assert bool(solved.solution.certificate.gap <= 1.01e-6 * certificate.lower)
 
 
 def test_the_way_is_told_and_time_is_kept() -> None:
