@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from convexreg.adaptive import AdaptiveRegularizer
-from convexreg.cli.batch import note, restore_files
+from convexreg.cli.batch import restore_files
+from convexreg.cli.log import LOG
 from convexreg.cli.noise import GivenNoise, channels_of, parse_sigma
 from convexreg.cli.progress import ProgressBar
 from convexreg.cli.restoration import Follow, Told, parse_weight, report, restored
@@ -25,6 +26,7 @@ from convexreg.pictures.masks import read_missing
 from convexreg.pictures.photograph import ImageError, Photograph
 from convexreg.restoration.picture import deblurred, denoised, reconstructed
 from convexreg.restoration.result import Restoration
+from convexreg.training.parallel import is_first
 
 
 def denoise(options: argparse.Namespace) -> int:
@@ -41,6 +43,12 @@ def denoise(options: argparse.Namespace) -> int:
         return restored(options, photograph, parts, part, follow)
 
     return restore_files(options, restore)
+
+
+def _note_for_all(text: str) -> None:
+    """What should be known of all files: of several processes one says it."""
+    if is_first():
+        LOG.info("%s", text)
 
 
 def _kernel(options: argparse.Namespace) -> kernels.Kernel:
@@ -60,7 +68,7 @@ def _kernel(options: argparse.Namespace) -> kernels.Kernel:
 def deblur(options: argparse.Namespace) -> int:
     noise, kernel = GivenNoise.of(options), _kernel(options)
     for remark in kernel.said:
-        note(remark)
+        _note_for_all(remark)
     channels = kernel.filter.shape[1]
 
     def restore(photograph: Photograph, follow: Follow | None) -> tuple[Photograph, Told]:
@@ -86,7 +94,7 @@ def inpaint(options: argparse.Namespace) -> int:
 
     noise, mask = GivenNoise.of(options), read_missing(options.mask)
     if mask.float().mean() > 0.5:
-        note(f"{options.mask} marks more than half; white is what is missing")
+        _note_for_all(f"{options.mask} marks more than half; white is what is missing")
 
     def restore(photograph: Photograph, follow: Follow | None) -> tuple[Photograph, Told]:
         sizes = [tuple(image.shape[-2:]) for image in (mask, photograph.pixels)]
