@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
+from typing import Any
 
 import numpy
 import torch
@@ -81,21 +82,24 @@ class Blocks:
             )
         finite = numpy.isfinite(plane)
         plane = numpy.where(finite, plane, 0.0)
-        passed = {distance: _high_pass(plane, distance) for distance in (1, *COARSE)}
-        fine = passed[1]
-        lacking = _mean(((fine == 0) & (_mean((fine == 0).astype(float), 5) > 0.999)).astype(float))
-        limited = _mean((_piled(plane) | ~finite).astype(float), _SIDE + 4)
+        places = (slice(_STRIDE, None, _STRIDE),) * 2
+        # of large pictures every plane counts: none is kept that is not needed
+        constant = _high_pass(plane, 1) == 0
+        constant &= _mean(constant, 5) > 0.999
+        lacking = _mean(constant)[places]
+        shares = _mean(_piled(plane) | ~finite, _SIDE + 4)[places]
         inner = numpy.zeros(plane.shape, bool)
         inner[4:-4, 4:-4] = True
-        places = (slice(_STRIDE, None, _STRIDE),) * 2
-        there = inner[places] & (lacking[places] < 0.25)
-        shares = limited[places]
+        there = inner[places] & (lacking < 0.25)
         if there.any():  # strong noise reaches the limits everywhere
             there &= shares <= max(_CLIPPED, min(float(numpy.quantile(shares[there], 0.2)), 0.2))
         if there.sum() < 4:
             raise NoNoise("the picture shows no noise that could be measured")
         mean = _mean(plane)[places][there]
-        energy = {distance: _mean(item**2)[places][there] for distance, item in passed.items()}
+        energy = {
+            distance: _mean(_high_pass(plane, distance) ** 2)[places][there]
+            for distance in (1, *COARSE)
+        }
         structure = _mean(_gradient_energy(plane), _SIDE + 4)[places][there]
         return cls(mean, structure, energy, float(there.mean()))
 
@@ -162,20 +166,24 @@ def _high_pass(plane: Plane, distance: int) -> Plane:
     d = distance
     rows = plane[2 * d :] - plane[d:-d] - (plane[d:-d] - plane[: -2 * d])
     result[d:-d, d:-d] = rows[:, 2 * d :] - rows[:, d:-d] - (rows[:, d:-d] - rows[:, : -2 * d])
-    return result / 6
+    result /= 6
+    return result
 
 
 def _gradient_energy(plane: Plane) -> Plane:
     from scipy.ndimage import gaussian_filter
 
-    along_rows, along_columns = numpy.gradient(gaussian_filter(plane, _BLUR))
-    return numpy.asarray(along_rows**2 + along_columns**2)
+    smooth = gaussian_filter(plane, _BLUR)
+    energy = numpy.asarray(numpy.gradient(smooth, axis=0))
+    energy *= energy
+    energy += numpy.asarray(numpy.gradient(smooth, axis=1)) ** 2
+    return energy
 
 
-def _mean(values: Plane, side: int = _SIDE) -> Plane:
+def _mean(values: NDArray[Any], side: int = _SIDE) -> Plane:
     from scipy.ndimage import uniform_filter
 
-    return uniform_filter(values, side, mode="nearest")
+    return uniform_filter(values, side, output=numpy.float64, mode="nearest")
 
 
 def _piled(plane: Plane) -> NDArray[numpy.bool_]:
