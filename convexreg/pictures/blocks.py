@@ -36,6 +36,8 @@ COARSE = (2, 4)
 """Distances in pixels at which noise that neighbours share is seen better than at one."""
 _CLIPPED = 0.02
 """Share of pixels at a limit up to which a block is used."""
+_ROWS = 256
+"""Rows that are filtered at a time."""
 _PILED, _LEAST = 5.0, 2e-3
 """Values so many times as frequent as those beside them, in that share of all pixels, are no noise."""
 
@@ -162,11 +164,12 @@ def at_a_limit(pixels: Tensor) -> Tensor:
 
 def _high_pass(plane: Plane, distance: int) -> Plane:
     """Second differences along rows and columns, of unit gain for white noise; zero on the border."""
-    result = numpy.zeros_like(plane)
-    d = distance
-    rows = plane[2 * d :] - plane[d:-d] - (plane[d:-d] - plane[: -2 * d])
-    result[d:-d, d:-d] = rows[:, 2 * d :] - rows[:, d:-d] - (rows[:, d:-d] - rows[:, : -2 * d])
-    result /= 6
+    result, d = numpy.zeros_like(plane), distance
+    for first in range(d, len(plane) - d, _ROWS):  # the differences of all rows take several planes
+        part = plane[first - d : min(first + _ROWS, len(plane) - d) + d]
+        rows = part[2 * d :] - part[d:-d] - (part[d:-d] - part[: -2 * d])
+        across = rows[:, 2 * d :] - rows[:, d:-d] - (rows[:, d:-d] - rows[:, : -2 * d])
+        result[first : first + len(rows), d:-d] = across / 6
     return result
 
 

@@ -10,6 +10,7 @@ import numpy
 import torch
 from torch import Tensor
 
+from convexreg.pictures.arrays import mapped
 from convexreg.pictures.photograph import ImageError
 
 _ROUNDING = 1e-5
@@ -53,7 +54,7 @@ def read_kernel(path: Path) -> Kernel:
                 raise ImageError(f"the kernel {path} has {file.describe()}; save the one to use")
             return kernel_of(file.numbers(1), f"the kernel {path}")
     try:
-        array = numpy.load(path, allow_pickle=False)
+        array = mapped(path)
     except (ValueError, EOFError, OSError) as error:
         raise ImageError(f"{path} cannot be read; it is damaged ({error})") from error
     return kernel_of(channels_first(array), f"the kernel {path}")
