@@ -58,10 +58,7 @@ def _kernel(options: argparse.Namespace) -> kernels.Kernel:
     if options.disc is not None:
         return kernels.disc(options.disc)
     if options.motion is not None:
-        length, angle = options.motion
-        if not length > 0:
-            raise ValueError(f"the length of the motion must be positive, got {length:g}")
-        return kernels.motion(length, angle)
+        return kernels.motion(*options.motion)
     return kernels.read_kernel(options.kernel)
 
 

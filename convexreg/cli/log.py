@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import logging
 import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from tqdm import tqdm
 
@@ -25,3 +28,17 @@ def show_log() -> None:
         LOG.addHandler(_BesideBars())
         LOG.setLevel(logging.INFO)
         LOG.propagate = False
+        # what it says of every tag of a damaged file comes to one error, or does not matter
+        logging.getLogger("tifffile").addHandler(logging.NullHandler())
+
+
+@contextmanager
+def logged_warnings() -> Iterator[None]:
+    """Within it the warnings of all packages that would be shown are a line of the log each."""
+
+    def show(message: Warning | str, *_: object) -> None:
+        LOG.warning("%s", " ".join(str(message).split()))
+
+    with warnings.catch_warnings():
+        warnings.showwarning = show
+        yield

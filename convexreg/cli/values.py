@@ -7,6 +7,8 @@ import math
 
 import torch
 
+_LARGEST_FACTOR = 32
+
 
 def positive(text: str) -> float:
     """A positive number.
@@ -38,6 +40,17 @@ def count(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, got {text!r}")
     return int(text)
+
+
+def factor(text: str) -> int:
+    """How many times a photograph is enlarged.
+
+    :raises argparse.ArgumentTypeError: no whole number, or one for which there is nothing to see.
+    """
+    value = count(text)
+    if value > _LARGEST_FACTOR:
+        raise argparse.ArgumentTypeError(f"must be at most {_LARGEST_FACTOR}, got {value}")
+    return value
 
 
 def device(name: str) -> str:
