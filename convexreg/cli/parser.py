@@ -16,7 +16,7 @@ from convexreg.cli import commands
 from convexreg.cli.arguments import add_files, add_sigma, add_solve_options, add_white
 from convexreg.cli.completion import complete_files
 from convexreg.cli.log import LOG, logged_warnings, show_log
-from convexreg.cli.values import count, device, factor, positive
+from convexreg.cli.values import count, device, factor, nonnegative, positive, seed
 from convexreg.models.config import ARCHITECTURES
 from convexreg.models.files import ModelFileError
 from convexreg.pictures.photograph import ImageError
@@ -205,14 +205,14 @@ def parser() -> argparse.ArgumentParser:
     )
     sub.add_argument(
         "--emphasis",
-        type=float,
+        type=nonnegative,
         default=0.0,
         help="on patches that are hard for their noise level: 0 is mean PSNR, 1 squared error, "
         + shown,
     )
     sub.add_argument(
         "--flatness",
-        type=float,
+        type=nonnegative,
         default=0.0,
         help=f"price of the logarithm of the Lipschitz constant, for faster solves, {shown}",
     )
@@ -246,7 +246,7 @@ def parser() -> argparse.ArgumentParser:
         action="store_true",
         help="continue an interrupted run, with the same options, or a finished one with more --steps",
     )
-    sub.add_argument("--seed", type=int, default=0, help=f"of patches and noise, {shown}")
+    sub.add_argument("--seed", type=seed, default=0, help=f"of patches and noise, {shown}")
     sub.add_argument("--device", default="cpu", type=device, help=shown)
     sub.add_argument("-q", "--quiet", action="store_true", help="no progress bar")
 

@@ -24,6 +24,30 @@ def positive(text: str) -> float:
     return value
 
 
+def nonnegative(text: str) -> float:
+    """A number of at least zero.
+
+    :raises argparse.ArgumentTypeError: it is not.
+    """
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value < math.inf:
+        raise argparse.ArgumentTypeError(f"must be a number of at least 0, got {text!r}")
+    return value
+
+
+def seed(text: str) -> int:
+    """A whole number that generators of random numbers take.
+
+    :raises argparse.ArgumentTypeError: it is not.
+    """
+    if not text.isdecimal() or int(text) >= 2**63:
+        raise argparse.ArgumentTypeError(f"must be a whole number below 2^63, got {text!r}")
+    return int(text)
+
+
 def white(text: str) -> float | str:
     """A positive number, or "auto".
 
