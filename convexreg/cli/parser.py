@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (MemoryError, RuntimeError) as error:
         if not out_of_memory(error):
             raise
-        LOG.error("there is not enough memory; cut the picture into parts")
+        LOG.error("there is not enough memory for this: it has to be smaller, or in parts")
         return 2
     except KeyboardInterrupt as interrupt:
         print(f"convexreg: interrupted {interrupt}".rstrip(), file=sys.stderr)

@@ -8,6 +8,8 @@ import math
 import torch
 
 _LARGEST_FACTOR = 32
+_LARGEST_COUNT, _LARGEST_NUMBER = 2**31 - 1, torch.finfo(torch.float32).max
+"""What the libraries below take."""
 
 
 def positive(text: str) -> float:
@@ -21,7 +23,7 @@ def positive(text: str) -> float:
         value = math.nan
     if not 0 < value < math.inf:
         raise argparse.ArgumentTypeError(f"must be a positive number, got {text!r}")
-    return value
+    return _representable(value)
 
 
 def nonnegative(text: str) -> float:
@@ -35,7 +37,7 @@ def nonnegative(text: str) -> float:
         value = math.nan
     if not 0 <= value < math.inf:
         raise argparse.ArgumentTypeError(f"must be a number of at least 0, got {text!r}")
-    return value
+    return _representable(value)
 
 
 def seed(text: str) -> int:
@@ -63,6 +65,8 @@ def count(text: str) -> int:
     """
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, got {text!r}")
+    if int(text) > _LARGEST_COUNT:
+        raise argparse.ArgumentTypeError(f"must be at most {_LARGEST_COUNT}, got {text!r}")
     return int(text)
 
 
@@ -91,3 +95,9 @@ def device(name: str) -> str:
             f"cannot compute on {name!r}{why}; devices are cpu, cuda, cuda:1, mps"
         ) from error
     return name
+
+
+def _representable(value: float) -> float:
+    if value > _LARGEST_NUMBER:
+        raise argparse.ArgumentTypeError(f"must be at most {_LARGEST_NUMBER:.2g}, got {value:g}")
+    return value
