@@ -15,7 +15,7 @@ import torch
 from convexreg.cli import commands
 from convexreg.cli.arguments import add_files, add_sigma, add_solve_options, add_white
 from convexreg.cli.completion import complete_files
-from convexreg.cli.log import LOG, logged_warnings, show_log
+from convexreg.cli.log import LOG, logged_warnings, one_line, show_log
 from convexreg.cli.values import count, device, factor, nonnegative, positive, seed
 from convexreg.models.config import ARCHITECTURES
 from convexreg.models.files import ModelFileError
@@ -59,7 +59,7 @@ class _Parser(argparse.ArgumentParser):
         return super().parse_known_args(words, namespace)
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"convexreg: error: {message} (see {self.prog} --help)\n")
+        self.exit(2, f"convexreg: error: {one_line(message)} (see {self.prog} --help)\n")
 
 
 def parser() -> argparse.ArgumentParser:
