@@ -41,7 +41,7 @@ def reduced_rank_extrapolation(
 
     :param free: one for pixels whose gradient counts, zero for others, or 0-dim when all of them do.
     """
-    seen = [free * change for change in changes]
+    seen = changes if free.ndim == 0 else [free * change for change in changes]
     gram = torch.stack([torch.stack([inner(a, b) for b in seen], 1) for a in seen], 1)
     gram = gram.nan_to_num(0.0, 0.0, 0.0)  # of images whose solve has failed
     scale = gram.diagonal(dim1=1, dim2=2).sqrt()

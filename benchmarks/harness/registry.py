@@ -29,6 +29,7 @@ _MODULES = (
     "benchmarks.solvers.benchmark",
     "benchmarks.cost",
     "benchmarks.defaults",
+    "benchmarks.endurance",
     "benchmarks.front",
     "benchmarks.large_images",
     "benchmarks.learned",

@@ -1,39 +1,24 @@
-"""Files in, files out: one or many, picture by picture; failures do not stop the others."""
+"""Files in, files out: one or many, picture by picture; failures do not stop the others.
+
+Many are divided among the processes of `torchrun`, if it has started several.
+"""
 
 from __future__ import annotations
 
 import argparse
 import glob
-import json
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
-from tqdm import tqdm
+import torch
 
+from convexreg.cli.file import restored_file, say, say_one
 from convexreg.cli.log import LOG
-from convexreg.cli.progress import ProgressBar, many_bar
-from convexreg.cli.restoration import Restore, Told, digest, parse_weight
-from convexreg.cli.text import SHORTFALLS
+from convexreg.cli.progress import many_bar
+from convexreg.cli.restoration import Restore, parse_weight
 from convexreg.models.files import regularizer_of
-from convexreg.pictures.files import (
-    IMAGE_SUFFIXES,
-    WRITABLE_SUFFIXES,
-    PictureFile,
-    check_writable,
-    write_images,
-)
-from convexreg.pictures.photograph import ImageError, Photograph, UnknownWhite
-from convexreg.pictures.samples import photograph_of
-from convexreg.reconstruction.weight import WEIGHT_RULES
-from convexreg.solvers.solution import Status
-
-
-def note(text: str) -> None:
-    """What should be known."""
-    LOG.info("%s", text)
+from convexreg.pictures.files import IMAGE_SUFFIXES, WRITABLE_SUFFIXES, check_writable
+from convexreg.pictures.photograph import ImageError
+from convexreg.training.parallel import own_device, place, processes, total, wait
 
 
 def restore_files(options: argparse.Namespace, restore: Restore) -> int:
@@ -43,6 +28,12 @@ def restore_files(options: argparse.Namespace, restore: Restore) -> int:
     :raises ImageError: a single file that cannot be read or written, no files, or outputs that would
         overwrite inputs or each other.
     """
+    options.device = own_device(options.device)
+    with processes(torch.device("cpu")):  # all that they tell each other are a few numbers
+        return _restored(options, restore)
+
+
+def _restored(options: argparse.Namespace, restore: Restore) -> int:
     sources, output = found(options.input), Path(options.output)
     parse_weight(options.lam)
     # what is read beside the inputs may not be overwritten either
@@ -61,7 +52,8 @@ def restore_files(options: argparse.Namespace, restore: Restore) -> int:
     options.model = regularizer_of(options.model)  # read once
     if into_folder:
         return _restore_many(options, output, list(zip(sources, targets, strict=True)), restore)
-    _say(options, output, _restored_file(options, sources[0], output, restore))
+    if place()[0] == 0:
+        say(options, output, restored_file(options, sources[0], output, restore))
     return 0
 
 
@@ -105,129 +97,6 @@ def _check_targets(sources: list[Path], targets: list[Path], others: list[Path])
         written[target] = source
 
 
-def _restored_file(
-    options: argparse.Namespace,
-    source: Path,
-    target: Path,
-    restore: Restore,
-    bar: tqdm[Any] | None = None,
-) -> list[Told]:
-    """What is said of every picture of a file; each is written before the next one is read.
-
-    :param bar: of all files, if there are many.
-    """
-    told: list[Told] = []
-    remarked: set[str] = set()
-    own_white = options.white == "auto"
-    any_unit = options.sigma == "auto" or options.noise_map is not None
-    white = None if own_white else options.white
-    with _named_white(), PictureFile(source, white=white) as file:
-        numbers = [options.page] if options.page else list(range(1, len(file) + 1))
-        check_writable(target, pictures=len(numbers))
-        single = bar is None and len(numbers) == 1
-        if len(numbers) > 1:
-            note(f"{source} has {file.describe()}, each reconstructed alone; --page N takes one")
-
-        def photographs() -> Iterator[Photograph]:
-            for number in numbers:
-                photograph = _read(file, number, own_white, any_unit)
-                check_writable(target, photograph)
-                for remark in _remarks(photograph, source):
-                    if remark not in remarked:
-                        note(remark)
-                    remarked.add(remark)
-                follow = ProgressBar(quiet=options.quiet) if single else None
-                result, page = restore(photograph, follow)
-                for said in page.notes:
-                    note(f"{source}: {said}")
-                told.append(page)
-                pages.update(1 / len(numbers) if bar is not None else 1)
-                yield result
-
-        with many_bar(len(numbers), "pictures", quiet=options.quiet or single) as own:
-            pages = own if bar is None else bar
-            write_images(target, photographs(), None if options.page else file)
-    for code in sorted(set().union(*(page.codes for page in told)) - {int(Status.CONVERGED)}):
-        where = "" if bar is None else f"{source}: "
-        LOG.warning("%s%s", where, SHORTFALLS[Status(code)])
-    return told
-
-
-@contextmanager
-def _named_white() -> Iterator[None]:
-    """Errors that name the option."""
-    try:
-        yield
-    except UnknownWhite as error:
-        raise ImageError(f"{error} (--white 255, or --white auto)") from error
-
-
-def _read(file: PictureFile, number: int, own_white: bool, any_unit: bool) -> Photograph:
-    """A picture of the file.
-
-    :param own_white: take its largest value for white.
-    :param any_unit: pixels whose white is not known are taken in their own unit.
-    """
-    try:
-        photograph = file.read(number)
-    except UnknownWhite:
-        if not (own_white or any_unit):
-            raise
-        photograph = photograph_of(file.samples(number), file.path, 1.0)
-    if not own_white:
-        return photograph
-    photograph = photograph.with_own_white()
-    note(f"{file.path}: white is {photograph.white:g}")
-    return photograph
-
-
-def _remarks(photograph: Photograph, source: Path) -> Iterator[str]:
-    """What the user should know of the input."""
-    for remark in photograph.remarks:
-        yield f"{source}: {remark}"
-    if photograph.doubtful_white:
-        yield f"{source} has 16 bits, but no value above 4095; if 4095 is white, give --white 4095"
-    clipped = float((photograph.pixels > 1).float().mean())
-    if photograph.bits < 32 and clipped > 0.01:
-        yield (
-            f"{100 * clipped:.0f} % of {source} is above --white {photograph.white:g}, where the result ends"
-        )
-
-
-def _say(options: argparse.Namespace, target: Path, told: list[Told]) -> None:
-    """The result of a single file."""
-    pages = [_reported(page) for page in told]
-    if options.json:
-        output = {"output": str(target)}
-        print(json.dumps(output | (pages[0] if len(pages) == 1 else {"pages": pages}), indent=2))
-        return
-    print(f"output: {target}")
-    by_rule = options.lam in WEIGHT_RULES
-    for number, page in enumerate(told, 1):
-        for key, value in page.said.items():
-            print(f"{key.replace('_', ' ')}: {value}")
-        for part, (report, summary) in enumerate(zip(page.reports, page.summaries, strict=True), 1):
-            names = [f"page {number}"] * (len(told) > 1) + [f"part {part}"] * (
-                len(page.reports) > 1
-            )
-            lines = [_noise(report), *summary.split("\n")]
-            lines += [f"lam: {report['lam']:.4g}"] if by_rule and "lam" in report else []
-            if names:
-                lines = [f"{', '.join(names)}: {lines[0]}; {'; '.join(lines[1:])}"]
-            print("\n".join(lines))
-
-
-def _noise(report: dict[str, Any]) -> str:
-    gain = f", of photon noise of gain {report['gain']:.4g}" if "gain" in report else ""
-    return f"sigma: {report['sigma']:.4g}{gain}"
-
-
-def _reported(page: Told) -> dict[str, Any]:
-    if len(page.reports) == 1:
-        return {**page.said, **page.reports[0]}
-    return {**page.said, "parts": list(page.reports)}
-
-
 def _restore_many(
     options: argparse.Namespace,
     folder: Path,
@@ -238,34 +107,28 @@ def _restore_many(
     if not folder.is_dir():
         if folder.exists() or folder.suffix.lower() in IMAGE_SUFFIXES:
             raise ImageError(f"several results need a folder, and {folder} is a file")
-        folder.mkdir()
-    written, skipped, failed = 0, 0, 0
-    with many_bar(len(files), "files", quiet=options.quiet) as bar:
-        for number, (source, target) in enumerate(files, 1):
-            if not options.overwrite and _is_done(source, target):
-                skipped += 1
+        folder.mkdir(exist_ok=True)
+    waiting = [pair for pair in files if options.overwrite or not _is_done(*pair)]
+    wait()  # all have seen the same files before the first one is written
+    number, count = place()
+    own, failed = waiting[number::count], 0
+    what = "files" if count == 1 else f"files of process 1 of {count}"
+    with many_bar(len(own), what, quiet=options.quiet or number > 0) as bar:
+        for done, (source, target) in enumerate(own, 1):
+            try:
+                told = restored_file(options, source, target, restore, bar)
+            except Exception as error:  # whatever it is, the others do not depend on it
+                failed += 1
+                where = "" if str(source) in str(error) else f"{source}: "
+                LOG.error("%s%s", where, error)
             else:
-                try:
-                    told = _restored_file(options, source, target, restore, bar)
-                except Exception as error:  # whatever it is, the others do not depend on it
-                    failed += 1
-                    where = "" if str(source) in str(error) else f"{source}: "
-                    LOG.error("%s%s", where, error)
-                else:
-                    written += 1
-                    _say_one(options, target, told)
-            bar.update(number - bar.n)
-    if not options.json:
+                say_one(options, target, told)
+            bar.update(done - bar.n)
+    failed = int(total(torch.tensor(failed)))
+    if not options.json and number == 0:
+        written, skipped = len(waiting) - failed, len(files) - len(waiting)
         print(f"{written} written to {folder}, {skipped} already there, {failed} failed")
     return 1 if failed else 0
-
-
-def _say_one(options: argparse.Namespace, target: Path, told: list[Told]) -> None:
-    """A line for one of many files."""
-    line = f"{target}: {digest(told)}"
-    if options.json:
-        line = json.dumps({"output": str(target), "pages": [_reported(page) for page in told]})
-    tqdm.write(line, file=sys.stdout)
 
 
 def _name(source: Path) -> str:

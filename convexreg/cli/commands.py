@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from convexreg.adaptive import AdaptiveRegularizer
-from convexreg.cli.batch import note, restore_files
+from convexreg.cli.batch import restore_files
+from convexreg.cli.log import LOG
 from convexreg.cli.noise import GivenNoise, channels_of, parse_sigma
 from convexreg.cli.progress import ProgressBar
 from convexreg.cli.restoration import Follow, Told, parse_weight, report, restored
@@ -25,6 +26,7 @@ from convexreg.pictures.masks import read_missing
 from convexreg.pictures.photograph import ImageError, Photograph
 from convexreg.restoration.picture import deblurred, denoised, reconstructed
 from convexreg.restoration.result import Restoration
+from convexreg.training.parallel import is_first
 
 
 def denoise(options: argparse.Namespace) -> int:
@@ -43,6 +45,12 @@ def denoise(options: argparse.Namespace) -> int:
     return restore_files(options, restore)
 
 
+def _note_for_all(text: str) -> None:
+    """What should be known of all files: of several processes one says it."""
+    if is_first():
+        LOG.info("%s", text)
+
+
 def _kernel(options: argparse.Namespace) -> kernels.Kernel:
     """From a file, or by its numbers."""
     if options.gaussian is not None:
@@ -50,17 +58,14 @@ def _kernel(options: argparse.Namespace) -> kernels.Kernel:
     if options.disc is not None:
         return kernels.disc(options.disc)
     if options.motion is not None:
-        length, angle = options.motion
-        if not length > 0:
-            raise ValueError(f"the length of the motion must be positive, got {length:g}")
-        return kernels.motion(length, angle)
+        return kernels.motion(*options.motion)
     return kernels.read_kernel(options.kernel)
 
 
 def deblur(options: argparse.Namespace) -> int:
     noise, kernel = GivenNoise.of(options), _kernel(options)
     for remark in kernel.said:
-        note(remark)
+        _note_for_all(remark)
     channels = kernel.filter.shape[1]
 
     def restore(photograph: Photograph, follow: Follow | None) -> tuple[Photograph, Told]:
@@ -86,7 +91,7 @@ def inpaint(options: argparse.Namespace) -> int:
 
     noise, mask = GivenNoise.of(options), read_missing(options.mask)
     if mask.float().mean() > 0.5:
-        note(f"{options.mask} marks more than half; white is what is missing")
+        _note_for_all(f"{options.mask} marks more than half; white is what is missing")
 
     def restore(photograph: Photograph, follow: Follow | None) -> tuple[Photograph, Told]:
         sizes = [tuple(image.shape[-2:]) for image in (mask, photograph.pixels)]

@@ -10,11 +10,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NoReturn
 
+import torch
+
 from convexreg.cli import commands
 from convexreg.cli.arguments import add_files, add_sigma, add_solve_options, add_white
 from convexreg.cli.completion import complete_files
-from convexreg.cli.log import LOG, show_log
-from convexreg.cli.values import count, device, positive
+from convexreg.cli.log import LOG, logged_warnings, one_line, show_log
+from convexreg.cli.values import count, device, factor, nonnegative, positive, seed
 from convexreg.models.config import ARCHITECTURES
 from convexreg.models.files import ModelFileError
 from convexreg.pictures.photograph import ImageError
@@ -31,9 +33,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     keep_freed_memory()
     show_log()
     try:
-        return options.run(options) or 0
+        with logged_warnings():
+            return options.run(options) or 0
     except (ImageError, ModelFileError, SolverError, ValueError, OSError, ArithmeticError) as error:
         LOG.error("%s", error)
+        return 2
+    except (MemoryError, RuntimeError) as error:
+        if not out_of_memory(error):
+            raise
+        LOG.error("there is not enough memory for this: it has to be smaller, or in parts")
         return 2
     except KeyboardInterrupt as interrupt:
         print(f"convexreg: interrupted {interrupt}".rstrip(), file=sys.stderr)
@@ -43,8 +51,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 class _Parser(argparse.ArgumentParser):
     """Says what was wrong in one sentence, without the usage."""
 
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        words = sys.argv[1:] if args is None else args
+        for word in words:
+            if word.startswith("--") and word.endswith("=--"):  # which argparse takes for no value
+                self.error(f"argument {word.removesuffix('=--')}: expected one argument")
+        return super().parse_known_args(words, namespace)
+
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"convexreg: error: {message} (see {self.prog} --help)\n")
+        self.exit(2, f"convexreg: error: {one_line(message)} (see {self.prog} --help)\n")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -117,7 +132,7 @@ def parser() -> argparse.ArgumentParser:
     sub = command("superresolve", commands.superresolve, "Enlarge photographs.")
     add_files(sub)
     sub.add_argument(
-        "--factor", type=count, default=2, help="pixels a side for one (default: %(default)s)"
+        "--factor", type=factor, default=2, help="pixels a side for one (default: %(default)s)"
     )
     add_sigma(sub)
     add_solve_options(sub)
@@ -190,14 +205,14 @@ def parser() -> argparse.ArgumentParser:
     )
     sub.add_argument(
         "--emphasis",
-        type=float,
+        type=nonnegative,
         default=0.0,
         help="on patches that are hard for their noise level: 0 is mean PSNR, 1 squared error, "
         + shown,
     )
     sub.add_argument(
         "--flatness",
-        type=float,
+        type=nonnegative,
         default=0.0,
         help=f"price of the logarithm of the Lipschitz constant, for faster solves, {shown}",
     )
@@ -231,7 +246,7 @@ def parser() -> argparse.ArgumentParser:
         action="store_true",
         help="continue an interrupted run, with the same options, or a finished one with more --steps",
     )
-    sub.add_argument("--seed", type=int, default=0, help=f"of patches and noise, {shown}")
+    sub.add_argument("--seed", type=seed, default=0, help=f"of patches and noise, {shown}")
     sub.add_argument("--device", default="cpu", type=device, help=shown)
     sub.add_argument("-q", "--quiet", action="store_true", help="no progress bar")
 
@@ -240,6 +255,12 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--json", action="store_true", help="print the card, or all, as JSON")
     complete_files(subparsers.choices.values())
     return parser
+
+
+def out_of_memory(error: Exception) -> bool:
+    """Whether it is what NumPy, CUDA or the allocator of PyTorch, which has no type for it, say then."""
+    kinds = (MemoryError, torch.OutOfMemoryError)
+    return isinstance(error, kinds) or "can't allocate memory" in str(error)
 
 
 def keep_freed_memory() -> None:

@@ -88,7 +88,10 @@ def _difference(
     regularizer: AnyRegularizer, state: Mapping[str, Tensor], config: ModelConfig
 ) -> str | None:
     """What loading `state` with this configuration would not give back, settings without weights included:
-    those show in the gradient."""
+    those show in the gradient.
+
+    :raises ValueError: gradients that are not finite.
+    """
     twin = _build(config, regularizer.name)
     expected = twin.state_dict()
     for key in sorted(expected.keys() | state.keys()):
@@ -110,6 +113,10 @@ def _difference(
         for sigma in (low, (low * high) ** 0.5, high):
             with torch.no_grad():
                 grads = [item.grad(image, sigma) for item in (own, other)]
+            if not all(bool(grad.isfinite().all()) for grad in grads):
+                raise ValueError(
+                    f"the model {regularizer.name} was not saved: its gradients are NaN or infinite"
+                )
             if not torch.allclose(*grads, rtol=1e-4, atol=1e-5 * float(grads[1].abs().max())):
                 return "their gradients"
     return None

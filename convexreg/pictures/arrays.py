@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import io
+import math
 import zipfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import IO
 
 import numpy
 
+from convexreg.pictures.memory import check_memory
 from convexreg.pictures.photograph import ImageError, Photograph
 from convexreg.pictures.samples import Samples, stored
 
@@ -28,8 +31,7 @@ class ArrayPictures:
         self.shapes: dict[str, tuple[int, ...]] = {}
         self._opened: tuple[str, numpy.ndarray] | None = None
         for name in self._names():
-            shape = self._array(name).shape
-            self.shapes[name] = self._stack_shape(shape)
+            self.shapes[name] = self._stack_shape(self._shape(name))
             self.pictures += [(name, i) for i in range(int(numpy.prod(self.shapes[name])))]
 
     def __len__(self) -> int:
@@ -66,6 +68,17 @@ class ArrayPictures:
             raise ImageError(f"{self.path} holds no arrays")
         return names
 
+    def _shape(self, name: str) -> tuple[int, ...]:
+        """As the header of an array says it, which is only believed if there is memory for it."""
+        if self.archive:
+            with zipfile.ZipFile(self.path) as archive, archive.open(f"{name}.npy") as file:
+                shape = _header(file)
+        else:
+            with self.path.open("rb") as file:
+                shape = _header(file)
+        check_memory(self.path, math.prod(shape))
+        return shape
+
     def _array(self, name: str) -> numpy.ndarray:
         """One of them at a time is in memory; that of an NPY file is mapped."""
         if self._opened is None or self._opened[0] != name:
@@ -73,7 +86,7 @@ class ArrayPictures:
                 with numpy.load(self.path, allow_pickle=False) as arrays:
                     self._opened = name, arrays[name]
             else:
-                self._opened = name, _mapped(self.path)
+                self._opened = name, mapped(self.path)
         return self._opened[1]
 
     def _stack_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -92,20 +105,31 @@ class ArrayPictures:
         return () if leading == (1,) and not channels else leading
 
 
-def _mapped(path: Path) -> numpy.ndarray:
+def mapped(path: Path) -> numpy.ndarray:
+    """The array in an NPY file, read where it is looked at.
+
+    :raises ValueError: no array of numbers, or less than its header claims.
+    """
     with path.open("rb") as file:
-        version = numpy.lib.format.read_magic(file)
-        read = (
-            numpy.lib.format.read_array_header_1_0
-            if version == (1, 0)
-            else numpy.lib.format.read_array_header_2_0
-        )
-        shape, _, dtype = read(file)
+        shape = _header(file)
+    return numpy.empty(shape) if 0 in shape else numpy.lib.format.open_memmap(path, mode="r")
+
+
+def _header(file: IO[bytes]) -> tuple[int, ...]:
+    """The shape of an array.
+
+    :raises ValueError: no array of numbers.
+    """
+    version = numpy.lib.format.read_magic(file)
+    read = (
+        numpy.lib.format.read_array_header_1_0
+        if version == (1, 0)
+        else numpy.lib.format.read_array_header_2_0
+    )
+    shape, _, dtype = read(file)
     if dtype.hasobject:
         raise ValueError("it holds Python objects")
-    if 0 in shape:
-        return numpy.empty(shape, dtype)
-    return numpy.lib.format.open_memmap(path, mode="r")
+    return shape
 
 
 def array_of(photograph: Photograph) -> numpy.ndarray:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
+from typing import Any
 
 import numpy
 import torch
@@ -35,6 +36,8 @@ COARSE = (2, 4)
 """Distances in pixels at which noise that neighbours share is seen better than at one."""
 _CLIPPED = 0.02
 """Share of pixels at a limit up to which a block is used."""
+_ROWS = 256
+"""Rows that are filtered at a time."""
 _PILED, _LEAST = 5.0, 2e-3
 """Values so many times as frequent as those beside them, in that share of all pixels, are no noise."""
 
@@ -81,21 +84,24 @@ class Blocks:
             )
         finite = numpy.isfinite(plane)
         plane = numpy.where(finite, plane, 0.0)
-        passed = {distance: _high_pass(plane, distance) for distance in (1, *COARSE)}
-        fine = passed[1]
-        lacking = _mean(((fine == 0) & (_mean((fine == 0).astype(float), 5) > 0.999)).astype(float))
-        limited = _mean((_piled(plane) | ~finite).astype(float), _SIDE + 4)
+        places = (slice(_STRIDE, None, _STRIDE),) * 2
+        # of large pictures every plane counts: none is kept that is not needed
+        constant = _high_pass(plane, 1) == 0
+        constant &= _mean(constant, 5) > 0.999
+        lacking = _mean(constant)[places]
+        shares = _mean(_piled(plane) | ~finite, _SIDE + 4)[places]
         inner = numpy.zeros(plane.shape, bool)
         inner[4:-4, 4:-4] = True
-        places = (slice(_STRIDE, None, _STRIDE),) * 2
-        there = inner[places] & (lacking[places] < 0.25)
-        shares = limited[places]
+        there = inner[places] & (lacking < 0.25)
         if there.any():  # strong noise reaches the limits everywhere
             there &= shares <= max(_CLIPPED, min(float(numpy.quantile(shares[there], 0.2)), 0.2))
         if there.sum() < 4:
             raise NoNoise("the picture shows no noise that could be measured")
         mean = _mean(plane)[places][there]
-        energy = {distance: _mean(item**2)[places][there] for distance, item in passed.items()}
+        energy = {
+            distance: _mean(_high_pass(plane, distance) ** 2)[places][there]
+            for distance in (1, *COARSE)
+        }
         structure = _mean(_gradient_energy(plane), _SIDE + 4)[places][there]
         return cls(mean, structure, energy, float(there.mean()))
 
@@ -158,24 +164,29 @@ def at_a_limit(pixels: Tensor) -> Tensor:
 
 def _high_pass(plane: Plane, distance: int) -> Plane:
     """Second differences along rows and columns, of unit gain for white noise; zero on the border."""
-    result = numpy.zeros_like(plane)
-    d = distance
-    rows = plane[2 * d :] - plane[d:-d] - (plane[d:-d] - plane[: -2 * d])
-    result[d:-d, d:-d] = rows[:, 2 * d :] - rows[:, d:-d] - (rows[:, d:-d] - rows[:, : -2 * d])
-    return result / 6
+    result, d = numpy.zeros_like(plane), distance
+    for first in range(d, len(plane) - d, _ROWS):  # the differences of all rows take several planes
+        part = plane[first - d : min(first + _ROWS, len(plane) - d) + d]
+        rows = part[2 * d :] - part[d:-d] - (part[d:-d] - part[: -2 * d])
+        across = rows[:, 2 * d :] - rows[:, d:-d] - (rows[:, d:-d] - rows[:, : -2 * d])
+        result[first : first + len(rows), d:-d] = across / 6
+    return result
 
 
 def _gradient_energy(plane: Plane) -> Plane:
     from scipy.ndimage import gaussian_filter
 
-    along_rows, along_columns = numpy.gradient(gaussian_filter(plane, _BLUR))
-    return numpy.asarray(along_rows**2 + along_columns**2)
+    smooth = gaussian_filter(plane, _BLUR)
+    energy = numpy.asarray(numpy.gradient(smooth, axis=0))
+    energy *= energy
+    energy += numpy.asarray(numpy.gradient(smooth, axis=1)) ** 2
+    return energy
 
 
-def _mean(values: Plane, side: int = _SIDE) -> Plane:
+def _mean(values: NDArray[Any], side: int = _SIDE) -> Plane:
     from scipy.ndimage import uniform_filter
 
-    return uniform_filter(values, side, mode="nearest")
+    return uniform_filter(values, side, output=numpy.float64, mode="nearest")
 
 
 def _piled(plane: Plane) -> NDArray[numpy.bool_]:

@@ -10,10 +10,15 @@ import numpy
 import torch
 from torch import Tensor
 
+from convexreg.pictures.arrays import mapped
 from convexreg.pictures.photograph import ImageError
 
 _ROUNDING = 1e-5
 """Of the largest entry: what an inverse FFT in single precision leaves where there is nothing."""
+_LARGEST = 200.0
+"""Pixels of a blur that is computed: the kernels of larger ones take minutes, and all memory in the end."""
+_POINTS = 4096
+"""Of a motion that are looked at together."""
 _LEAST_MEASURED = 9
 """Sides of a kernel that may be a picture with a background; smaller ones are written by hand."""
 
@@ -53,7 +58,7 @@ def read_kernel(path: Path) -> Kernel:
                 raise ImageError(f"the kernel {path} has {file.describe()}; save the one to use")
             return kernel_of(file.numbers(1), f"the kernel {path}")
     try:
-        array = numpy.load(path, allow_pickle=False)
+        array = mapped(path)
     except (ValueError, EOFError, OSError) as error:
         raise ImageError(f"{path} cannot be read; it is damaged ({error})") from error
     return kernel_of(channels_first(array), f"the kernel {path}")
@@ -167,9 +172,13 @@ def _third(side: numpy.ndarray, of: str) -> numpy.ndarray:
 
 
 def gaussian(std: float) -> Kernel:
-    """A round Gaussian with a standard deviation in pixels, to beyond three of them."""
+    """A round Gaussian with a standard deviation in pixels, to beyond three of them.
+
+    :raises ValueError: more than 200.
+    """
     import deepinv
 
+    _check_length("standard deviation of the Gaussian", std)
     return Kernel(deepinv.physics.functional.gaussian_blur(sigma=(std, std)))
 
 
@@ -179,12 +188,17 @@ def disc(radius: float, *, samples: int = 32) -> Kernel:
     Entries are the shares of the pixels within it.
 
     :param samples: along a side of a pixel, to find its share.
+    :raises ValueError: a radius of more than 200.
     """
+    _check_length("radius of the disc", radius)
     reach = math.ceil(radius - 0.5) if radius > 0.5 else 0
     fine = (torch.arange((2 * reach + 1) * samples, dtype=torch.float64) + 0.5) / samples
     square = (fine - reach - 0.5).square()
-    inside = (square[:, None] + square <= radius**2).double()[None, None]
-    return _normalised(torch.nn.functional.avg_pool2d(inside, samples))
+    shares = torch.empty(2 * reach + 1, 2 * reach + 1, dtype=torch.float64)
+    for place, row in enumerate(square.split(samples)):  # all of them would fill the memory
+        inside = (row[:, None] + square <= radius**2).double()[None, None]
+        shares[place] = torch.nn.functional.avg_pool2d(inside, samples)[0, 0, 0]
+    return _normalised(shares[None, None])
 
 
 def motion(length: float, angle: float, *, samples: int = 64) -> Kernel:
@@ -193,19 +207,33 @@ def motion(length: float, angle: float, *, samples: int = 64) -> Kernel:
     :param length: of the way, in pixels.
     :param angle: in degrees, from the right counterclockwise.
     :param samples: points on a pixel of the way; each is shared by the four pixels around it.
+    :raises ValueError: no length, one of more than 200, or no angle.
     """
+    _check_length("length of the motion", length)
+    if not math.isfinite(angle):
+        raise ValueError(f"the angle of the motion must be a number of degrees, got {angle:g}")
     count = max(2, math.ceil(length * samples))
     along = ((torch.arange(count, dtype=torch.float64) + 0.5) / count - 0.5) * length
     rows = -along * math.sin(math.radians(angle))
     columns = along * math.cos(math.radians(angle))
     reach = math.ceil(length / 2) + 1
     grid = torch.arange(-reach, reach + 1, dtype=torch.float64)
-    weights = [(1 - (grid[:, None] - place).abs()).clamp_min(0) for place in (rows, columns)]
-    kernel = weights[0] @ weights[1].T
+    kernel = torch.zeros(len(grid), len(grid), dtype=torch.float64)
+    for places in zip(rows.split(_POINTS), columns.split(_POINTS), strict=True):
+        down, right = ((1 - (grid[:, None] - place).abs()).clamp_min(0) for place in places)
+        kernel += down @ right.T
     used = kernel > 1e-12
     margin = [min(int(used.any(1 - axis).nonzero()[0]), reach) for axis in (0, 1)]
     tall, wide = (slice(m, 2 * reach + 1 - m) for m in margin)
     return _normalised(kernel[tall, wide][None, None])
+
+
+def _check_length(name: str, pixels: float) -> None:
+    if not 0 < pixels <= _LARGEST:
+        raise ValueError(
+            f"the {name} must be positive and at most {_LARGEST:g} pixels, got {pixels:g}; give "
+            "a larger kernel as a file"
+        )
 
 
 def _normalised(kernel: Tensor) -> Kernel:

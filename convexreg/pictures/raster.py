@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+import warnings
 import zlib
 from dataclasses import replace
 from pathlib import Path
@@ -25,7 +26,10 @@ class RasterPictures:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.image = Image.open(path)
+        with warnings.catch_warnings():
+            # of 90 to 180 megapixels; beyond those it is an error
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            self.image = Image.open(path)
         try:
             self.image.load()  # raises on truncated files
             self.frames = self._frames()
@@ -54,12 +58,11 @@ class RasterPictures:
 
     def _frames(self) -> list[int]:
         """Smaller ones are thumbnails, depths or gains of a telephone's camera."""
-        count, frames = getattr(self.image, "n_frames", 1), [0]
-        for number in range(1, count):
+        frames, size = [0], self.image.size
+        for number in range(1, getattr(self.image, "n_frames", 1)):
             self.image.seek(number)
-            size = self.image.size
-            self.image.seek(0)
-            frames += [number] if size == self.image.size else []
+            frames += [number] if self.image.size == size else []
+        self.image.seek(0)
         return frames
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import numpy
 import tifffile
 
 from convexreg.pictures.exif import exif_of_tiff
+from convexreg.pictures.memory import check_memory
 from convexreg.pictures.photograph import ImageError, Tags
 from convexreg.pictures.samples import Samples
 from convexreg.pictures.tiff import check_decodable, samples_of
@@ -42,6 +44,7 @@ class TiffPictures:
         self.file = tifffile.TiffFile(path)
         try:
             series = [s for s in self.file.series if _is_picture(s)]
+            _check_count(series, path)
             self.series = [s for s in series if not any(_is_reduced(s, other) for other in series)]
             self.pictures = [picture for s in self.series for picture in _pictures(s)]
             if not self.pictures:
@@ -64,6 +67,7 @@ class TiffPictures:
         picture = self.pictures[index]
         page = picture.series.keyframe
         if picture.whole:
+            check_memory(self.path, math.prod(picture.shape))
             array = picture.series.asarray()
             return Samples(array, colour=array.shape[-1] == 3, tags=self._tags(page))
         check_decodable(page, self.path)
@@ -133,6 +137,13 @@ def _physical(xml: str) -> tuple[float, float] | None:
                 sizes.append(size * _MICROMETRES.get(unit, 0))
             return (1e4 / sizes[0], 1e4 / sizes[1]) if min(sizes) > 0 else None
     return None
+
+
+def _check_count(series: list[tifffile.TiffPageSeries], path: Path) -> None:
+    """:raises ImageError: more pictures than there can be in a file of its size, each of a byte at least."""
+    count = sum(math.prod(s.shape[: -len(s.keyframe.shape)]) for s in series)
+    if count > path.stat().st_size:
+        raise ImageError(f"{path} cannot be read; it is damaged: it claims {count} pictures")
 
 
 def _is_picture(series: tifffile.TiffPageSeries) -> bool:

@@ -8,6 +8,7 @@ import numpy
 import tifffile
 from tifffile import COMPRESSION, EXTRASAMPLE, PHOTOMETRIC, PLANARCONFIG
 
+from convexreg.pictures.memory import check_memory
 from convexreg.pictures.photograph import ImageError, Tags
 from convexreg.pictures.samples import Samples, upright
 
@@ -32,10 +33,12 @@ def check_decodable(page: tifffile.TiffPage, path: Path) -> None:
     """Refuse what could only be read as something else.
 
     :raises ImageError: a colour space or compression that is not supported, or pixels that are not there, for
-        which tifffile puts zeros.
+        which tifffile puts zeros or this machine has no memory.
     """
     bits = page.bitspersample if isinstance(page.bitspersample, int) else min(page.bitspersample)
-    needed = page.imagewidth * page.imagelength * page.samplesperpixel * bits // 8
+    samples = page.imagewidth * page.imagelength * page.imagedepth * page.samplesperpixel
+    check_memory(path, samples)
+    needed = samples * bits // 8
     if page.compression == COMPRESSION.NONE and needed > path.stat().st_size:
         raise ImageError(f"{path} cannot be read; it is damaged: most of its pixels are missing")
     if page.compression not in tifffile.TIFF.DECOMPRESSORS:

@@ -20,7 +20,7 @@ class ImageFolder:
     :param colour: keep colour images as they are, `(3, H, W)`; else they are made gray.
     :param reduce: blocks of so many pixels a side become one, which loses the artefacts of JPEG files.
     :ivar doubtful: names of the images whose white is probably another one (`Photograph.doubtful_white`).
-    :raises ValueError: no folder, or no image in it.
+    :raises ValueError: no folder, no image in it, or one smaller than a block.
     """
 
     def __init__(
@@ -50,6 +50,11 @@ class ImageFolder:
         for path in paths:
             photograph = read_image(path, white=white)
             pixels = photograph.pixels if colour else photograph.gray()
+            if min(pixels.shape[1:]) < reduce:
+                raise ValueError(
+                    f"{path} is {pixels.shape[1]} x {pixels.shape[2]}, smaller than the blocks of {reduce} "
+                    "pixels a side that become one"
+                )
             self.images.append(functional.avg_pool2d(pixels, reduce) if reduce > 1 else pixels)
             if photograph.doubtful_white:
                 self.doubtful.append(path.stem)

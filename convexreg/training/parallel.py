@@ -1,14 +1,19 @@
-"""Training in several processes, as `torchrun` starts them: each takes its share of every batch."""
+"""Several processes, as `torchrun` starts them: each takes its share of the files, or of every batch."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 
 import torch
 from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
+
+_PATIENCE = timedelta(days=30)
+"""How long processes wait for each other: their shares can take any time, and `torchrun` ends them all where
+one has died."""
 
 
 @contextmanager
@@ -20,7 +25,7 @@ def processes(device: torch.device) -> Iterator[None]:
     if "TORCHELASTIC_RUN_ID" not in os.environ:
         yield
         return
-    distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    distributed.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=_PATIENCE)
     try:
         yield
     finally:
@@ -75,11 +80,28 @@ def share(batch: Tensor) -> Tensor:
     return batch.unflatten(0, (count, -1))[number]
 
 
-def mean(value: Tensor) -> Tensor:
-    """Over the processes."""
-    _, count = place()
-    if count == 1:
+def total(value: Tensor) -> Tensor:
+    """The sum over the processes."""
+    if place()[1] == 1:
         return value
     value = value.detach().clone()
     distributed.all_reduce(value)
-    return value / count
+    return value
+
+
+def mean(value: Tensor) -> Tensor:
+    """Over the processes."""
+    _, count = place()
+    return value if count == 1 else total(value) / count
+
+
+def wait() -> None:
+    """Until all processes are here."""
+    if place()[1] > 1:
+        distributed.barrier()
+
+
+def is_first() -> bool:
+    """Whether this process is the only one or the first of several, also where they do not yet know of each
+    other."""
+    return "TORCHELASTIC_RUN_ID" not in os.environ or os.environ.get("RANK") == "0"

@@ -170,7 +170,7 @@ def test_memory_is_that_of_one_file(folder, tmp_path, monkeypatch):
     for number in range(4):
         Image.fromarray(_noisy(16, 18, seed=number)).save(folder / f"{number}.png")
     alive = []
-    restored = batch._restored_file
+    restored = batch.restored_file
 
     def counted(*arguments):
         told = restored(*arguments)
@@ -178,7 +178,7 @@ def test_memory_is_that_of_one_file(folder, tmp_path, monkeypatch):
         alive.append(sum(type(item) is Photograph for item in gc.get_objects()))
         return told
 
-    monkeypatch.setattr(batch, "_restored_file", counted)
+    monkeypatch.setattr(batch, "restored_file", counted)
     assert run("denoise", folder, "-o", tmp_path / "out", *FAST) == 0
     assert len(alive) == 7
     assert max(alive) == min(alive)
