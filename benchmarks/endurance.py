@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import torch
 from pandas import DataFrame
@@ -82,13 +83,15 @@ def _tasks(device: str) -> list[Callable[[int], object]]:
 
     def deblur(side: int) -> object:
         kernel = torch.full((1, 1, 3, 3), 1 / 9, device=device)
-        physics = deepinv.physics.Blur(kernel, padding="circular", device=device)
+        where: Any = device
+        physics = deepinv.physics.Blur(kernel, padding="circular", device=where)
         return reconstruct(noisy(1, side), physics, sigma=SIGMA, regularizer="mgradnet-m")
 
     def inpaint(side: int) -> object:
         y = noisy(1, side)
         mask = (torch.rand(y.shape, generator=generator, device=device) > 0.3).to(y)
-        physics = deepinv.physics.Inpainting(y.shape[1:], mask=mask, device=device)
+        size: Any = tuple(y.shape[1:])
+        physics = deepinv.physics.Inpainting(size, mask=mask, device=device)
         return reconstruct(mask * y, physics, sigma=SIGMA, regularizer="mgradnet-m-adaptive-small")
 
     return [

@@ -65,7 +65,7 @@ def test_one_blur_at_a_time(tmp_path, capsys, photo):
     assert "--kernel --gaussian --disc --motion" in capsys.readouterr().err
     command = ("deblur", photo, "-o", tmp_path / "o.png", "--sigma", ".1", "--motion")
     assert run(*command, 0, 30) == 2
-    assert "length of the motion must be positive" in capsys.readouterr().err
+    assert "length of the motion must be positive and at most 200" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("boundary", ["valid", "replicate"])
