@@ -227,11 +227,12 @@ def inverse_hessian(v: Tensor, atoms: Tensor, thresholds: Tensor, codes: Tensor)
 
 
 def _newton(u: Tensor, atoms: Tensor, thresholds: Tensor, codes: Tensor) -> Tensor:
-    """A Newton step on the groups that are not zero."""
+    """A Newton step on the groups that are not zero; those that it turns around become zero."""
     size = norms(codes).unsqueeze(1)
     directions = torch.where(size > 0, codes / size, 0.0)
     slope = product(atoms.mT, product(atoms, codes) - u) + thresholds.reshape(-1, 1, 1) * directions
-    return codes - inverse_hessian(slope, atoms, thresholds, codes)
+    nearer = codes - inverse_hessian(slope, atoms, thresholds, codes)
+    return torch.where((nearer * codes).sum(1, keepdim=True) > 0, nearer, 0.0)
 
 
 def _parts(found: Codes) -> tuple[Tensor, Tensor, Tensor, Tensor]:
