@@ -52,9 +52,7 @@ def convex_patch_regularizer(
     codes = codes / codes.norm(dim=1, keepdim=True)
     codes = codes * (_CONTRACTION / beta).sqrt() / torch.linalg.matrix_norm(codes, 2)
     thresholds = prox["lambda_init"] * (-weights["prox.scaling_lmbda"].double().flatten()).exp()
-    operator = Convolution(
-        (1, basis.shape[1]), (side,), padding="circular", zero_mean=False
-    )
+    operator = Convolution((1, basis.shape[1]), (side,), padding="circular", zero_mean=False)
     potential = InfimalConvolution(*codes.mT.shape, block=int(prox["groupsize"]))
     with torch.no_grad():
         operator.kernels[0].copy_(basis.mT.reshape(-1, 1, side, side))

@@ -112,9 +112,7 @@ def _solved(u: Tensor, atoms: Tensor, thresholds: Tensor, tolerance: float) -> C
     iteration = 0
     while len(left):
         iteration += 1
-        following = shrunk(
-            ahead - step * product(transposed, product(atoms, ahead) - u), soft
-        )
+        following = shrunk(ahead - step * product(transposed, product(atoms, ahead) - u), soft)
         move = following - codes
         again = ((ahead - following) * move).sum((0, 1)) > 0
         momentum = torch.where(again, 1.0, momentum)
@@ -129,7 +127,10 @@ def _solved(u: Tensor, atoms: Tensor, thresholds: Tensor, tolerance: float) -> C
             there = certified(u - product(atoms, nearer), nearer, atoms, thresholds)
             better = there.gap < here.gap
             here = Codes(
-                *(torch.where(better, *pair) for pair in zip(_parts(there), _parts(here), strict=True))
+                *(
+                    torch.where(better, *pair)
+                    for pair in zip(_parts(there), _parts(here), strict=True)
+                )
             )
             codes = here.codes
             ahead = torch.where(better, codes, ahead)

@@ -73,7 +73,8 @@ def denoise_with_codes(
             "use reconstruct, which takes any regularizer"
         )
     start = time.perf_counter()
-    levels = torch.as_tensor(0.0 if sigma is None else sigma).reshape(-1).expand(len(y))
+    levels = torch.as_tensor(0.0 if sigma is None else sigma, dtype=torch.float64)
+    levels = levels.reshape(-1).expand(len(y))
     runs = []
     for image, level in zip(y.split(1), levels.tolist(), strict=True):
         joint = _Joint(module, image, None if sigma is None else level, lam)
@@ -112,7 +113,9 @@ class _Joint:
             self.spectrum = 1 + operator.normal_symbol(squares, size)
         bound = operator.squared_norm(squares, size)
         self.image_step = float(1 / (1 + 2 * bound))
-        self.code_step = float(1 / squared_norm(self.atoms)) / (1 if self.spectrum is not None else 2)
+        self.code_step = float(1 / squared_norm(self.atoms)) / (
+            1 if self.spectrum is not None else 2
+        )
 
     def responses(self, x: Tensor) -> Tensor:
         """`K x` in columns."""
@@ -164,14 +167,22 @@ class _Joint:
                 momentum = 1.0
             larger = (1 + (1 + 4 * momentum**2) ** 0.5) / 2
             ratio = (momentum - 1) / larger
-            ahead = tuple(new + ratio * (new - old) for new, old in zip(following, now, strict=True))
+            ahead = tuple(
+                new + ratio * (new - old) for new, old in zip(following, now, strict=True)
+            )
             now, momentum = following, larger
-        status = Status.CONVERGED if converged else Status.TIME_LIMIT if over else Status.MAX_ITERATIONS
+        status = (
+            Status.CONVERGED if converged else Status.TIME_LIMIT if over else Status.MAX_ITERATIONS
+        )
         numbers = torch.tensor([[int(status)], [iteration]], device=x.device)
-        bounds = torch.tensor([[gap], [lower], [stationarity]], dtype=torch.float64, device=x.device)
+        bounds = torch.tensor(
+            [[gap], [lower], [stationarity]], dtype=torch.float64, device=x.device
+        )
         return (now[0], *numbers, *bounds)
 
-    def gap(self, x: Tensor, codes: Tensor, u: Tensor, explained: Tensor) -> tuple[float, float, float]:
+    def gap(
+        self, x: Tensor, codes: Tensor, u: Tensor, explained: Tensor
+    ) -> tuple[float, float, float]:
         """Duality gap of image and codes, a lower bound on the minimum, and the rms of `x - y + t K^T r`.
 
         The gap is the sum of `|x - y + t K^T r|^2 / 2` and `t` times that of the codes.

@@ -133,7 +133,9 @@ def test_settings_that_do_not_fit_are_refused() -> None:
     with pytest.raises(ValueError, match="the atoms are for 4 channels, got 3"):
         InfimalConvolution(4, 6).value(torch.zeros(1, 3))
     with pytest.raises(ValueError, match="takes potentials of single pixels"):
-        GradientModule(Convolution((1, 4), (3,)), InfimalConvolution(4, 6, block=2), rho=LearnedRho())
+        GradientModule(
+            Convolution((1, 4), (3,)), InfimalConvolution(4, 6, block=2), rho=LearnedRho()
+        )
 
 
 def test_what_is_not_finite_stays_so() -> None:

@@ -92,9 +92,7 @@ class InfimalConvolution(Potential):
     def codes(self, columns: Tensor) -> Codes:
         """Codes and dual point of responses in columns, not differentiable."""
         tolerance = self.tolerance or _TOLERANCE.get(columns.dtype, 1e-2)
-        return solve(
-            columns.detach(), self.atoms.detach(), self.thresholds.detach(), tolerance
-        )
+        return solve(columns.detach(), self.atoms.detach(), self.thresholds.detach(), tolerance)
 
     def shortfall(self, u: Tensor) -> Tensor:
         """Bound on how much the value, without weights, is below `psi(u)`, `(B,)` in float64.
@@ -158,17 +156,19 @@ def _parts(found: Codes) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _residual(
-    columns: Tensor, atoms: Tensor, thresholds: Tensor, codes: Tensor, residual: Tensor, scale: Tensor
+    columns: Tensor,
+    atoms: Tensor,
+    thresholds: Tensor,
+    codes: Tensor,
+    residual: Tensor,
+    scale: Tensor,
 ) -> Tensor:
     """The feasible residual, with its derivative where it is being differentiated."""
     if not (
-        torch.is_grad_enabled()
-        and any(part.requires_grad for part in (columns, atoms, thresholds))
+        torch.is_grad_enabled() and any(part.requires_grad for part in (columns, atoms, thresholds))
     ):
         return residual
-    exact = columns - product(
-        atoms, DifferentiableCodes.apply(columns, atoms, thresholds, codes)
-    )
+    exact = columns - product(atoms, DifferentiableCodes.apply(columns, atoms, thresholds, codes))
     return residual + (exact - exact.detach())
 
 
