@@ -5,13 +5,13 @@ metadata. CPR penalises every patch of an image, with circular boundary:
 
     R(x) = min_a  beta/2 |P (patches of x) - D a|^2 + sum_k s_k |a_k|,
 
-`P` removes from a patch its mean and its part in the span of the free atoms, which cost nothing; the atoms `D` are
-orthogonal to both; `|a_k|` is over blocks of pixels. As `P` and `D` see the complement of the
+`P` removes from a patch its mean and its part in the span of the free atoms, which cost nothing; the atoms
+`D` are orthogonal to both; `|a_k|` is over blocks of pixels. As `P` and `D` see the complement of the
 free atoms only, responses to an orthonormal basis of it are enough: 48 instead of 169 pixels of a patch.
 
 Their proximal operator shrinks by `lambda exp(-scaling)`, while their function for the potential has
-`lambda exp(scaling)`; what was trained and what they report is the former. The `order` in the configuration is of
-another penalty, of their nonconvex models.
+`lambda exp(scaling)`; iterations, and so training, know the former only. The `order` in the configuration is
+of another penalty, of their nonconvex models.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def _settings(metadata: dict[str, str], name: str) -> dict[str, Any]:
 def _complement(free: Tensor) -> Tensor:
     """Orthonormal basis, in columns, of what is orthogonal to the rows and to constants.
 
-    The authors orthonormalise the rows by iterations, which change neither their span nor so what `P` removes.
+    The authors orthonormalise the rows by iterations, which do not change their span, all that `P` depends on.
     """
     constant = free.new_ones(1, free.shape[1])
     _, _, directions = torch.linalg.svd(torch.cat([free, constant]))

@@ -1,10 +1,10 @@
 """Codes of an infimal convolution: `min_a |u - D a|^2 / 2 + sum_k s_k |a_k|`, and their derivative.
 
-Everything is in columns: responses `u` `(C, P, N)` for `N` independent blocks of `P` pixels, atoms `D` `(C, K)`,
-codes `a` `(K, P, N)`, whose norms `|a_k|` are over the pixels of a block.
+Everything is in columns: responses `u` `(C, P, N)` for `N` independent blocks of `P` pixels, atoms `D`
+`(C, K)`, codes `a` `(K, P, N)`, whose norms `|a_k|` are over the pixels of a block.
 
-The dual problem is `max_r <r, u> - |r|^2 / 2` over `|(D^T r)_k| <= s_k` (Rockafellar 1970, Thm 31.1), with the
-optimal `r* = u - D a*` the gradient of the minimum in `u`. A feasible `r` whose value is within `gap` of the
+The dual problem is `max_r <r, u> - |r|^2 / 2` over `|(D^T r)_k| <= s_k` (Rockafellar 1970, Thm 31.1), with
+the optimal `r* = u - D a*` the gradient of the minimum in `u`. A feasible `r` whose value is within `gap` of the
 minimum is within `sqrt(2 gap)` of `r*`, as the dual objective is 1-strongly concave; and
 `v -> <r, v> - |r|^2 / 2` lies below the minimum for all `v`, so that value and gradient taken from
 it bound from below whatever the accuracy.
@@ -87,8 +87,8 @@ def certified(error: Tensor, codes: Tensor, atoms: Tensor, thresholds: Tensor) -
 def solve(u: Tensor, atoms: Tensor, thresholds: Tensor, tolerance: float) -> Codes:
     """Codes of every block, until the dual point is within `tolerance` times its norm of the optimal one.
 
-    Accelerated proximal gradient (Beck & Teboulle 2009) with steps of `1 / |D|^2` and restarts by the gradient
-    (O'Donoghue & Candes 2015), block by block: a block is finished when its own gap is small enough, and
+    Accelerated proximal gradient (Beck & Teboulle 2009) with steps of `1 / |D|^2` and restarts by the
+    gradient (O'Donoghue & Candes 2015), block by block: a block is finished when its own gap is small enough, and
     its answer does not depend on the others. Now and then a Newton step on the groups that are not zero, kept
     where it makes the gap smaller.
 
@@ -184,8 +184,8 @@ class _CodesBackward(torch.autograd.Function):
     @staticmethod
     def backward(ctx, *_):
         raise NotImplementedError(
-            "the gradient of an infimal convolution is differentiable once and its value twice: its codes are "
-            "found by iterations, whose second derivatives are not known"
+            "the gradient of an infimal convolution is differentiable once and its value twice: its codes "
+            "are found by iterations, whose second derivatives are not known"
         )
 
 
@@ -241,7 +241,7 @@ def _parts(found: Codes) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 
 
 def _unfinished(found: Codes, u: Tensor, atoms: Tensor, tolerance: float) -> Tensor:
-    """Blocks with a gap larger than allowed, and than what the rounding of `u - D a` and its products makes."""
+    """Blocks with a gap larger than allowed, and than what the rounding of `u - D a` makes."""
     energy = found.residual.square().sum((0, 1)) / 2
     terms = u.square().sum((0, 1)).sqrt() * (atoms.norm(dim=0) @ norms(found.codes))
     allowed = tolerance**2 * energy + 8 * torch.finfo(terms.dtype).eps * terms

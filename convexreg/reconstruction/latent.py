@@ -16,7 +16,6 @@ gradients, the codes would be found anew for every image.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from typing import cast
 
 import torch
@@ -25,7 +24,7 @@ from torch import Tensor
 from convexreg.networks.base import GradientNetwork, Sigma
 from convexreg.networks.codes import certified, norms, product, shrunk, squared_norm
 from convexreg.networks.modular import GradientModule
-from convexreg.networks.operators import Convolution, LinearOperator
+from convexreg.networks.operators import Convolution
 from convexreg.networks.potentials import InfimalConvolution
 from convexreg.regularizer import Regularizer
 from convexreg.solvers.certificates import Certificate
@@ -36,7 +35,7 @@ _CHECK = 10
 
 
 def latent_module(network: GradientNetwork) -> GradientModule | None:
-    """The network, if it is a module of an infimal convolution that images and codes are found together of."""
+    """The network, if it is a module of an infimal convolution that `denoise_with_codes` takes."""
     fits = isinstance(network, GradientModule) and isinstance(network.phi, InfimalConvolution)
     return network if fits and network.bias is None and network.rho is None else None
 
@@ -55,8 +54,8 @@ def denoise_with_codes(
     """`argmin_x |x - y|^2 / 2 + lam R(x; sigma)` to a certified relative gap, image by image.
 
     Accelerated proximal gradient (Beck & Teboulle 2009) with restarts by the gradient. With circular padding
-    the image is eliminated: it is the minimiser for the codes, a division of spectra, and the step on the codes is
-    that of `t |D|^2`, which bounds the curvature of what is left. Else both take steps, with the bounds
+    the image is eliminated: it is the minimiser for the codes, a division of spectra, and the step on the codes
+    is that of `t |D|^2`, which bounds the curvature of what is left. Else both take steps, with the bounds
     `1 + 2 t |K|^2` and `2 t |D|^2`, from `|p - q|^2 <= 2 |p|^2 + 2 |q|^2`.
 
     :param regularizer: of one module with an `InfimalConvolution`, without bias, in the dtype of `y`.
@@ -69,8 +68,8 @@ def denoise_with_codes(
     module = latent_module(regularizer.network)
     if module is None or y.shape[1] != regularizer.in_channels:
         raise ValueError(
-            f"{regularizer.name} is no module of an infimal convolution on images of {y.shape[1]} channel(s); "
-            "use reconstruct, which takes any regularizer"
+            f"{regularizer.name} is no module of an infimal convolution on images of {y.shape[1]} "
+            "channel(s); use reconstruct, which takes any regularizer"
         )
     start = time.perf_counter()
     levels = torch.as_tensor(0.0 if sigma is None else sigma, dtype=torch.float64)
@@ -128,7 +127,7 @@ class _Joint:
         return self.operator.adjoint(self.weight * self.scale * z)
 
     def moved(self, x: Tensor, error: Tensor, explained: Tensor) -> Tensor:
-        """The next image: the minimiser for codes that explain `D a`, or a step with the error `K x - D a`."""
+        """The next image: the minimiser for codes that explain `D a`, or a step with `K x - D a`."""
         if self.spectrum is None:
             return x - self.image_step * (x - self.y + self.image(error))
         spectrum = torch.fft.rfft2(self.y + self.image(explained)) / self.spectrum
