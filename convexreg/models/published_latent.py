@@ -77,7 +77,7 @@ def _settings(metadata: dict[str, str], name: str) -> dict[str, Any]:
 def _complement(free: Tensor) -> Tensor:
     """Orthonormal basis, in columns, of what is orthogonal to the rows and to constants.
 
-    The authors orthonormalise the rows by iterations, which do not change their span, all that `P` depends on.
+    The authors orthonormalise the rows by iterations, which keep their span, all that `P` depends on.
     """
     constant = free.new_ones(1, free.shape[1])
     _, _, directions = torch.linalg.svd(torch.cat([free, constant]))

@@ -4,8 +4,8 @@ Everything is in columns: responses `u` `(C, P, N)` for `N` independent blocks o
 `(C, K)`, codes `a` `(K, P, N)`, whose norms `|a_k|` are over the pixels of a block.
 
 The dual problem is `max_r <r, u> - |r|^2 / 2` over `|(D^T r)_k| <= s_k` (Rockafellar 1970, Thm 31.1), with
-the optimal `r* = u - D a*` the gradient of the minimum in `u`. A feasible `r` whose value is within `gap` of the
-minimum is within `sqrt(2 gap)` of `r*`, as the dual objective is 1-strongly concave; and
+the optimal `r* = u - D a*` the gradient of the minimum in `u`. A feasible `r` whose value is within `gap` of
+the minimum is within `sqrt(2 gap)` of `r*`, as the dual objective is 1-strongly concave; and
 `v -> <r, v> - |r|^2 / 2` lies below the minimum for all `v`, so that value and gradient taken from
 it bound from below whatever the accuracy.
 """
@@ -88,9 +88,9 @@ def solve(u: Tensor, atoms: Tensor, thresholds: Tensor, tolerance: float) -> Cod
     """Codes of every block, until the dual point is within `tolerance` times its norm of the optimal one.
 
     Accelerated proximal gradient (Beck & Teboulle 2009) with steps of `1 / |D|^2` and restarts by the
-    gradient (O'Donoghue & Candes 2015), block by block: a block is finished when its own gap is small enough, and
-    its answer does not depend on the others. Now and then a Newton step on the groups that are not zero, kept
-    where it makes the gap smaller.
+    gradient (O'Donoghue & Candes 2015), block by block: a block is finished when its own gap is small enough,
+    and its answer does not depend on the others. Now and then a Newton step on the groups that are not zero,
+    kept where it makes the gap smaller.
 
     :raises ArithmeticError: codes that do not get there, see the message.
     """

@@ -36,8 +36,9 @@ _CHECK = 10
 
 def latent_module(network: GradientNetwork) -> GradientModule | None:
     """The network, if it is a module of an infimal convolution that `denoise_with_codes` takes."""
-    fits = isinstance(network, GradientModule) and isinstance(network.phi, InfimalConvolution)
-    return network if fits and network.bias is None and network.rho is None else None
+    if not isinstance(network, GradientModule) or not isinstance(network.phi, InfimalConvolution):
+        return None
+    return network if network.bias is None and network.rho is None else None
 
 
 @torch.no_grad()
@@ -54,9 +55,9 @@ def denoise_with_codes(
     """`argmin_x |x - y|^2 / 2 + lam R(x; sigma)` to a certified relative gap, image by image.
 
     Accelerated proximal gradient (Beck & Teboulle 2009) with restarts by the gradient. With circular padding
-    the image is eliminated: it is the minimiser for the codes, a division of spectra, and the step on the codes
-    is that of `t |D|^2`, which bounds the curvature of what is left. Else both take steps, with the bounds
-    `1 + 2 t |K|^2` and `2 t |D|^2`, from `|p - q|^2 <= 2 |p|^2 + 2 |q|^2`.
+    the image is eliminated: it is the minimiser for the codes, a division of spectra, and the step on the
+    codes is that of `t |D|^2`, which bounds the curvature of what is left. Else both take steps, with the
+    bounds `1 + 2 t |K|^2` and `2 t |D|^2`, from `|p - q|^2 <= 2 |p|^2 + 2 |q|^2`.
 
     :param regularizer: of one module with an `InfimalConvolution`, without bias, in the dtype of `y`.
     :param y: noisy images `(B, C, H, W)`.

@@ -103,7 +103,8 @@ def test_derivatives_in_atoms_and_thresholds() -> None:
 
     scalar().backward()
     for parameter in potential.parameters():
-        assert parameter.grad is not None
+        slope = parameter.grad
+        assert slope is not None
         change, step = torch.randn_like(parameter), 1e-6
         with torch.no_grad():
             parameter += step * change
@@ -111,7 +112,7 @@ def test_derivatives_in_atoms_and_thresholds() -> None:
             parameter -= 2 * step * change
             below = scalar()
             parameter += step * change
-        expected = (parameter.grad * change).sum()
+        expected = (slope * change).sum()
         torch.testing.assert_close((above - below) / (2 * step), expected, rtol=1e-5, atol=1e-6)
 
 

@@ -38,8 +38,8 @@ class InfimalConvolution(Potential):
     :param channels: of the responses.
     :param codes: atoms, more or fewer than channels.
     :param block: side of the blocks.
-    :param tolerance: distance of the gradient from the exact one, relative to its norm, block by block; `1e-4`
-        in float32 and `3e-8` in float64 by default.
+    :param tolerance: distance of the gradient from the exact one, relative to its norm, block by block;
+        `1e-4` in float32 and `3e-8` in float64 by default.
     """
 
     nonnegative = True
