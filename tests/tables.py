@@ -15,6 +15,7 @@ from torch import nn
 
 from convexreg.networks.operators import Convolution, Dense, LinearOperator
 from convexreg.networks.potentials import (
+    InfimalConvolution,
     LinearSpline,
     LogCosh,
     LogSumExp,
@@ -131,6 +132,11 @@ POTENTIALS: dict[str, PotentialCase] = {
     ),
     "log-sum-exp-learned": PotentialCase(
         lambda: LogSumExp(3, temperature=3.0, symmetric=True, learned=True), groups=2, attained=0.5
+    ),
+    "latent": PotentialCase(lambda: InfimalConvolution(6, 9), groups=1),
+    "latent-few": PotentialCase(lambda: InfimalConvolution(6, 3), groups=1),
+    "latent-blocks": PotentialCase(
+        lambda: InfimalConvolution(6, 9, block=2), groups=1, local=False
     ),
     "max-envelope": PotentialCase(lambda: MaxEnvelope(3), groups=2),
     "max-envelope-ridges": PotentialCase(lambda: MaxEnvelope(1)),

@@ -17,7 +17,7 @@ from torch import Tensor
 from benchmarks.harness.options import Options
 from benchmarks.harness.outcome import Result, outcome_of
 from benchmarks.harness.registry import selected
-from benchmarks.methods import denoisers, plug_and_play, total_variation, wavelets
+from benchmarks.methods import denoisers, patches, plug_and_play, total_variation, wavelets
 from benchmarks.methods.models import NamedModel, Unavailable, models
 from benchmarks.problems.table import Measurement
 from convexreg import reconstruct
@@ -101,6 +101,11 @@ def methods(options: Options, family: str) -> dict[str, Method]:
                 partial(_by_default, model, options.time_limit),
                 families=FAMILIES[1:],
             )
+    table["CPR (published)"] = Method(
+        "convex patch regularizer, its authors' weights, one model for each noise level",
+        partial(patches.reconstruct, options),
+        families=("denoising",),
+    )
     table = {name: row for name, row in table.items() if family in row.families}
     return selected(table, options.methods, "method", f" for {family}")
 

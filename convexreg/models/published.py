@@ -1,53 +1,40 @@
-"""Published weights of learned ridge regularizers and of an ICNN, as regularizers of this package.
+"""Published weights of learned ridge regularizers, of an ICNN and of CPR, as regularizers of this package.
 
 The files are safetensors with the names of the authors' own state dictionaries:
 
 - CRR-NN of Goujon et al. 2023 (github.com/axgoujon/convex_ridge_regularizers), trained at one level;
 - CRR and WCRR for all noise levels, Goujon et al. 2024 (weakly_convex_ridge_regularizer);
 - CRR with Huber potentials and the two-layer ICNN trained bilevel, arXiv 2510.01755
-  (github.com/johertrich/LearnedRegularizers).
+  (github.com/johertrich/LearnedRegularizers);
+- CPR of arXiv 2412.13070, see `models.published_latent`.
 
-All of them pad by zeros before every convolution of the chain.
+But for CPR all of them pad by zeros before every convolution of the chain.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from torch.nn import functional
 
 from convexreg.models.convolutional_icnn import ConvolutionalICNN
 from convexreg.models.files import ModelFileError, aside
-from convexreg.networks.conditioning import Conditioning
+from convexreg.models.published_latent import convex_patch_regularizer
+from convexreg.networks.conditioning import Conditioning, FixedScaling
 from convexreg.networks.modular import GradientModule
 from convexreg.networks.operators import Convolution
 from convexreg.networks.potentials import LinearSpline
 from convexreg.regularizer import ConvexRegularizer, Regularizer
 
 Weights = dict[str, Tensor]
+_CPR = "prox.scaling_lmbda"
 _FIRST_KERNEL = "{}.0.parametrizations.weight.original"
-
-
-class FixedScaling(Conditioning):
-    """The same scale and weight, `(1, channels)` each, at every noise level."""
-
-    scale: Tensor
-    weight: Tensor
-
-    def __init__(self, scale: Tensor, weight: Tensor) -> None:
-        super().__init__()
-        self.register_buffer("scale", scale)
-        self.register_buffer("weight", weight)
-
-    def forward(self, sigma: Tensor | float | None) -> tuple[Tensor, Tensor]:
-        del sigma
-        return self.scale, self.weight
 
 
 class SplineScaling(Conditioning):
@@ -89,17 +76,20 @@ def load_published(path: str | Path) -> Regularizer:
     if not path.is_file():
         raise ModelFileError(f"there is no file {path}")
     try:
-        weights = load_file(path)
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+            weights = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         raise ModelFileError(f"{path} is not a readable safetensors file ({error})") from error
-    for key, build in _BUILDERS.items():
+    builders = {**_BUILDERS, _CPR: partial(convex_patch_regularizer, metadata)}
+    for key, build in builders.items():
         if key in weights:
             with aside():
                 model = build(weights, path.stem)
             return model.eval().requires_grad_(False)
     raise ModelFileError(
         f"{path} holds weights of no model known here; expected a tensor named one of "
-        f"{', '.join(_BUILDERS)}"
+        f"{', '.join(builders)}"
     )
 
 

@@ -34,6 +34,22 @@ class Conditioning(nn.Module, ABC):
         return scale.reshape(*scale.shape, *ones), weight.reshape(*weight.shape, *ones)
 
 
+class FixedScaling(Conditioning):
+    """The same scale and weight, `(1, channels)` each, at every noise level."""
+
+    scale: Tensor
+    weight: Tensor
+
+    def __init__(self, scale: Tensor, weight: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("scale", scale)
+        self.register_buffer("weight", weight)
+
+    def forward(self, sigma: Tensor | float | None) -> tuple[Tensor, Tensor]:
+        del sigma
+        return self.scale, self.weight
+
+
 class NoiseScaling(Conditioning):
     """Per-channel threshold `nu(sigma)` and per-group slope `m(sigma)`, both positive.
 

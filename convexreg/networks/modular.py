@@ -74,6 +74,7 @@ class GradientModule(ConditionedNetwork):
     bound has none.
 
     :param conditioning: noise conditioning, `weight(sigma) phi(scale(sigma) z)`.
+    :raises ValueError: `rho` with a potential of blocks of pixels.
     """
 
     def __init__(
@@ -86,6 +87,8 @@ class GradientModule(ConditionedNetwork):
         conditioning: Conditioning | None = None,
     ) -> None:
         super().__init__()
+        if rho is not None and potential.block > 1:
+            raise ValueError("rho acts at every pixel: it takes potentials of single pixels")
         self.operator, self.phi, self.rho = operator, potential, rho
         self.conditioning = conditioning
         self.bias = (
@@ -148,8 +151,8 @@ class GradientModule(ConditionedNetwork):
 
     def reach(self) -> Reach | None:
         there = self.operator.reach()
-        if there is None or (there.circular and self.phi.radius):
-            return None  # a pooling window pads by zeros
+        if there is None or self.phi.block > 1 or (there.circular and self.phi.radius):
+            return None  # blocks begin at the first pixel, a pooling window pads by zeros
         return Reach(2 * (there.radius + self.phi.radius), there.circular)
 
     def lipschitz(self, image_size: tuple[int, int] | None = None, sigma: Sigma = None) -> Tensor:

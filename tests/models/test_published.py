@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
-from torch.nn.functional import conv2d, pad
+from torch.nn.functional import avg_pool2d, conv2d, pad, unfold
 
 from convexreg import ConvexRegularizer, ModelFileError
 from convexreg.models.published import load_published
@@ -181,11 +182,57 @@ def _icnn_energy(weights: Weights, x: Tensor) -> Tensor:
     return (part["alpha"] - 2 * part["scale"]).exp() * total
 
 
+CPR_SETTINGS = {"prox_type": "l1norm", "groupsize": 2, "lambda_init": 0.02, "order": 1.8}
+
+
+def _cpr() -> Weights:
+    return {
+        "atoms": _kernel(7, 1, 3, 3) / 100,
+        "free_atoms": _kernel(3, 1, 3, 3) / 100,
+        "beta": torch.tensor(1.3),
+        "prox.scaling_lmbda": torch.randn(1, 7, 1, 1) * 0.3,
+    }
+
+
+def _cpr_energy(weights: Weights, x: Tensor) -> Tensor:
+    """With all pixels of every patch, the authors' orthonormalisation and their iteration on the codes."""
+    free, atoms = (_zero_mean(weights[key].double()).flatten(1) for key in ("free_atoms", "atoms"))
+    free = free / torch.linalg.matrix_norm(free, 2)
+    for _ in range(60):
+        free = 1.5 * free - 0.5 * free @ free.T @ free
+    beta, ones = weights["beta"].double(), torch.ones(9, 9, dtype=torch.float64) / 9
+    atoms = atoms - atoms @ free.T @ free
+    atoms = atoms / atoms.norm(dim=1, keepdim=True)
+    atoms = (0.99 / beta).sqrt() * atoms / torch.linalg.matrix_norm(atoms, 2)
+    unfolded = unfold(pad(x, (1, 1, 1, 1), mode="circular"), 3)[0]
+    patches = (torch.eye(9, dtype=torch.float64) - free.T @ free - ones) @ unfolded
+    height, width = x.shape[-2:]
+    limits = 0.02 * (-weights["prox.scaling_lmbda"].double()).exp()[0]
+
+    def pooled(codes: Tensor) -> Tensor:
+        """Norm over blocks of 2 x 2 pixels, at all of them."""
+        squares = pad(
+            codes.detach().square().unflatten(1, (height, width)), (0, width % 2, 0, height % 2)
+        )
+        norms = 2 * avg_pool2d(squares, 2).sqrt()
+        return norms.repeat_interleave(2, 1).repeat_interleave(2, 2)[:, :height, :width]
+
+    codes = torch.zeros(7, height * width, dtype=torch.float64)
+    for _ in range(3000):
+        codes = codes + beta * atoms @ (patches.detach() - atoms.T @ codes)
+        size = pooled(codes)
+        kept = (1 - limits / size.clamp_min(1e-300)).clamp_min(0)
+        codes = kept.flatten(1) * codes
+    norms = pooled(codes)[:, ::2, ::2]
+    return beta / 2 * (patches - atoms.T @ codes).square().sum() + (limits * norms).sum()
+
+
 @dataclass(frozen=True)
 class PublishedCase:
     weights: Callable[[], Weights]
     energy: Callable[[Weights, Tensor], Tensor]
     convex: bool = True
+    metadata: dict[str, str] | None = None
 
 
 CASES = {
@@ -196,6 +243,9 @@ CASES = {
     "crr-one-level": PublishedCase(_one_level, _one_level_energy),
     "crr-huber": PublishedCase(_huber, _huber_energy),
     "icnn": PublishedCase(_icnn, _icnn_energy),
+    "cpr": PublishedCase(
+        _cpr, _cpr_energy, metadata={"config": json.dumps({"prox": CPR_SETTINGS})}
+    ),
 }
 
 
@@ -204,7 +254,7 @@ def test_matches_the_authors_formula(name: str, tmp_path: Path) -> None:
     case = CASES[name]
     weights = case.weights()
     path = tmp_path / "weights.safetensors"
-    save_file(weights, path)
+    save_file(weights, path, case.metadata)
     model = load_published(path).double()
     x = torch.rand(1, 1, 9, 8, dtype=torch.float64, requires_grad=True)
     reference = torch.zeros_like(x).requires_grad_()
@@ -220,7 +270,7 @@ def test_matches_the_authors_formula(name: str, tmp_path: Path) -> None:
 def test_convexity_and_bound(name: str, tmp_path: Path) -> None:
     case = CASES[name]
     path = tmp_path / "weights.safetensors"
-    save_file(case.weights(), path)
+    save_file(case.weights(), path, case.metadata)
     model = load_published(path).double()
     assert isinstance(model, ConvexRegularizer) == case.convex
     x = torch.randn(1, 1, 6, 5, dtype=torch.float64)
@@ -244,3 +294,21 @@ def test_files_that_are_not_published_weights(tmp_path: Path) -> None:
     save_file({"a": torch.zeros(1)}, tmp_path / "other.safetensors")
     with pytest.raises(ModelFileError, match="no model known here"):
         load_published(tmp_path / "other.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (None, "no settings of its penalty"),
+        ("{", "no settings of its penalty"),
+        ('{"prox": {"prox_type": "l1norm"}}', "no settings of its penalty"),
+        (json.dumps({"prox": {**CPR_SETTINGS, "prox_type": "l0norm"}}), "is not convex"),
+    ],
+)
+def test_patch_regularizers_need_their_settings(
+    config: str | None, message: str, tmp_path: Path
+) -> None:
+    metadata = None if config is None else {"config": config}
+    save_file(_cpr(), tmp_path / "weights.safetensors", metadata)
+    with pytest.raises(ModelFileError, match=message):
+        load_published(tmp_path / "weights.safetensors")

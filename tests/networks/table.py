@@ -20,6 +20,7 @@ from convexreg.networks.conditioning import NoiseScaling
 from convexreg.networks.modular import GradientModule, IdentityRho, LearnedRho
 from convexreg.networks.operators import Convolution, Dense, LinearOperator
 from convexreg.networks.potentials import (
+    InfimalConvolution,
     LinearSpline,
     LogCosh,
     LogSumExp,
@@ -112,6 +113,15 @@ NETWORKS: dict[str, NetworkCase] = {
         )
     ),
     "module-softmax": NetworkCase(_softmax),
+    "module-latent": NetworkCase(lambda w: GradientModule(w(), InfimalConvolution(WIDTH, 12))),
+    "module-latent-blocks": NetworkCase(
+        lambda w: GradientModule(w(), InfimalConvolution(WIDTH, 12, block=2), bias=False)
+    ),
+    "module-latent-conditioned": NetworkCase(
+        lambda w: GradientModule(
+            w(), InfimalConvolution(WIDTH, 6, block=2), conditioning=_conditioning(1)
+        )
+    ),
     "module-identity": NetworkCase(
         lambda w: GradientModule(w(), LogCosh(), rho=IdentityRho()), bounded=False
     ),

@@ -17,10 +17,12 @@ from convexreg.networks.potentials.elementwise import (
 )
 from convexreg.networks.potentials.envelope import MaxEnvelope
 from convexreg.networks.potentials.groups import LogSumExp, PooledNorm
+from convexreg.networks.potentials.latent import InfimalConvolution
 from convexreg.networks.potentials.spline import LinearSpline, spline_roughness
 
 __all__ = [
     "ElementwisePotential",
+    "InfimalConvolution",
     "LinearSpline",
     "LogCosh",
     "LogSumExp",

@@ -43,6 +43,8 @@ class Potential(nn.Module, ABC):
     convex: bool = True
     radius: int = 0
     """How many pixels away the gradient at a pixel looks, one way."""
+    block: int = 1
+    """Side of the blocks of pixels that have a value together."""
     nonnegative: bool = False
     """Whether no value is negative: what some outer functions `rho` need to be monotone."""
 
