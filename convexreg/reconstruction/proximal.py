@@ -10,6 +10,7 @@ from torch import Tensor
 from convexreg.networks.base import Sigma
 from convexreg.reconstruction.defaults import Tolerance
 from convexreg.reconstruction.problem import Regularization, proximal_problem
+from convexreg.reconstruction.regularization import check_exact
 from convexreg.solvers.batch import per_image, rms
 from convexreg.solvers.precision import without_autocast
 
@@ -64,10 +65,11 @@ def proximal_point(
     :param gamma: nonnegative, 0-dim or `(B,)`.
     :param sigma: noise level of the regularizer, one or `(B,)`.
     :param last: where the caller's iteration is; every solve begins at `x` without one.
-    :raises ValueError: a negative `gamma`.
+    :raises ValueError: a negative `gamma`, or a regularizer that `check_exact` refuses.
     """
     if not bool((gamma >= 0).all()):
         raise ValueError(f"gamma must be nonnegative, got {gamma.detach().flatten().tolist()}")
+    check_exact(regularizer)
     problem = proximal_problem(x, regularizer, sigma, gamma)
     there = x.detach()
     with torch.no_grad():

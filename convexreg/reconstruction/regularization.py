@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from convexreg.networks.base import Sigma, converted
+from convexreg.networks.potentials import InfimalConvolution
 from convexreg.reconstruction.problem import Regularization
 from convexreg.solvers.batch import of_images
 from convexreg.solvers.deepinv_rules import CurvatureBounds
@@ -27,9 +28,10 @@ def as_regularization(thing: Any) -> Regularization:
         `strong_convexity`; or an object with `energy(x, sigma)`, one number per image `(B,)`, and
         `grad(x, sigma)` in the shape of `x`, or both without `sigma`, which is `(B,)`.
     :raises TypeError: something else.
-    :raises ValueError: a prior without constants.
+    :raises ValueError: a prior without constants, or a regularizer whose values are found by iterations.
     """
     if callable(getattr(thing, "term", None)):
+        check_exact(thing)
         return thing
     if isinstance(thing, Objective):
         return _Whole(thing)
@@ -43,6 +45,20 @@ def as_regularization(thing: Any) -> Regularization:
         "a deepinv prior, or an object with energy(x, sigma) and grad(x, sigma); got "
         f"{type(thing).__name__}"
     )
+
+
+def check_exact(regularizer: Regularization) -> None:
+    """Refuse a regularizer whose values are known from below only: a gap made of them would be too small.
+
+    :raises ValueError: it has an infimal convolution.
+    """
+    parts = regularizer.modules() if isinstance(regularizer, nn.Module) else ()
+    if any(isinstance(part, InfimalConvolution) for part in parts):
+        name = getattr(regularizer, "name", type(regularizer).__name__)
+        raise ValueError(
+            f"the values of {name}, an infimal convolution, are found by iterations and known from below, "
+            "which is no certificate; denoise with it by convexreg.reconstruction.latent.denoise_with_codes"
+        )
 
 
 class _Whole(Regularization):

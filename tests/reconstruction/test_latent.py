@@ -6,14 +6,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from convexreg import ConvexRegularizer
+from convexreg import ConvexRegularizer, reconstruct
 from convexreg.networks.conditioning import NoiseScaling
 from convexreg.networks.modular import GradientModule
 from convexreg.networks.operators import Convolution, Padding
 from convexreg.networks.potentials import InfimalConvolution, PooledNorm
 from convexreg.reconstruction.latent import denoise_with_codes
 from convexreg.reconstruction.problem import proximal_problem
+from convexreg.reconstruction.proximal import proximal_point
 from convexreg.solvers import Status
+from convexreg.solvers.operators import Identity
 from tests.tables import perturbed
 
 SIGMA = 0.1
@@ -111,3 +113,11 @@ def test_other_regularizers_are_refused() -> None:
     module = GradientModule(Convolution((1, 4), (3,)), PooledNorm(4), bias=False)
     with pytest.raises(ValueError, match="no module of an infimal convolution"):
         denoise_with_codes(ConvexRegularizer(module), torch.zeros(1, 1, 4, 4))
+
+
+def test_where_a_gap_would_be_too_small_it_is_refused() -> None:
+    model, y = regularizer("zero"), noisy()
+    with pytest.raises(ValueError, match="denoise_with_codes"):
+        reconstruct(y, Identity(), sigma=SIGMA, regularizer=model)
+    with pytest.raises(ValueError, match="known from below"):
+        proximal_point(model, y, gamma=torch.ones(2), sigma=SIGMA, tol=1e-3)
