@@ -11,10 +11,11 @@ import torch
 from pandas import DataFrame
 from torch import Tensor
 
+from benchmarks.harness.drawing import canvas
 from benchmarks.harness.memory import mebibytes
 from benchmarks.harness.options import Options
 from benchmarks.harness.records import write_rows
-from benchmarks.harness.registry import Benchmark, Table, register
+from benchmarks.harness.registry import Benchmark, Figure, Table, register
 
 SIGMA = 0.1
 SIDES = (40, 56, 48, 64)
@@ -50,6 +51,15 @@ class Endurance(Benchmark):
         sides = ", ".join(map(str, SIDES))
         note = f"Of the whole process; pictures of {sides} pixels a side in turn, gray and colour."
         return [Table(self.description, table, note)]
+
+    def figures(self, folder: Path) -> list[Figure]:
+        rows = self.rows(folder)
+        figure, axes = canvas(title=self.description, x="reconstructions", y="MiB")
+        axes.plot(rows["reconstructions"], rows["mebibytes"])
+        axes.set_ylim(bottom=0)
+        return [
+            Figure("memory", "Peak memory of the process after so many reconstructions.", figure)
+        ]
 
 
 def measured(count: int, every: int, device: str) -> list[dict[str, object]]:

@@ -297,7 +297,9 @@ def _in_float64(regularizer: Any, sigma: Sigma, x: Tensor) -> Any:
     if isinstance(regularizer, nn.Module):
         return converted(regularizer, x.device, torch.float64)
     if hasattr(regularizer, "converted"):
-        return regularizer.converted(x.device, torch.float64)
+        regularizer = regularizer.converted(x.device, torch.float64)
+        if isinstance(regularizer, nn.Module):
+            return regularizer
     name = type(regularizer).__name__.removeprefix("_")
     try:
         grad = regularizer.term(sigma).grad(x.double())

@@ -15,7 +15,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from convexreg.adaptive import GivenInWindows
 from convexreg.networks import colour, tiling
@@ -220,7 +220,9 @@ class Windows:
 
     def cut(self, problem: Problem) -> Problem:
         """The same problem, evaluated window by window."""
-        return replace(problem, regularizer=_InWindows(problem.regularizer, self))
+        regularizer = problem.regularizer
+        assert isinstance(regularizer, (Regularizer, GivenInWindows))
+        return replace(problem, regularizer=_InWindows(regularizer, self))
 
 
 def _solve(
@@ -269,19 +271,15 @@ def _by_the_whole(cut: Problem, found: Solution, gap_tol: float, in_float64: boo
     return replace(solved, solution=solution)
 
 
-@dataclass(frozen=True)
-class _InWindows:
-    """The regularizer of an image, evaluated window by window."""
+class _InWindows(nn.Module):
+    """The regularizer of an image, evaluated window by window in the type of the image."""
 
-    regularizer: Any
-    windows: Windows
+    def __init__(self, regularizer: Regularizer | GivenInWindows, windows: Windows) -> None:
+        super().__init__()
+        self.regularizer, self.windows = regularizer, windows
 
     def term(self, sigma: Sigma = None) -> Objective:
         return _TermInWindows(self.regularizer, self.windows, sigma)
-
-    def converted(self, device: torch.device, dtype: torch.dtype) -> _InWindows:
-        del device, dtype  # windows are computed in the type of the image
-        return self
 
 
 class _TermInWindows(Objective):

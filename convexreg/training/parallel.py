@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -28,7 +29,9 @@ def processes(device: torch.device) -> Iterator[None]:
     distributed.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=_PATIENCE)
     try:
         yield
+        distributed.barrier()  # nobody leaves while others still hear from it
     finally:
+        gc.collect()  # what still refers to the group would end its threads after Python has ended
         distributed.destroy_process_group()
 
 
