@@ -58,7 +58,7 @@ class Endurance(Benchmark):
         axes.plot(rows["reconstructions"], rows["mebibytes"])
         axes.set_ylim(bottom=0)
         return [
-            Figure("memory", "Peak memory of the process after so many reconstructions.", figure)
+            Figure("endurance", "Peak memory of the process after so many reconstructions.", figure)
         ]
 
 
