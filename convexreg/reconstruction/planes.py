@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from convexreg.networks import colour
-from convexreg.reconstruction import windows
+from convexreg.reconstruction import by_windows
 from convexreg.reconstruction.clock import Clock
 from convexreg.reconstruction.problem import Problem
 from convexreg.reconstruction.solved import certified
@@ -51,7 +51,7 @@ def minimise(
             solution = _one_after_another(parts, start, callback, options)
             solved = certified(problem, solution, in_float64=in_float64)
         else:
-            solved = windows.minimise(
+            solved = by_windows.minimise(
                 problem, start, in_float64=in_float64, callback=callback, throw=throw, **options
             )
         solution, remark = solved.solution, solved.remark
@@ -94,7 +94,7 @@ def _in_turn(
         constants.append([])
         for index in torch.arange(len(points), device=points.device).split(1):
             one, point = part.alone(index), points[index]
-            result = windows.minimise(
+            result = by_windows.minimise(
                 one,
                 point,
                 in_float64=in_float64,

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from convexreg import ConvexRegularizer, reconstruct
 from convexreg.networks import colour
-from convexreg.reconstruction import windows
+from convexreg.reconstruction import by_windows, windows
 from convexreg.reconstruction.defaults import Tolerance
 from convexreg.reconstruction.problem import Problem, proximal_problem
 from convexreg.solvers import Progress, Status
@@ -98,7 +98,7 @@ def test_threads_change_nothing_and_are_not_changed(name: str) -> None:
     results = []
     for threads in (1, 2):
         torch.set_num_threads(threads)
-        solved = windows.minimise(problem, start, in_float64=True, tolerance=Tolerance(1e-4))
+        solved = by_windows.minimise(problem, start, in_float64=True, tolerance=Tolerance(1e-4))
         assert torch.get_num_threads() == threads
         results.append(solved)
     first, second = results
@@ -110,10 +110,10 @@ def test_threads_change_nothing_and_are_not_changed(name: str) -> None:
 def test_windows_that_do_not_do_cost_time_only(monkeypatch: pytest.MonkeyPatch) -> None:
     """Then the whole is solved from there."""
     problem, start = problem_of(convex()), noisy(1)
-    for closer, enough in ((windows._CLOSER, True), (1e4, False)):
-        monkeypatch.setattr(windows, "_CLOSER", closer)
+    for closer, enough in ((by_windows._CLOSER, True), (1e4, False)):
+        monkeypatch.setattr(by_windows, "_CLOSER", closer)
         seen = list[Progress]()
-        solved = windows.minimise(
+        solved = by_windows.minimise(
             problem, start, in_float64=True, tolerance=Tolerance(1e-6), callback=seen.append
         )
         assert bool(seen[-1].gap.isinf()) == enough
@@ -124,7 +124,7 @@ def test_windows_that_do_not_do_cost_time_only(monkeypatch: pytest.MonkeyPatch) 
 
 def test_the_way_is_told_and_time_is_kept() -> None:
     problem, start, seen = problem_of(convex()), noisy(1), list[Progress]()
-    solved = windows.minimise(
+    solved = by_windows.minimise(
         problem, start, in_float64=False, tolerance=Tolerance(1e-3), callback=seen.append
     )
     shares = torch.cat([progress.done for progress in seen])
@@ -132,7 +132,7 @@ def test_the_way_is_told_and_time_is_kept() -> None:
     assert bool((shares.diff() > 0).all())
     assert shares[-1] == 1
     assert torch.equal(seen[-1].x, solved.solution.x)
-    late = windows.minimise(
+    late = by_windows.minimise(
         problem, start, in_float64=True, tolerance=Tolerance(1e-6), time_limit=0.0
     )
     assert int(late.solution.status) == Status.TIME_LIMIT
@@ -147,7 +147,7 @@ def test_a_failure_in_a_window_is_one_of_the_call() -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        windows.minimise(
+        by_windows.minimise(
             problem, noisy(1), in_float64=False, tolerance=Tolerance(1e-3), callback=interrupt
         )
     assert torch.get_num_threads() == 2
