@@ -160,11 +160,13 @@ class DifferentiableCodes(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, u: Tensor, atoms: Tensor, thresholds: Tensor, codes: Tensor) -> Tensor:
+        """The codes, as they are."""
         ctx.save_for_backward(u, atoms, thresholds, codes)
         return codes.clone()
 
     @staticmethod
     def backward(ctx, grad_output: Tensor):
+        """Derivatives in `u`, atoms and thresholds."""
         return (*_CodesBackward.apply(grad_output, *ctx.saved_tensors), None)
 
 
